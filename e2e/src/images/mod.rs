@@ -1,0 +1,8 @@
+//! Images without Docker and without a registry.
+
+mod archive;
+pub mod pack;
+
+/// Keeps a pod's namespaces open.
+pub(crate) const PAUSE: &str = "framewright.local/pause:1";
+pub(crate) const COREDNS: &str = "framewright.local/coredns:1";
