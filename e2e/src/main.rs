@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use framewright_e2e::{Cluster, Mode, Options, cluster, doctor};
+use framewright_e2e::{Cluster, Mode, Options, cluster, doctor, images};
 
 /// Starts and stops Kubernetes clusters of one node on this machine, without Docker or a registry.
 #[derive(Debug, Parser)]
@@ -22,7 +22,7 @@ enum Order {
         /// Only etcd and the API server
         #[arg(long)]
         control_plane_only: bool,
-        /// OCI archive to load; can be repeated
+        /// Archive of images to load; can be repeated
         #[arg(long = "image", value_name = "ARCHIVE")]
         images: Vec<PathBuf>,
     },
@@ -33,6 +33,11 @@ enum Order {
         /// Every cluster of this user
         #[arg(long, conflicts_with = "name")]
         all: bool,
+    },
+    /// Build the operator's and the worker's images from the programs in a folder.
+    Images {
+        #[arg(default_value = "dist")]
+        context: PathBuf,
     },
     /// Print where a cluster's kubeconfig lies.
     Kubeconfig { name: String },
@@ -73,6 +78,11 @@ async fn main() -> Result<()> {
             for (name, _) in cluster::all()? {
                 cluster::clear(&name).await?;
                 eprintln!("{name} is gone");
+            }
+        }
+        Order::Images { context } => {
+            for image in images::build(&context).await? {
+                println!("{}\t{}", image.name, image.archive.display());
             }
         }
         Order::Kubeconfig { name } => {

@@ -7,15 +7,17 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-/// What is needed for what; each includes the one before it.
+/// What is needed for what; a node includes a control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// etcd, kube-apiserver, kubectl.
     ControlPlane,
     /// The rest of Kubernetes, containerd, CoreDNS.
     Node,
-    /// buildah, mmdebstrap and a small ffmpeg.
+    /// buildah and mmdebstrap.
     Images,
+    /// A small ffmpeg and ffprobe, the ones of the worker's image.
+    Ffmpeg,
     /// helm.
     Helm,
 }
@@ -77,6 +79,7 @@ impl Part {
             Part::ControlPlane => "control-plane",
             Part::Node => "node",
             Part::Images => "images",
+            Part::Ffmpeg => "ffmpeg",
             Part::Helm => "helm",
         }
     }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what a test cluster is made of, and says on stdout where it is, as name=path lines.
 #
-#   install.sh control-plane | node | images | helm …
+#   install.sh control-plane | node | images | ffmpeg | helm …
 #
 # Debian packages come from the distribution. Kubernetes, etcd, CoreDNS and helm are Go modules
 # pinned by the go.sum beside this file; each is built once into a cache of the user's, under a
@@ -111,11 +111,31 @@ images() {
 	packages buildah runc mmdebstrap
 }
 
-[ $# -gt 0 ] || fail "say what to install: control-plane, node, images, helm"
+ffmpeg() {
+	local hash temporary
+	hash=$(sha256sum <"$here/ffmpeg/build.sh" | cut -c1-12)
+	built=$cache/ffmpeg-$hash
+	if [ ! -d "$built" ]; then
+		packages gcc make nasm pkg-config dpkg-dev zlib1g-dev libx264-dev libaom-dev
+		mkdir -p "$cache"
+		exec 9>"$cache/.ffmpeg.lock"
+		flock --nonblock 9 || { say "waiting for another build of ffmpeg"; flock 9; }
+		say "building ffmpeg from Debian's source, once (about 5 minutes on two cores)"
+		temporary=$cache/.ffmpeg-$hash.partial
+		rm -rf "$temporary" && mkdir "$temporary"
+		nice -n 10 "$here/ffmpeg/build.sh" "$temporary" >"$cache/ffmpeg.log" 2>&1 \
+			|| fail "building ffmpeg failed: $(tail -n 3 "$cache/ffmpeg.log")"
+		mv -T "$temporary" "$built"
+		exec 9>&-
+	fi
+	for name in ffmpeg ffprobe; do echo "$name=$built/$name"; done
+}
+
+[ $# -gt 0 ] || fail "say what to install: control-plane, node, images, ffmpeg, helm"
 for part in "$@"; do
 	case $part in
 	control-plane) control_plane ;;
-	node | images | helm) "$part" ;;
-	*) fail "$part is none of: control-plane, node, images, helm" ;;
+	node | images | ffmpeg | helm) "$part" ;;
+	*) fail "$part is none of: control-plane, node, images, ffmpeg, helm" ;;
 	esac
 done

@@ -60,7 +60,7 @@ pub enum Mode {
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     pub mode: Mode,
-    /// OCI archives to load, as [`crate::images::build`] makes them. Pods name the images with `imagePullPolicy: Never`.
+    /// Archives of images to load, as [`crate::images::build`] makes them. Pods name the images with `imagePullPolicy: Never`.
     pub images: Vec<PathBuf>,
     /// Whether the cluster goes on when this process ends.
     pub kept: bool,
@@ -227,7 +227,7 @@ impl Cluster {
         .await
     }
 
-    /// Loads the images of an OCI archive under the names that it carries.
+    /// Loads the images of an archive, OCI's or Docker's, under the names that it carries.
     ///
     /// # Errors
     /// With what containerd said.

@@ -1,7 +1,10 @@
 //! Images without Docker and without a registry.
 
 mod archive;
+mod build;
 pub mod pack;
+
+pub use build::{Built, build};
 
 /// Keeps a pod's namespaces open.
 pub(crate) const PAUSE: &str = "framewright.local/pause:1";

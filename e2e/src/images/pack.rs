@@ -28,13 +28,12 @@ pub async fn program(program: &Path, image: &str) -> Result<PathBuf> {
         .and_then(Path::file_name)
         .context("the program lies in no folder")?;
     let folder = cache()?.join("images");
-    let archive = folder.join(version).with_added_extension("tar");
+    let archive = folder.join(format!("{}-of-{}.tar", name.display(), version.display()));
     if archive.exists() {
         return Ok(archive);
     }
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let root = tempfile::tempdir().context("make a folder for the image")?;
-    let name = program.file_name().context("the program has no name")?;
     fs::copy(program, root.path().join(name))
         .with_context(|| format!("copy {}", program.display()))?;
     let partial = tempfile::Builder::new()
