@@ -1,6 +1,7 @@
 //! `framewright-e2e`: a real Kubernetes node on this machine, by hand.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
@@ -48,8 +49,18 @@ enum Order {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Args::parse().order {
+async fn main() -> ExitCode {
+    match obey(Args::parse().order).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("framewright-e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn obey(order: Order) -> Result<()> {
+    match order {
         Order::Up {
             name,
             control_plane_only,

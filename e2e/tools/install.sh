@@ -41,9 +41,9 @@ packages() {
 
 # go_tool NAME MINUTES LDFLAGS PACKAGE… builds the packages of the module NAME; leaves its folder in $built.
 go_tool() {
-	local name=$1 minutes=$2 ldflags=$3 hash temporary
+	local name=$1 minutes=$2 ldflags=$3 hash temporary began=$SECONDS
 	shift 3
-	hash=$(cd "$here/$name" && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-12)
+	hash=$(cd "$here/$name" && { find . -type f | LC_ALL=C sort | xargs sha256sum; echo "$ldflags $*"; } | sha256sum | cut -c1-12)
 	built=$cache/$name-$hash
 	[ -d "$built" ] && return 0
 	command -v go >/dev/null || fail "building $name needs Go 1.26 or later on the PATH"
@@ -58,13 +58,14 @@ go_tool() {
 	(cd "$here/$name" && CGO_ENABLED=0 nice -n 10 go build -p 2 -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary/" "$@" >&2) \
 		|| fail "building $name failed; Go's own words are above"
 	mv -T "$temporary" "$built"
-	say "built $name in $SECONDS s: $(ls "$built" | tr '\n' ' ')"
+	say "built $name in $((SECONDS - began)) s: $(ls "$built" | tr '\n' ' ')"
 	exec 9>&-
 }
 
 kubernetes() {
 	local version
-	version=$(awk '$1 == "require" && $2 == "k8s.io/kubernetes" { print $3 }' "$here/kubernetes/go.mod")
+	version=$(awk '{ sub("^require ", "") } $1 == "k8s.io/kubernetes" { print $2 }' "$here/kubernetes/go.mod")
+	[ -n "$version" ] || fail "$here/kubernetes/go.mod requires no k8s.io/kubernetes"
 	IFS=. read -r major minor _ <<<"${version#v}"
 	local base=k8s.io/component-base/version
 	go_tool kubernetes "10 minutes" "-X $base.gitVersion=$version -X $base.gitMajor=$major -X $base.gitMinor=$minor" \

@@ -23,6 +23,7 @@ pub(crate) async fn coredns(tools: &Tools) -> Result<PathBuf> {
 /// # Errors
 /// If the program cannot be read or the cache not be written.
 pub async fn program(program: &Path, image: &str) -> Result<PathBuf> {
+    let name = program.file_name().context("the program has no name")?;
     let version = program
         .parent()
         .and_then(Path::file_name)
