@@ -55,10 +55,7 @@ async fn a_pod_runs_on_the_node_and_finds_services_by_name() -> Result<()> {
     )
     .await?;
     with_namespace(&cluster, "pod", async |namespace: &str| {
-        let pod = POD.replace(
-            "ARGUMENTS",
-            r#"["--server=https://kubernetes.default.svc.cluster.local", "version"]"#,
-        );
+        let pod = POD.replace("ARGUMENTS", r#"["version"]"#);
         cluster
             .kubectl_with_input(&["--namespace", namespace, "apply", "-f", "-"], &pod)
             .await?;
@@ -318,6 +315,8 @@ spec:
     image: framewright.local/kubectl:1
     imagePullPolicy: Never
     args: ARGUMENTS
+    # The server by its name instead of its address.
+    env: [{name: KUBERNETES_SERVICE_HOST, value: kubernetes.default.svc.cluster.local}]
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
     volumeMounts: [{name: data, mountPath: /data}]
   volumes: [{name: data, emptyDir: {}}]

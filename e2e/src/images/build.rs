@@ -12,6 +12,7 @@ use ring::digest::{SHA256, digest};
 use tokio::process::Command;
 
 use crate::command::output;
+use crate::lock;
 use crate::progress::Progress;
 use crate::tools::{Part, Tools, cache};
 
@@ -59,9 +60,7 @@ pub async fn build(context: &Path) -> Result<Vec<Built>> {
     Tools::install(&[Part::Images]).await?;
     let progress = Progress::new("images");
     let builder = Builder::new()?;
-    let lock =
-        fs::File::create(builder.folder.join("lock")).context("open the lock of the images")?;
-    lock.lock().context("lock the images")?;
+    let _lock = lock::wait(&builder.folder.join("lock"), PATIENCE).await?;
     let base = builder.base(&progress).await?;
     let mut built = Vec::new();
     for target in ["operator", "worker"] {
