@@ -351,9 +351,9 @@ pub struct StepStatus {
     /// Why it is there, as a sentence, when that is not obvious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Since when it could have run: its inputs were there. The queue deadline counts from here.
+    /// Since when it waits for a worker. The queue deadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ready_at: Option<Time>,
+    pub queued_at: Option<Time>,
     /// The pool that it resolved to, as namespace/name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
@@ -363,6 +363,9 @@ pub struct StepStatus {
     /// Attempts made so far.
     #[serde(default)]
     pub attempts_made: i32,
+    /// Attempts that failed and count against backoffLimit: not those that ended because the worker drained or the job was suspended.
+    #[serde(default)]
+    pub failures: i32,
     /// The newest attempts, oldest first, at most three.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,

@@ -7,7 +7,10 @@
 //! - [`names`]: labels, annotations, ports, pod names, task ids, artifact keys
 //! - [`wire`]: the messages on a worker's stream
 
-#![allow(unreachable_pub, reason = "the KubeSchema derive repeats each type inside a function")]
+#![allow(
+    unreachable_pub,
+    reason = "the KubeSchema derive repeats each type inside a function"
+)]
 
 pub mod aijob;
 pub mod conditions;

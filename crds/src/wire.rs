@@ -241,6 +241,8 @@ pub struct InputOrder {
 pub struct TaskReport {
     /// Which.
     pub task: TaskId,
+    /// Its job, as namespace/name, as the order gave it.
+    pub job: String,
     /// Where it is.
     pub state: TaskState,
 }
