@@ -1,1 +1,3 @@
 //! Operator.
+pub mod grants;
+pub mod store;
