@@ -11,6 +11,10 @@
     unreachable_pub,
     reason = "the KubeSchema derive repeats each type inside a function"
 )]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printcolumn and validation is one"
+)]
 
 pub mod aijob;
 pub mod conditions;

@@ -354,7 +354,13 @@ async fn drain<K, E, F>(
     context: Arc<Context>,
     reconcile: impl Fn(Arc<Guarded<K>>, Arc<Context>) -> F + Copy + Send + Sync + 'static,
 ) where
-    K: Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
     Guarded<K>: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     E: std::error::Error + Send + Sync + 'static,
     F: Future<Output = Result<Action, E>> + Send + 'static,

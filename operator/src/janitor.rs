@@ -56,11 +56,11 @@ pub async fn run(context: Arc<Context>) {
             tracing::warn!(error = %crate::chain(&error), "cannot clear tasks of deleted jobs");
         }
         let mut is_swept = true;
-        if is_one_gone || round.is_multiple_of(SWEEP_EVERY) {
-            if let Err(error) = sweep(&context, &now_known).await {
-                tracing::warn!(error = %crate::chain(&error), "cannot sweep the store");
-                is_swept = false;
-            }
+        if (is_one_gone || round.is_multiple_of(SWEEP_EVERY))
+            && let Err(error) = sweep(&context, &now_known).await
+        {
+            tracing::warn!(error = %crate::chain(&error), "cannot sweep the store");
+            is_swept = false;
         }
         if is_swept {
             known = now_known;

@@ -1,7 +1,5 @@
 //! What jobs need to know about pools and namespaces, gathered from the caches.
 
-use std::collections::BTreeMap;
-
 use framewright_crds::ModelPool;
 use framewright_crds::conditions::{get, pool};
 use kube::ResourceExt;
