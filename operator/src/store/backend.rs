@@ -28,6 +28,8 @@ use super::volume::{self, Room, Volume};
 const FOLDER: &str = "artifacts";
 /// How much is read from a file at a time.
 const READ_BYTES: usize = 256 << 10;
+/// How often an upload's folder may go away before that is an error.
+const BEGIN_ATTEMPTS: u32 = 10;
 
 /// The place that keeps the bytes.
 #[derive(Debug)]
@@ -150,10 +152,17 @@ impl Backend {
         &self,
         key: &ArtifactKey,
     ) -> Result<Box<dyn MultipartUpload>, BackendError> {
-        self.objects
-            .put_multipart(&path(key))
-            .await
-            .map_err(|source| failed("begin an upload", source))
+        let path = path(key);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.objects.put_multipart(&path).await {
+                Ok(upload) => return Ok(upload),
+                // A delete took an empty folder between its making and its use.
+                Err(error) if attempts < BEGIN_ATTEMPTS && volume::is_gone(&error) => {}
+                Err(source) => return Err(failed("begin an upload", source)),
+            }
+        }
     }
 
     /// Deletes all that an owner has; how many artifacts that were.

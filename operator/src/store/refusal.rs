@@ -14,7 +14,7 @@ pub(crate) enum Refusal {
         "there is nothing at this path; the store answers links that stand in an object's status"
     )]
     NoSuchPath,
-    #[error("{0}")]
+    #[error(transparent)]
     Grant(grants::Refused),
     #[error("this link allows {verb}, not the method {method}")]
     Method { verb: &'static str, method: String },
@@ -43,11 +43,15 @@ pub(crate) enum Refusal {
     #[error("the artifact has {size} bytes, and the range lies behind them")]
     Range { size: u64 },
     #[error(
-        "{0}; delete finished AIJobs or ModelPools, whose artifacts go with them, or enlarge the volume, then send it again"
+        "the store has {free} bytes free and the upload has {wanted}; delete finished AIJobs or ModelPools, whose artifacts go with them, or enlarge the volume, then send it again"
     )]
-    Full(BackendError),
-    #[error("{0}; the store's log says why")]
-    Backend(#[source] BackendError),
+    NoRoom { wanted: u64, free: u64 },
+    #[error(
+        "the store's volume is full; delete finished AIJobs or ModelPools, whose artifacts go with them, or enlarge the volume, then send it again"
+    )]
+    Full { source: object_store::Error },
+    #[error("the store's volume failed; the store's log says why")]
+    Backend { source: BackendError },
     #[error("the store's volume did not answer within {seconds} seconds")]
     Deadline { seconds: u64 },
 }
@@ -55,8 +59,11 @@ pub(crate) enum Refusal {
 impl From<BackendError> for Refusal {
     fn from(error: BackendError) -> Refusal {
         match error {
-            BackendError::NoRoom { .. } | BackendError::Full { .. } => Refusal::Full(error),
-            BackendError::Failed { .. } | BackendError::Volume { .. } => Refusal::Backend(error),
+            BackendError::NoRoom { wanted, free } => Refusal::NoRoom { wanted, free },
+            BackendError::Full { source } => Refusal::Full { source },
+            BackendError::Failed { .. } | BackendError::Volume { .. } => {
+                Refusal::Backend { source: error }
+            }
         }
     }
 }
@@ -84,8 +91,10 @@ impl Refusal {
             Refusal::Broken { .. } => (StatusCode::BAD_REQUEST, "Broken"),
             Refusal::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Busy"),
             Refusal::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "RangeNotSatisfiable"),
-            Refusal::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, "StoreFull"),
-            Refusal::Backend(_) => (StatusCode::INTERNAL_SERVER_ERROR, "VolumeFailed"),
+            Refusal::NoRoom { .. } | Refusal::Full { .. } => {
+                (StatusCode::INSUFFICIENT_STORAGE, "StoreFull")
+            }
+            Refusal::Backend { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "VolumeFailed"),
             Refusal::Deadline { .. } => (StatusCode::SERVICE_UNAVAILABLE, "VolumeSlow"),
         }
     }
@@ -121,8 +130,9 @@ impl IntoResponse for Refusal {
             | Refusal::Stalled { .. }
             | Refusal::TooSlow { .. }
             | Refusal::Broken { .. }
-            | Refusal::Full(_)
-            | Refusal::Backend(_) => {}
+            | Refusal::NoRoom { .. }
+            | Refusal::Full { .. }
+            | Refusal::Backend { .. } => {}
         }
         response
     }

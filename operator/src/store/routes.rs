@@ -167,11 +167,8 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T,
 
 fn log(refusal: &Refusal, path: &str) {
     match refusal {
-        Refusal::Full(_) => warn!(path, "{refusal}"),
-        Refusal::Backend(cause) => {
-            let causes = chain(cause);
-            error!(path, causes, "the volume failed");
-        }
+        Refusal::NoRoom { .. } | Refusal::Full { .. } => warn!(path, "{refusal}"),
+        Refusal::Backend { source } => error!(path, causes = chain(source), "the volume failed"),
         Refusal::Deadline { .. } => error!(path, "{refusal}"),
         Refusal::Busy
         | Refusal::Stalled { .. }

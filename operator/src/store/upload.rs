@@ -54,18 +54,28 @@ pub(crate) async fn receive(
     let receiving = tokio::spawn(async move {
         let mut body = body.into_data_stream();
         let result = receive_here(&store, &expected, &headers, &mut body).await;
-        if !matches!(result, Ok(_) | Err(Refusal::Broken { .. })) {
+        if result.as_ref().is_err_and(may_still_send) {
             drain(&mut body).await;
         }
         result
     });
     match receiving.await {
         Ok(result) => result,
-        Err(stopped) => Err(Refusal::Backend(BackendError::Volume {
-            operation: "finish an upload",
-            source: std::io::Error::other(stopped),
-        })),
+        Err(stopped) => Err(Refusal::Backend {
+            source: BackendError::Volume {
+                operation: "finish an upload",
+                source: std::io::Error::other(stopped),
+            },
+        }),
     }
+}
+
+/// Whether the sender of a refused body is at it.
+fn may_still_send(refusal: &Refusal) -> bool {
+    !matches!(
+        refusal,
+        Refusal::Broken { .. } | Refusal::Stalled { .. } | Refusal::TooSlow { .. }
+    )
 }
 
 /// Reads on for a moment and throws away what comes.
@@ -270,7 +280,7 @@ struct Clock {
 
 impl Clock {
     fn new(idle: Duration, bytes: u64, began: Instant) -> Clock {
-        let allowed = idle + Duration::from_secs(bytes / SLOWEST);
+        let allowed = 2 * idle + Duration::from_secs(bytes / SLOWEST);
         Clock {
             idle,
             allowed,

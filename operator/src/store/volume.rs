@@ -85,16 +85,26 @@ impl Drop for Room {
     }
 }
 
-/// Whether an error means that the volume has no room, wherever in the chain it says so.
+/// Whether an error means that the volume has no room.
 pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| {
-        error.downcast_ref::<io::Error>().is_some_and(|error| {
-            matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            )
-        })
+    kinds(error).any(|kind| {
+        matches!(
+            kind,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     })
+}
+
+/// Whether an error means that a folder went away under the work, as it does when the last artifact in it is deleted.
+pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+    kinds(error).any(|kind| kind == io::ErrorKind::NotFound)
+}
+
+/// What the file system said, wherever in the chain it stands.
+fn kinds(error: &(dyn std::error::Error + 'static)) -> impl Iterator<Item = io::ErrorKind> {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .map(io::Error::kind)
 }
 
 fn remove_below(folder: &Path, is_old: &impl Fn(SystemTime) -> bool) -> io::Result<u64> {

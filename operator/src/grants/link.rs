@@ -1,8 +1,6 @@
-//! Who may do what to an artifact, and until when: signed links, made by the operator and read by the store. No I/O and no clock.
+//! How a grant is written as a link, and read back.
 //!
-//! A grant is a link whose path names the artifact and whose query says what it allows. The signature is HMAC-SHA256 over exactly
-//! the bytes from `/v1/artifacts` up to the signature itself, which therefore comes last. Scheme, host, port and a prefix that a
-//! proxy strips are not covered: the same link works from inside the cluster and through a port-forward.
+//! The signature is HMAC-SHA256 over exactly the bytes from `/v1/artifacts` up to the signature itself, which therefore comes last.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,12 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use ring::hmac;
 
+use super::{ARTIFACTS_PATH, Grant, Refused, SigningKeys, Verb};
 use crate::store::key::{ArtifactKey, BadKey, Owner};
-
-/// Where every link begins, after scheme, host and port.
-pub const ARTIFACTS_PATH: &str = "/v1/artifacts";
 
 /// Keeps these signatures apart from any other use of the same key.
 const PURPOSE: &[u8] = b"framewright store grant 1\n";
@@ -27,137 +22,11 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// A permission and its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    pub verb: Verb,
-    /// Counted in whole seconds; from this second on, the grant is void.
-    pub expires: Timestamp,
-}
-
-/// What a grant allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// GET and HEAD, whole or by range. Name and media type are for the browser or player.
-    Get {
-        key: ArtifactKey,
-        file_name: String,
-        media_type: String,
-    },
-    /// PUT of exactly these bytes: the key holds their digest.
-    Put {
-        key: ArtifactKey,
-        bytes: u64,
-        media_type: String,
-    },
-    /// HEAD: is it there, and how large.
-    Stat { key: ArtifactKey },
-    /// DELETE of everything that an owner has.
-    Delete { owner: Owner },
-    /// GET of the owners that have anything.
-    List,
-}
-
-/// Why a link opens nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    #[error("the link has no signature; use it exactly as it stands in the object's status")]
-    NotSigned,
-    #[error(
-        "the link's signature is wrong; use it exactly as it stands in the object's status, up to the last character of sig="
-    )]
-    WrongSignature,
-    #[error(
-        "the link ended at {expires}; for a new one, annotate its object with framewright.dev/renew-links and a new value, such as the time, and read the link from the status again"
-    )]
-    Expired { expires: Timestamp },
-    #[error("the link is signed, but {what}; operator and store are of different versions")]
-    NotUnderstood { what: String },
-}
-
-/// The keys that sign links. The first signs, all verify.
-#[derive(Clone)]
-pub struct SigningKeys {
-    first: hmac::Key,
-    older: Vec<hmac::Key>,
-}
-
-/// A key file that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadKeys {
-    #[error("the key file is empty; write one line of 64 hexadecimal characters (32 random bytes)")]
-    Empty,
-    #[error("line {line} of the key file is not 64 hexadecimal characters (32 random bytes)")]
-    Line { line: usize },
-}
-
-impl SigningKeys {
-    /// Reads a key file: one key a line, 64 hexadecimal characters each, the newest first.
-    ///
-    /// To rotate without refusing anybody: add the new key as last line, wait until every store has read it, then move it up.
-    ///
-    /// # Errors
-    /// `BadKeys`, which never holds key material.
-    pub fn parse(text: &str) -> Result<SigningKeys, BadKeys> {
-        let mut keys = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() {
-                continue;
-            }
-            match hex::decode(line) {
-                Ok(bytes) if bytes.len() == 32 => {
-                    keys.push(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
-                }
-                Ok(_) | Err(_) => return Err(BadKeys::Line { line: index + 1 }),
-            }
-        }
-        let mut keys = keys.into_iter();
-        let first = keys.next().ok_or(BadKeys::Empty)?;
-        Ok(SigningKeys {
-            first,
-            older: keys.collect(),
-        })
-    }
-
-    /// The text of a key file with one key, from 32 random bytes.
-    #[must_use]
-    pub fn file(random: [u8; 32]) -> String {
-        format!("{}\n", hex::encode(random))
-    }
-
-    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        std::iter::once(&self.first)
-            .chain(&self.older)
-            .any(|key| hmac::verify(key, message, signature).is_ok())
-    }
-}
-
-impl std::fmt::Debug for SigningKeys {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "SigningKeys({})", 1 + self.older.len())
-    }
-}
-
-impl Verb {
-    /// As it stands in a link.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Verb::Get { .. } => "get",
-            Verb::Put { .. } => "put",
-            Verb::Stat { .. } => "stat",
-            Verb::Delete { .. } => "delete",
-            Verb::List => "list",
-        }
-    }
-}
-
 /// The link that carries `grant`. `base` is scheme, host, port and prefix, such as `https://framewright-store.framewright.svc:8443`.
 #[must_use]
 pub fn sign(base: &str, grant: &Grant, keys: &SigningKeys) -> String {
     let unsigned = unsigned_target(grant);
-    let signature = hmac::sign(&keys.first, &signed_message(&unsigned));
+    let signature = keys.sign(&signed_message(&unsigned));
     format!(
         "{}{unsigned}&sig={}",
         base.trim_end_matches('/'),
@@ -409,20 +278,6 @@ mod tests {
         assert!(verify(&new, &after, at(0)).is_ok());
         assert!(verify(&old, &after, at(0)).is_err());
         assert!(verify(&new, &before, at(0)).is_err());
-    }
-
-    #[test]
-    fn a_bad_key_file_is_named_by_its_line_and_never_shown() {
-        assert_eq!(SigningKeys::parse("\n \n").err(), Some(BadKeys::Empty));
-        let text = format!("{}\nsecret\n", "ab".repeat(32));
-        assert_eq!(
-            SigningKeys::parse(&text).err(),
-            Some(BadKeys::Line { line: 2 })
-        );
-        assert_eq!(
-            SigningKeys::parse(&"ab".repeat(31)).err(),
-            Some(BadKeys::Line { line: 1 })
-        );
     }
 
     #[test]
