@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws the two files that the examples work on: a lighthouse at dusk, as a clip of two seconds with sound, and as a poster.
 
-    python3 manifests/examples/media/make.py      # needs Pillow and ffmpeg with libx264
+    python3 manifests/examples/draw.py      # needs Pillow and ffmpeg with libx264
 
 Everything is drawn at eight times the size and then reduced, so that the small pictures hold real detail for an upscaler to
 find again. The files are committed, since another ffmpeg writes other bytes; `make generate` takes their digests from them.
