@@ -49,7 +49,11 @@ pub struct RunArgs {
     #[arg(long, env = "POD_IP")]
     pub pod_ip: IpAddr,
     /// The Service that workers dial; it has no selector, the leader writes its EndpointSlice.
-    #[arg(long, env = "FRAMEWRIGHT_SERVICE", default_value = "framewright-operator")]
+    #[arg(
+        long,
+        env = "FRAMEWRIGHT_SERVICE",
+        default_value = "framewright-operator"
+    )]
     pub service: String,
     /// The store, as operator and workers reach it, such as https://framewright-store.framewright-system.svc:8443.
     #[arg(long, env = "FRAMEWRIGHT_STORE_URL")]
@@ -61,16 +65,28 @@ pub struct RunArgs {
     #[arg(long, env = "FRAMEWRIGHT_WORKER_IMAGE")]
     pub worker_image: String,
     /// Always, IfNotPresent or Never.
-    #[arg(long, env = "FRAMEWRIGHT_WORKER_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
+    #[arg(
+        long,
+        env = "FRAMEWRIGHT_WORKER_IMAGE_PULL_POLICY",
+        default_value = "IfNotPresent"
+    )]
     pub worker_image_pull_policy: String,
     /// Log filter of worker pods, as RUST_LOG has it.
     #[arg(long, env = "FRAMEWRIGHT_WORKER_LOG", default_value = "info")]
     pub worker_log: String,
     /// Namespaces whose pools anybody may find by a model's name, if the pool's access allows it. May be given several times.
-    #[arg(long = "catalog-namespace", env = "FRAMEWRIGHT_CATALOG_NAMESPACES", value_delimiter = ',')]
+    #[arg(
+        long = "catalog-namespace",
+        env = "FRAMEWRIGHT_CATALOG_NAMESPACES",
+        value_delimiter = ','
+    )]
     pub catalog_namespaces: Vec<String>,
     /// The Lease that elects the leader.
-    #[arg(long, env = "FRAMEWRIGHT_LEASE", default_value = "framewright-operator")]
+    #[arg(
+        long,
+        env = "FRAMEWRIGHT_LEASE",
+        default_value = "framewright-operator"
+    )]
     pub lease: String,
     /// Objects of each kind that are looked at at one time.
     #[arg(long, env = "FRAMEWRIGHT_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -10,7 +10,11 @@ pub enum Error {
     #[error("cannot make an HTTP client")]
     Client(#[source] reqwest::Error),
     #[error("{url} did not answer 200 within {seconds} s: {last}")]
-    NoAnswer { url: String, seconds: u64, last: String },
+    NoAnswer {
+        url: String,
+        seconds: u64,
+        last: String,
+    },
 }
 
 /// Asks each until it answers or time is up.
@@ -18,7 +22,11 @@ pub enum Error {
 /// # Errors
 /// [`Error`] for the first that does not answer.
 pub async fn run(args: &CheckArgs) -> Result<(), Error> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build().map_err(Error::Client)?;
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(5))
+        .no_proxy()
+        .build()
+        .map_err(Error::Client)?;
     let until = Instant::now() + Duration::from_secs(args.timeout);
     for url in &args.urls {
         loop {
@@ -28,7 +36,11 @@ pub async fn run(args: &CheckArgs) -> Result<(), Error> {
                 Err(error) => crate::chain(&error).to_string(),
             };
             if Instant::now() >= until {
-                return Err(Error::NoAnswer { url: url.clone(), seconds: args.timeout, last });
+                return Err(Error::NoAnswer {
+                    url: url.clone(),
+                    seconds: args.timeout,
+                    last,
+                });
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

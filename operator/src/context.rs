@@ -13,6 +13,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::Notify;
 
 use crate::args::RunArgs;
+use crate::dispatch::placements::Placements;
 use crate::leadership::Leadership;
 use crate::link::fleet::Fleet;
 use crate::links::Links;
@@ -20,7 +21,6 @@ use crate::metrics::Metrics;
 use crate::pools::refusals::Refusals;
 use crate::received::Received;
 use crate::recent::Recent;
-use crate::dispatch::placements::Placements;
 use crate::store::client::StoreClient;
 
 /// An object that may be malformed: it then stops nobody else.
@@ -68,12 +68,16 @@ impl Wake {
     /// Has a job looked at.
     pub fn job(&self, namespace: &str, name: &str) {
         // Fails only when the operator is ending.
-        let _ = self.jobs.unbounded_send(ObjectRef::new(name).within(namespace));
+        let _ = self
+            .jobs
+            .unbounded_send(ObjectRef::new(name).within(namespace));
     }
 
     /// Has a pool looked at.
     pub fn pool(&self, namespace: &str, name: &str) {
-        let _ = self.pools.unbounded_send(ObjectRef::new(name).within(namespace));
+        let _ = self
+            .pools
+            .unbounded_send(ObjectRef::new(name).within(namespace));
     }
 }
 

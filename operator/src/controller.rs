@@ -59,7 +59,10 @@ pub enum Error {
     #[error("cannot use the link's certificate")]
     Tls(#[source] std::io::Error),
     #[error("cannot listen for {what}")]
-    Listen { what: &'static str, source: std::io::Error },
+    Listen {
+        what: &'static str,
+        source: std::io::Error,
+    },
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -67,14 +70,28 @@ pub enum Error {
 /// # Errors
 /// [`Error`] when it cannot start, or a listener fails.
 pub async fn run(args: RunArgs) -> Result<(), Error> {
-    let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
+    let client = Client::try_default()
+        .await
+        .map_err(|error| Error::Client(Box::new(error)))?;
     let metrics = Arc::new(Metrics::default());
     let is_ready = Arc::new(AtomicBool::new(false));
     let health = tokio::spawn(health::serve(Arc::clone(&is_ready), Arc::clone(&metrics)));
     let keys = prepare(&client, &args).await?;
-    let tls = axum_server::tls_rustls::RustlsConfig::from_pem(keys.link.0.clone(), keys.link.1.clone()).await.map_err(Error::Tls)?;
-    let store = StoreClient::new(&args.store_url, keys.authority.as_bytes(), keys.signing.clone()).map_err(Error::Store)?;
-    let links = Links::new(keys.signing.clone(), args.store_url.clone(), args.store_external_url.clone());
+    let tls =
+        axum_server::tls_rustls::RustlsConfig::from_pem(keys.link.0.clone(), keys.link.1.clone())
+            .await
+            .map_err(Error::Tls)?;
+    let store = StoreClient::new(
+        &args.store_url,
+        keys.authority.as_bytes(),
+        keys.signing.clone(),
+    )
+    .map_err(Error::Store)?;
+    let links = Links::new(
+        keys.signing.clone(),
+        args.store_url.clone(),
+        args.store_external_url.clone(),
+    );
 
     let watches = Watches::new();
     let (jobs_wake, jobs_woken) = unbounded();
@@ -82,7 +99,10 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
     let identity = format!("{}_{}", args.pod_name, std::process::id());
     let (candidate, leadership) = Candidate::new(leases, args.lease.clone(), identity);
-    let reporter = Reporter { controller: "framewright-operator".to_owned(), instance: Some(args.pod_name.clone()) };
+    let reporter = Reporter {
+        controller: "framewright-operator".to_owned(),
+        instance: Some(args.pod_name.clone()),
+    };
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         authority: keys.authority.clone(),
@@ -94,7 +114,11 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         recent_pools: Recent::default(),
         received: Received::default(),
         refusals: Refusals::default(),
-        wake: Wake { jobs: jobs_wake, pools: pools_wake, scheduler: Notify::new() },
+        wake: Wake {
+            jobs: jobs_wake,
+            pools: pools_wake,
+            scheduler: Notify::new(),
+        },
         metrics,
         links,
         store,
@@ -136,7 +160,14 @@ async fn prepare(client: &Client, args: &RunArgs) -> Result<certificates::Keys, 
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &args.namespace);
     let mut tries = 0;
     loop {
-        match certificates::ensure(&secrets, &args.namespace, &args.service, jiff::Timestamp::now()).await {
+        match certificates::ensure(
+            &secrets,
+            &args.namespace,
+            &args.service,
+            jiff::Timestamp::now(),
+        )
+        .await
+        {
             Ok(keys) => return Ok(keys),
             Err(error) if tries < 10 => {
                 tracing::warn!(error = %crate::chain(&error), "cannot prepare keys and certificates; trying again");
@@ -163,8 +194,19 @@ impl Watches {
         let (pools_store, pools) = reflector::store_shared(LAG);
         let (pods_store, pods) = reflector::store();
         let (namespaces_store, namespaces) = reflector::store();
-        let caches = Caches { jobs: jobs_store, pools: pools_store, pods: pods_store, namespaces: namespaces_store };
-        Watches { caches, jobs, pools, pods, namespaces }
+        let caches = Caches {
+            jobs: jobs_store,
+            pools: pools_store,
+            pods: pods_store,
+            namespaces: namespaces_store,
+        };
+        Watches {
+            caches,
+            jobs,
+            pools,
+            pods,
+            namespaces,
+        }
     }
 
     /// Starts the watches; the future runs both controllers.
@@ -175,28 +217,74 @@ impl Watches {
         jobs_woken: UnboundedReceiver<ObjectRef<Guarded<AIJob>>>,
         pools_woken: UnboundedReceiver<ObjectRef<Guarded<ModelPool>>>,
     ) -> impl Future<Output = ()> + use<> {
-        let Watches { caches, jobs, pools, pods, namespaces } = self;
+        let Watches {
+            caches,
+            jobs,
+            pools,
+            pods,
+            namespaces,
+        } = self;
         let client = &context.client;
         let jobs_changed = jobs.subscribe();
         let pools_changed = pools.subscribe();
         let config = || watcher::Config::default().timeout(WATCH_SECONDS);
 
-        let watched = watcher(Api::<Guarded<AIJob>>::all(client.clone()), config()).modify(prune).default_backoff().reflect_shared(jobs);
-        background.spawn(drive("aijobs", watched, Arc::clone(context), |context, event| {
-            // The scheduler looks at new jobs, and the room that a deleted one leaves.
-            if matches!(event, watcher::Event::Apply(_) | watcher::Event::InitDone | watcher::Event::Delete(_)) {
-                context.wake.scheduler.notify_one();
-            }
-        }));
-        let watched = watcher(Api::<Guarded<ModelPool>>::all(client.clone()), config()).modify(prune).default_backoff().reflect_shared(pools);
-        background.spawn(drive("modelpools", watched, Arc::clone(context), |context, _| context.wake.scheduler.notify_one()));
-        let watched = watcher(Api::<Pod>::all(client.clone()), config().labels(LABEL_POOL)).modify(prune).default_backoff().reflect(pods);
-        background.spawn(drive("pods", watched, Arc::clone(context), |context, event| match event {
-            watcher::Event::Apply(pod) | watcher::Event::Delete(pod) => pod_changed(context, pod),
-            watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
-        }));
-        let watched = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config()).modify(prune).default_backoff().reflect(namespaces);
-        background.spawn(drive("namespaces", watched, Arc::clone(context), |context, _| context.wake.scheduler.notify_one()));
+        let watched = watcher(Api::<Guarded<AIJob>>::all(client.clone()), config())
+            .modify(prune)
+            .default_backoff()
+            .reflect_shared(jobs);
+        background.spawn(drive(
+            "aijobs",
+            watched,
+            Arc::clone(context),
+            |context, event| {
+                // The scheduler looks at new jobs, and the room that a deleted one leaves.
+                if matches!(
+                    event,
+                    watcher::Event::Apply(_) | watcher::Event::InitDone | watcher::Event::Delete(_)
+                ) {
+                    context.wake.scheduler.notify_one();
+                }
+            },
+        ));
+        let watched = watcher(Api::<Guarded<ModelPool>>::all(client.clone()), config())
+            .modify(prune)
+            .default_backoff()
+            .reflect_shared(pools);
+        background.spawn(drive(
+            "modelpools",
+            watched,
+            Arc::clone(context),
+            |context, _| context.wake.scheduler.notify_one(),
+        ));
+        let watched = watcher(Api::<Pod>::all(client.clone()), config().labels(LABEL_POOL))
+            .modify(prune)
+            .default_backoff()
+            .reflect(pods);
+        background.spawn(drive(
+            "pods",
+            watched,
+            Arc::clone(context),
+            |context, event| match event {
+                watcher::Event::Apply(pod) | watcher::Event::Delete(pod) => {
+                    pod_changed(context, pod)
+                }
+                watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
+            },
+        ));
+        let watched = watcher(
+            Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
+            config(),
+        )
+        .modify(prune)
+        .default_backoff()
+        .reflect(namespaces);
+        background.spawn(drive(
+            "namespaces",
+            watched,
+            Arc::clone(context),
+            |context, _| context.wake.scheduler.notify_one(),
+        ));
 
         let limits = Config::default().concurrency(context.args.concurrency);
         let leads = || each_change(context.leadership.changes());
@@ -212,7 +300,12 @@ impl Watches {
                 .with_config(limits)
                 .reconcile_on(pools_woken)
                 .reconcile_all_on(leads());
-            drain("modelpool", controller, Arc::clone(context), pools::reconcile)
+            drain(
+                "modelpool",
+                controller,
+                Arc::clone(context),
+                pools::reconcile,
+            )
         });
         async move {
             // Both stores are shared ones, so both subscriptions exist.
@@ -229,7 +322,9 @@ fn prune<K: Resource>(object: &mut K) {
 }
 
 /// A stream of units, one for each change of leadership.
-fn each_change(changes: tokio::sync::watch::Receiver<Option<u64>>) -> impl Stream<Item = ()> + Send + 'static {
+fn each_change(
+    changes: tokio::sync::watch::Receiver<Option<u64>>,
+) -> impl Stream<Item = ()> + Send + 'static {
     futures::stream::unfold(changes, |mut changes| async move {
         changes.changed().await.ok()?;
         Some(((), changes))
@@ -259,7 +354,7 @@ async fn drain<K, E, F>(
     context: Arc<Context>,
     reconcile: impl Fn(Arc<Guarded<K>>, Arc<Context>) -> F + Copy + Send + Sync + 'static,
 ) where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
     Guarded<K>: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     E: std::error::Error + Send + Sync + 'static,
     F: Future<Output = Result<Action, E>> + Send + 'static,
@@ -272,7 +367,9 @@ async fn drain<K, E, F>(
             let key = key_of(&*object);
             let started = Instant::now();
             let outcome = reconcile(object, Arc::clone(&context)).await;
-            context.metrics.reconciled(kind, started.elapsed(), outcome.is_err());
+            context
+                .metrics
+                .reconciled(kind, started.elapsed(), outcome.is_err());
             if outcome.is_ok() {
                 successes.succeeded(&key);
             }
@@ -291,19 +388,31 @@ async fn drain<K, E, F>(
 }
 
 fn key_of<K: Resource>(object: &K) -> String {
-    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+    format!(
+        "{}/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    )
 }
 
 /// A worker pod has changed: its pool looks, and so do the jobs that it works on.
 fn pod_changed(context: &Context, pod: &Pod) {
-    let (Some((pool, _)), Some(namespace)) = (pool_of(pod), pod.namespace()) else { return };
+    let (Some((pool, _)), Some(namespace)) = (pool_of(pod), pod.namespace()) else {
+        return;
+    };
     context.wake.pool(&namespace, &pool);
     let Some(uid) = pod.uid() else { return };
     for job in context.caches.jobs.state() {
         let Ok(job) = &job.0 else { continue };
-        let is_on_it = job.status.iter().flat_map(|status| &status.steps).any(|step| attempt::open(step).is_some_and(|open| open.pod_uid == uid));
+        let is_on_it = job
+            .status
+            .iter()
+            .flat_map(|status| &status.steps)
+            .any(|step| attempt::open(step).is_some_and(|open| open.pod_uid == uid));
         if is_on_it {
-            context.wake.job(&job.namespace().unwrap_or_default(), &job.name_any());
+            context
+                .wake
+                .job(&job.namespace().unwrap_or_default(), &job.name_any());
         }
     }
 }
@@ -313,9 +422,14 @@ impl Context {
     pub fn wake_waiting_jobs(&self) {
         for job in self.caches.jobs.state() {
             let Ok(job) = &job.0 else { continue };
-            let waits = job.status.iter().flat_map(|status| &status.steps).any(|step| step.state == StepState::Queued);
+            let waits = job
+                .status
+                .iter()
+                .flat_map(|status| &status.steps)
+                .any(|step| step.state == StepState::Queued);
             if waits {
-                self.wake.job(&job.namespace().unwrap_or_default(), &job.name_any());
+                self.wake
+                    .job(&job.namespace().unwrap_or_default(), &job.name_any());
             }
         }
     }
@@ -345,7 +459,9 @@ async fn point_here(context: &Context) {
     while context.leadership.epoch().is_some() {
         match endpoint::point_here(context.client.clone(), &context.args).await {
             Ok(()) => return,
-            Err(error) => tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again"),
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again")
+            }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -355,9 +471,18 @@ async fn renew_certificates(context: Arc<Context>, tls: axum_server::tls_rustls:
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.args.namespace);
     loop {
         tokio::time::sleep(CERTIFICATES_EVERY).await;
-        let ensured = certificates::ensure(&secrets, &context.args.namespace, &context.args.service, context.now()).await;
+        let ensured = certificates::ensure(
+            &secrets,
+            &context.args.namespace,
+            &context.args.service,
+            context.now(),
+        )
+        .await;
         let reloaded = match ensured {
-            Ok(keys) => tls.reload_from_pem(keys.link.0, keys.link.1).await.map_err(Error::Tls),
+            Ok(keys) => tls
+                .reload_from_pem(keys.link.0, keys.link.1)
+                .await
+                .map_err(Error::Tls),
             Err(error) => Err(Error::Certificates(error)),
         };
         if let Err(error) = reloaded {
@@ -368,32 +493,50 @@ async fn renew_certificates(context: Arc<Context>, tls: axum_server::tls_rustls:
 
 async fn announce_ready(caches: Caches, is_ready: Arc<AtomicBool>) {
     filled(&caches).await;
-    tracing::info!(jobs = caches.jobs.len(), pools = caches.pools.len(), "caches are filled");
+    tracing::info!(
+        jobs = caches.jobs.len(),
+        pools = caches.pools.len(),
+        "caches are filled"
+    );
     is_ready.store(true, Ordering::Release);
 }
 
 /// Returns when every watch has listed once.
 async fn filled(caches: &Caches) {
-    let Caches { jobs, pools, pods, namespaces } = caches;
+    let Caches {
+        jobs,
+        pools,
+        pods,
+        namespaces,
+    } = caches;
     // An error means that the watch has ended, and so does the process then.
-    let _ = tokio::join!(jobs.wait_until_ready(), pools.wait_until_ready(), pods.wait_until_ready(), namespaces.wait_until_ready());
+    let _ = tokio::join!(
+        jobs.wait_until_ready(),
+        pools.wait_until_ready(),
+        pods.wait_until_ready(),
+        namespaces.wait_until_ready()
+    );
 }
 
 async fn shutdown() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::warn!(%error, "cannot listen for SIGTERM");
-            return std::future::pending().await;
-        }
-    };
+    let mut terminate =
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM");
+                return std::future::pending().await;
+            }
+        };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }
 
-fn listener_ended(what: &'static str, ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<(), Error> {
+fn listener_ended(
+    what: &'static str,
+    ended: Result<std::io::Result<()>, tokio::task::JoinError>,
+) -> Result<(), Error> {
     let source = match ended {
         Ok(Ok(())) => std::io::Error::other("it ended"),
         Ok(Err(error)) => error,

@@ -29,7 +29,8 @@ pub async fn serve(is_ready: Arc<AtomicBool>, metrics: Arc<Metrics>) -> std::io:
         .route("/ready", get(ready))
         .route("/metrics", get(show))
         .with_state(Shown { is_ready, metrics });
-    let listener = tokio::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT))).await?;
+    let listener =
+        tokio::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT))).await?;
     axum::serve(listener, router).await
 }
 
@@ -37,7 +38,10 @@ async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
     if shown.is_ready.load(Ordering::Acquire) {
         (StatusCode::OK, "ready")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the caches are being filled",
+        )
     }
 }
 

@@ -27,9 +27,15 @@ const SWEEP_EVERY: u32 = 150;
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("cannot list owners of artifacts in namespace {namespace}")]
-    List { namespace: String, source: Box<kube::Error> },
+    List {
+        namespace: String,
+        source: Box<kube::Error>,
+    },
     #[error("cannot read job {job}")]
-    Read { job: String, source: Box<kube::Error> },
+    Read {
+        job: String,
+        source: Box<kube::Error>,
+    },
     #[error("the store does not help")]
     Store(#[source] StoreError),
 }
@@ -65,8 +71,18 @@ pub async fn run(context: Arc<Context>) {
 
 /// UIDs of all jobs and pools in the caches.
 fn known_owners(context: &Context) -> BTreeSet<String> {
-    let jobs = context.caches.jobs.state().into_iter().filter_map(|job| job.uid());
-    let pools = context.caches.pools.state().into_iter().filter_map(|pool| pool.uid());
+    let jobs = context
+        .caches
+        .jobs
+        .state()
+        .into_iter()
+        .filter_map(|job| job.uid());
+    let pools = context
+        .caches
+        .pools
+        .state()
+        .into_iter()
+        .filter_map(|pool| pool.uid());
     jobs.chain(pools).collect()
 }
 
@@ -79,22 +95,40 @@ fn forget(context: &Context, known: &BTreeSet<String>) {
     context.placements.retain(is_known);
     let pods = &context.caches.pods;
     context.fleet.retain(now, |worker| {
-        pods.get(&ObjectRef::new(&worker.name).within(&worker.namespace)).is_some_and(|pod| pod.uid().as_deref() == Some(worker.uid.as_str()))
+        pods.get(&ObjectRef::new(&worker.name).within(&worker.namespace))
+            .is_some_and(|pod| pod.uid().as_deref() == Some(worker.uid.as_str()))
     });
 }
 
 /// Has workers stop tasks of jobs that are gone.
 async fn stop_strays(context: &Context) -> Result<(), Error> {
-    let known: BTreeSet<String> = context.caches.jobs.state().into_iter().filter_map(|job| job.uid()).collect();
+    let known: BTreeSet<String> = context
+        .caches
+        .jobs
+        .state()
+        .into_iter()
+        .filter_map(|job| job.uid())
+        .collect();
     for Stray { task, job, worker } in context.fleet.strays(|uid| known.contains(uid)) {
-        let Some((namespace, name)) = job.split_once('/') else { continue };
+        let Some((namespace, name)) = job.split_once('/') else {
+            continue;
+        };
         let jobs: Api<AIJob> = Api::namespaced(context.client.clone(), namespace);
-        let found = jobs.get_metadata_opt(name).await.map_err(|source| Error::Read { job: job.clone(), source: Box::new(source) })?;
+        let found = jobs
+            .get_metadata_opt(name)
+            .await
+            .map_err(|source| Error::Read {
+                job: job.clone(),
+                source: Box::new(source),
+            })?;
         if found.and_then(|found| found.uid()).as_deref() == Some(task.job_uid.as_str()) {
             continue;
         }
         tracing::info!(%job, %task, worker = %worker.name, "task cancelled, its job is deleted");
-        if context.fleet.send(&worker.uid, Order::Cancel { task: task.clone() }) {
+        if context
+            .fleet
+            .send(&worker.uid, Order::Cancel { task: task.clone() })
+        {
             context.fleet.forget(&worker.uid, &task);
             context.wake.scheduler.notify_one();
         }
@@ -106,9 +140,14 @@ async fn stop_strays(context: &Context) -> Result<(), Error> {
 async fn sweep(context: &Context, known: &BTreeSet<String>) -> Result<(), Error> {
     let stored = context.store.owners().await.map_err(Error::Store)?;
     let mut suspects: BTreeMap<(String, OwnerKind), Vec<Owner>> = BTreeMap::new();
-    let owners = stored.iter().filter_map(|stored| Owner::parse(&stored.owner).ok());
+    let owners = stored
+        .iter()
+        .filter_map(|stored| Owner::parse(&stored.owner).ok());
     for owner in owners.filter(|owner| !known.contains(owner.uid())) {
-        suspects.entry((owner.namespace().to_owned(), owner.kind())).or_default().push(owner);
+        suspects
+            .entry((owner.namespace().to_owned(), owner.kind()))
+            .or_default()
+            .push(owner);
     }
     for ((namespace, kind), owners) in suspects {
         let live = match kind {
@@ -125,10 +164,16 @@ async fn sweep(context: &Context, known: &BTreeSet<String>) -> Result<(), Error>
 
 async fn live_uids<K>(context: &Context, namespace: &str) -> Result<BTreeSet<String>, Error>
 where
-    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
-    let failed = |source| Error::List { namespace: namespace.to_owned(), source: Box::new(source) };
+    let failed = |source| Error::List {
+        namespace: namespace.to_owned(),
+        source: Box::new(source),
+    };
     let mut uids = BTreeSet::new();
     let mut params = ListParams::default().limit(500);
     loop {

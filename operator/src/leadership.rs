@@ -40,13 +40,17 @@ impl Leadership {
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
         let term = *self.term.lock().unwrap_or_else(PoisonError::into_inner);
-        term.filter(|term| Instant::now() < term.until).map(|term| term.epoch)
+        term.filter(|term| Instant::now() < term.until)
+            .map(|term| term.epoch)
     }
 
     /// Since when this replica leads.
     #[must_use]
     pub fn since(&self) -> Option<Timestamp> {
-        self.term.lock().unwrap_or_else(PoisonError::into_inner).map(|term| term.since)
+        self.term
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map(|term| term.since)
     }
 
     /// Changes when leadership comes or goes.
@@ -84,15 +88,31 @@ impl Candidate {
     pub fn new(leases: Api<Lease>, name: String, identity: String) -> (Candidate, Leadership) {
         let (change, changed) = watch::channel(None);
         let term = Arc::new(Mutex::new(None));
-        let leadership = Leadership { term: Arc::clone(&term), changed };
-        (Candidate { leases, name, identity, term, change, seen: None }, leadership)
+        let leadership = Leadership {
+            term: Arc::clone(&term),
+            changed,
+        };
+        (
+            Candidate {
+                leases,
+                name,
+                identity,
+                term,
+                change,
+                seen: None,
+            },
+            leadership,
+        )
     }
 
     /// Takes part until the future `shutdown` ends; then hands the lease back, so that the standby need not wait.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         loop {
-            match tokio::time::timeout(REQUEST_LIMIT, self.try_lead()).await.unwrap_or(Err(ElectionError::Late)) {
+            match tokio::time::timeout(REQUEST_LIMIT, self.try_lead())
+                .await
+                .unwrap_or(Err(ElectionError::Late))
+            {
                 Ok(()) => {}
                 Err(error) => tracing::warn!(error = %crate::chain(&error), "leader election"),
             }
@@ -104,48 +124,78 @@ impl Candidate {
         }
         let leads = self.set_term(None).is_some();
         self.announce();
-        if leads && let Err(error) = tokio::time::timeout(REQUEST_LIMIT, self.release()).await.unwrap_or(Err(ElectionError::Late)) {
+        if leads
+            && let Err(error) = tokio::time::timeout(REQUEST_LIMIT, self.release())
+                .await
+                .unwrap_or(Err(ElectionError::Late))
+        {
             tracing::warn!(error = %crate::chain(&error), "cannot hand the lease back");
         }
     }
 
     async fn try_lead(&mut self) -> Result<(), ElectionError> {
         let asked = Instant::now();
-        let found = self.leases.get_opt(&self.name).await.map_err(|error| ElectionError::Read(Box::new(error)))?;
+        let found = self
+            .leases
+            .get_opt(&self.name)
+            .await
+            .map_err(|error| ElectionError::Read(Box::new(error)))?;
         let Some(lease) = found else {
             let lease = Lease {
-                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(self.name.clone()),
+                    ..ObjectMeta::default()
+                },
                 spec: Some(self.spec(1)),
             };
             let made = self.leases.create(&PostParams::default(), &lease).await;
             return self.written(made, 1, asked);
         };
-        if self.seen.as_ref().is_none_or(|(old, _)| old.metadata.resource_version != lease.metadata.resource_version) {
+        if self
+            .seen
+            .as_ref()
+            .is_none_or(|(old, _)| old.metadata.resource_version != lease.metadata.resource_version)
+        {
             self.seen = Some((lease.clone(), asked));
         }
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.unwrap_or_default();
         let epoch = u64::try_from(spec.lease_transitions.unwrap_or(0)).unwrap_or(0);
         let is_free = holder.is_empty()
-            || self.seen.as_ref().is_some_and(|(_, since)| asked.duration_since(*since) >= DURATION);
+            || self
+                .seen
+                .as_ref()
+                .is_some_and(|(_, since)| asked.duration_since(*since) >= DURATION);
         if holder != self.identity && !is_free {
             self.set_term(None);
             return Ok(());
         }
         // A term that this process does not know of is another's, even under the same name.
-        let is_renewal = holder == self.identity && self.current().is_some_and(|term| term.epoch == epoch);
+        let is_renewal =
+            holder == self.identity && self.current().is_some_and(|term| term.epoch == epoch);
         let epoch = if is_renewal { epoch } else { epoch + 1 };
         let mut spec = self.spec(epoch);
         if is_renewal {
             spec.acquire_time = lease.spec.and_then(|spec| spec.acquire_time);
         }
-        let lease = Lease { metadata: lease.metadata, spec: Some(spec) };
-        let put = self.leases.replace(&self.name, &PostParams::default(), &lease).await;
+        let lease = Lease {
+            metadata: lease.metadata,
+            spec: Some(spec),
+        };
+        let put = self
+            .leases
+            .replace(&self.name, &PostParams::default(), &lease)
+            .await;
         self.written(put, epoch, asked)
     }
 
     /// A conflict means that somebody else was faster.
-    fn written(&mut self, written: kube::Result<Lease>, epoch: u64, asked: Instant) -> Result<(), ElectionError> {
+    fn written(
+        &mut self,
+        written: kube::Result<Lease>,
+        epoch: u64,
+        asked: Instant,
+    ) -> Result<(), ElectionError> {
         match written {
             Ok(lease) => {
                 self.seen = Some((lease, asked));
@@ -153,7 +203,11 @@ impl Candidate {
                     Some(term) if term.epoch == epoch => term.since,
                     Some(_) | None => Timestamp::now(),
                 };
-                self.set_term(Some(Term { epoch, until: asked + DURATION - MARGIN, since }));
+                self.set_term(Some(Term {
+                    epoch,
+                    until: asked + DURATION - MARGIN,
+                    since,
+                }));
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
@@ -165,13 +219,19 @@ impl Candidate {
     }
 
     async fn release(&self) -> Result<(), ElectionError> {
-        let Some((lease, _)) = &self.seen else { return Ok(()) };
+        let Some((lease, _)) = &self.seen else {
+            return Ok(());
+        };
         let mut lease = lease.clone();
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
         }
-        let put = self.leases.replace(&self.name, &PostParams::default(), &lease).await;
-        put.map(|_| ()).map_err(|error| ElectionError::Write(Box::new(error)))
+        let put = self
+            .leases
+            .replace(&self.name, &PostParams::default(), &lease)
+            .await;
+        put.map(|_| ())
+            .map_err(|error| ElectionError::Write(Box::new(error)))
     }
 
     fn spec(&self, epoch: u64) -> LeaseSpec {
@@ -190,12 +250,18 @@ impl Candidate {
     }
 
     fn set_term(&self, term: Option<Term>) -> Option<Term> {
-        std::mem::replace(&mut self.term.lock().unwrap_or_else(PoisonError::into_inner), term)
+        std::mem::replace(
+            &mut self.term.lock().unwrap_or_else(PoisonError::into_inner),
+            term,
+        )
     }
 
     fn announce(&self) {
         let term = *self.term.lock().unwrap_or_else(PoisonError::into_inner);
-        let epoch = term.filter(|term| Instant::now() < term.until).map(|term| term.epoch);
-        self.change.send_if_modified(|old| std::mem::replace(old, epoch) != epoch);
+        let epoch = term
+            .filter(|term| Instant::now() < term.until)
+            .map(|term| term.epoch);
+        self.change
+            .send_if_modified(|old| std::mem::replace(old, epoch) != epoch);
     }
 }

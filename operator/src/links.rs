@@ -23,14 +23,23 @@ impl Links {
     #[must_use]
     pub fn new(keys: SigningKeys, inside: String, outside: Option<String>) -> Links {
         let outside = outside.unwrap_or_else(|| inside.clone());
-        Links { keys, inside, outside }
+        Links {
+            keys,
+            inside,
+            outside,
+        }
     }
 
     /// Where a worker GETs an artifact.
     ///
     /// # Errors
     /// `BadKey` when the names cannot be part of a key.
-    pub fn worker_get(&self, at: &Place<'_>, sha256: &str, expires: Timestamp) -> Result<String, BadKey> {
+    pub fn worker_get(
+        &self,
+        at: &Place<'_>,
+        sha256: &str,
+        expires: Timestamp,
+    ) -> Result<String, BadKey> {
         let verb = Verb::Get {
             key: at.key(sha256)?,
             file_name: sha256.to_owned(),
@@ -60,7 +69,11 @@ impl Links {
     fn outside_put(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String {
         let link = at.key(sha256).map(|key| {
             let media_type = "application/octet-stream".to_owned();
-            let verb = Verb::Put { key, bytes: u64::try_from(bytes).unwrap_or(0), media_type };
+            let verb = Verb::Put {
+                key,
+                bytes: u64::try_from(bytes).unwrap_or(0),
+                media_type,
+            };
             sign(&self.outside, &Grant { verb, expires }, &self.keys)
         });
         // The API admits none but good digests, and the API server makes the rest of a key.
@@ -85,8 +98,18 @@ impl Place<'_> {
 }
 
 impl job_links::Signer for Links {
-    fn upload(&self, owner: &job_links::Owner<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String {
-        let place = Place { namespace: owner.namespace, kind: OwnerKind::AIJobs, uid: owner.uid };
+    fn upload(
+        &self,
+        owner: &job_links::Owner<'_>,
+        sha256: &str,
+        bytes: i64,
+        expires: Timestamp,
+    ) -> String {
+        let place = Place {
+            namespace: owner.namespace,
+            kind: OwnerKind::AIJobs,
+            uid: owner.uid,
+        };
         self.outside_put(&place, sha256, bytes, expires)
     }
 
@@ -97,10 +120,21 @@ impl job_links::Signer for Links {
         file_name: &str,
         expires: Timestamp,
     ) -> String {
-        let place = Place { namespace: owner.namespace, kind: OwnerKind::AIJobs, uid: owner.uid };
-        let sha256 = artifact.digest.strip_prefix("sha256:").unwrap_or(&artifact.digest);
+        let place = Place {
+            namespace: owner.namespace,
+            kind: OwnerKind::AIJobs,
+            uid: owner.uid,
+        };
+        let sha256 = artifact
+            .digest
+            .strip_prefix("sha256:")
+            .unwrap_or(&artifact.digest);
         let link = place.key(sha256).map(|key| {
-            let verb = Verb::Get { key, file_name: file_name.to_owned(), media_type: artifact.media_type.clone() };
+            let verb = Verb::Get {
+                key,
+                file_name: file_name.to_owned(),
+                media_type: artifact.media_type.clone(),
+            };
             sign(&self.outside, &Grant { verb, expires }, &self.keys)
         });
         link.unwrap_or_default()
@@ -108,8 +142,19 @@ impl job_links::Signer for Links {
 }
 
 impl pool_links::Signer for Links {
-    fn upload(&self, namespace: &str, uid: &str, sha256: &str, bytes: i64, expires: Timestamp) -> String {
-        let place = Place { namespace, kind: OwnerKind::ModelPools, uid };
+    fn upload(
+        &self,
+        namespace: &str,
+        uid: &str,
+        sha256: &str,
+        bytes: i64,
+        expires: Timestamp,
+    ) -> String {
+        let place = Place {
+            namespace,
+            kind: OwnerKind::ModelPools,
+            uid,
+        };
         self.outside_put(&place, sha256, bytes, expires)
     }
 }

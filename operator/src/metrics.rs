@@ -39,7 +39,9 @@ impl Default for Metrics {
             registry: Registry::with_prefix("framewright"),
             reconciles: Family::default(),
             failures: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0])),
+            seconds: Family::new_with_constructor(|| {
+                Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0])
+            }),
             status_writes: Counter::default(),
             finished: Family::default(),
             streams_refused: Counter::default(),
@@ -47,11 +49,31 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register("reconciles", "Looks at objects", metrics.reconciles.clone());
-        registry.register("reconcile_failures", "Looks that failed and are tried again", metrics.failures.clone());
-        registry.register("reconcile_seconds", "How long a look takes", metrics.seconds.clone());
-        registry.register("job_status_writes", "Writes of AIJob statuses", metrics.status_writes.clone());
-        registry.register("jobs_finished", "AIJobs that are over, by the reason of their Succeeded condition", metrics.finished.clone());
-        registry.register("streams_refused", "Streams refused for want of a good token", metrics.streams_refused.clone());
+        registry.register(
+            "reconcile_failures",
+            "Looks that failed and are tried again",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "reconcile_seconds",
+            "How long a look takes",
+            metrics.seconds.clone(),
+        );
+        registry.register(
+            "job_status_writes",
+            "Writes of AIJob statuses",
+            metrics.status_writes.clone(),
+        );
+        registry.register(
+            "jobs_finished",
+            "AIJobs that are over, by the reason of their Succeeded condition",
+            metrics.finished.clone(),
+        );
+        registry.register(
+            "streams_refused",
+            "Streams refused for want of a good token",
+            metrics.streams_refused.clone(),
+        );
         registry.register("leads", "1 while this replica leads", metrics.leads.clone());
         metrics
     }
@@ -62,7 +84,9 @@ impl Metrics {
     pub fn reconciled(&self, kind: &'static str, took: Duration, failed: bool) {
         let kind = Kind { kind };
         self.reconciles.get_or_create(&kind).inc();
-        self.seconds.get_or_create(&kind).observe(took.as_secs_f64());
+        self.seconds
+            .get_or_create(&kind)
+            .observe(took.as_secs_f64());
         if failed {
             self.failures.get_or_create(&kind).inc();
         }
@@ -71,8 +95,12 @@ impl Metrics {
     /// A job's status was written.
     pub fn job_written(&self, status: &AIJobStatus) {
         self.status_writes.inc();
-        if is_true(&status.conditions, job::FINISHED) && status.outputs.iter().all(|output| output.link.is_some()) {
-            let reason = get(&status.conditions, job::SUCCEEDED).map(|condition| condition.reason.clone()).unwrap_or_default();
+        if is_true(&status.conditions, job::FINISHED)
+            && status.outputs.iter().all(|output| output.link.is_some())
+        {
+            let reason = get(&status.conditions, job::SUCCEEDED)
+                .map(|condition| condition.reason.clone())
+                .unwrap_or_default();
             self.finished.get_or_create(&Reason { reason }).inc();
         }
     }

@@ -34,15 +34,28 @@ pub struct Answer {
 
 impl Received {
     /// What has arrived of these; asks the store at most about once a second and owner.
-    pub async fn ask(&self, store: &StoreClient, place: &Place<'_>, uploads: &[UploadStatus], now: Timestamp) -> Answer {
+    pub async fn ask(
+        &self,
+        store: &StoreClient,
+        place: &Place<'_>,
+        uploads: &[UploadStatus],
+        now: Timestamp,
+    ) -> Answer {
         let mut owner = self.known(place.uid);
-        owner.there.extend(uploads.iter().filter(|upload| upload.received).map(|upload| upload.sha256.clone()));
+        owner.there.extend(
+            uploads
+                .iter()
+                .filter(|upload| upload.received)
+                .map(|upload| upload.sha256.clone()),
+        );
         let awaited: Vec<&str> = uploads
             .iter()
             .map(|upload| upload.sha256.as_str())
             .filter(|sha256| !owner.there.contains(*sha256))
             .collect();
-        let is_due = owner.asked.is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
+        let is_due = owner
+            .asked
+            .is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
         let mut trouble = None;
         if is_due && !awaited.is_empty() {
             owner.asked = Some(now);
@@ -57,7 +70,10 @@ impl Received {
                 }
             }
         }
-        let answer = Answer { received: owner.there.clone(), trouble };
+        let answer = Answer {
+            received: owner.there.clone(),
+            trouble,
+        };
         self.lock().insert(place.uid.to_owned(), owner);
         answer
     }

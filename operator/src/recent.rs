@@ -17,7 +17,9 @@ pub struct Recent<K> {
 
 impl<K> Default for Recent<K> {
     fn default() -> Self {
-        Recent { writes: Mutex::new(HashMap::new()) }
+        Recent {
+            writes: Mutex::new(HashMap::new()),
+        }
     }
 }
 
@@ -31,7 +33,9 @@ impl<K: ResourceExt + Clone> Recent<K> {
     /// The newer one of the cached object and the own write.
     #[must_use]
     pub fn newest(&self, cached: &K) -> K {
-        let Some(uid) = cached.uid() else { return cached.clone() };
+        let Some(uid) = cached.uid() else {
+            return cached.clone();
+        };
         match self.lock().get(&uid) {
             Some((_, own)) if version(own) > version(cached) => own.clone(),
             Some(_) | None => cached.clone(),
@@ -46,7 +50,8 @@ impl<K: ResourceExt + Clone> Recent<K> {
 
     /// Forgets what every cache has long seen.
     pub fn forget_old(&self, now: Timestamp) {
-        self.lock().retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
+        self.lock()
+            .retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
     }
 
     /// Forgets one object, since the API server knows better.
@@ -61,5 +66,8 @@ impl<K: ResourceExt + Clone> Recent<K> {
 
 /// Resource versions are numbers that grow, and since Kubernetes 1.35 officially so (KEP-5504).
 fn version<K: ResourceExt>(object: &K) -> u64 {
-    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+    object
+        .resource_version()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }

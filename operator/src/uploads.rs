@@ -33,9 +33,19 @@ pub fn entries<'a>(
             continue;
         }
         let received = known.received.contains(sha256);
-        let link = if received { None } else { link(sha256, bytes, known, sign) };
+        let link = if received {
+            None
+        } else {
+            link(sha256, bytes, known, sign)
+        };
         let (link, expires_at) = link.unzip();
-        entries.push(UploadStatus { sha256: sha256.to_owned(), bytes, received, link, expires_at });
+        entries.push(UploadStatus {
+            sha256: sha256.to_owned(),
+            bytes,
+            received,
+            link,
+            expires_at,
+        });
     }
     entries
 }
@@ -49,7 +59,10 @@ pub fn are_awaited(entries: &[UploadStatus]) -> bool {
 /// When a link made now ends: whole seconds, as links count them.
 #[must_use]
 pub fn expiry(now: Timestamp) -> Option<Timestamp> {
-    Timestamp::from_second(now.as_second()).ok()?.checked_add(LINK_LIFE).ok()
+    Timestamp::from_second(now.as_second())
+        .ok()?
+        .checked_add(LINK_LIFE)
+        .ok()
 }
 
 fn link(
@@ -58,7 +71,11 @@ fn link(
     known: &Known<'_>,
     sign: &dyn Fn(&str, i64, Timestamp) -> String,
 ) -> Option<(String, Time)> {
-    let old = known.old.iter().find(|old| old.sha256 == sha256).filter(|_| !known.renew);
+    let old = known
+        .old
+        .iter()
+        .find(|old| old.sha256 == sha256)
+        .filter(|_| !known.renew);
     let valid = old
         .and_then(|old| Some((old.link.clone()?, old.expires_at.clone()?)))
         .filter(|(_, expires)| expires.0 > known.now);
@@ -78,8 +95,14 @@ mod tests {
 
     fn check(old: &[UploadStatus], received: &[&str], renew: bool, now: i64) -> Vec<UploadStatus> {
         let received = received.iter().map(|&digest| digest.to_owned()).collect();
-        let known = Known { old, received: &received, renew, now: at(now) };
-        let sign = |sha256: &str, _: i64, expires: Timestamp| format!("{sha256}@{}", expires.as_second());
+        let known = Known {
+            old,
+            received: &received,
+            renew,
+            now: at(now),
+        };
+        let sign =
+            |sha256: &str, _: i64, expires: Timestamp| format!("{sha256}@{}", expires.as_second());
         entries([("a", 1), ("b", 2), ("a", 1)].into_iter(), &known, &sign)
     }
 

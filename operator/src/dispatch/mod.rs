@@ -45,24 +45,43 @@ fn dispatch(context: &Context) {
     let mut running: BTreeMap<String, u32> = BTreeMap::new();
     let mut taken: HashMap<String, BTreeSet<TaskId>> = context.placements.taken();
     for job in &jobs {
-        let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else { continue };
+        let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else {
+            continue;
+        };
         for (pod, task) in open_tasks(job, &uid) {
             *running.entry(namespace.clone()).or_insert(0) += 1;
             taken.entry(pod).or_default().insert(task);
         }
         let resolve = |step: &framewright_crds::aijob::Step| {
-            resolve::resolve(&namespace, step, &facts, &context.args.catalog_namespaces, &labels)
+            resolve::resolve(
+                &namespace,
+                step,
+                &facts,
+                &context.args.catalog_namespaces,
+                &labels,
+            )
         };
         pending.extend(pending_steps(context, job, &namespace, &uid, now, &resolve));
     }
     let placements = schedule(pending, context.fleet.slots(&taken), &running);
-    let placed: BTreeSet<String> = placements.iter().map(|placement| placement.job_uid.clone()).collect();
+    let placed: BTreeSet<String> = placements
+        .iter()
+        .map(|placement| placement.job_uid.clone())
+        .collect();
     context.placements.add(placements, now);
-    let new: BTreeSet<String> = context.placements.consider(jobs.iter().filter_map(ResourceExt::uid)).into_iter().collect();
+    let new: BTreeSet<String> = context
+        .placements
+        .consider(jobs.iter().filter_map(ResourceExt::uid))
+        .into_iter()
+        .collect();
     for job in &jobs {
-        let is_touched = job.uid().is_some_and(|uid| placed.contains(&uid) || new.contains(&uid));
+        let is_touched = job
+            .uid()
+            .is_some_and(|uid| placed.contains(&uid) || new.contains(&uid));
         if is_touched {
-            context.wake.job(&job.namespace().unwrap_or_default(), &job.name_any());
+            context
+                .wake
+                .job(&job.namespace().unwrap_or_default(), &job.name_any());
         }
     }
 }
@@ -86,7 +105,10 @@ fn open_tasks(job: &AIJob, uid: &str) -> Vec<(String, TaskId)> {
     steps
         .filter_map(|step| {
             let open = attempt::open(step)?;
-            Some((open.pod_uid.clone(), attempt::task_id(uid, &step.name, open.number)))
+            Some((
+                open.pod_uid.clone(),
+                attempt::task_id(uid, &step.name, open.number),
+            ))
         })
         .collect()
 }
@@ -104,8 +126,15 @@ fn pending_steps(
     }
     let status = job.status.clone().unwrap_or_default();
     let received = context.received.of(uid);
-    let created = job.metadata.creation_timestamp.as_ref().map_or(now, |created| created.0);
-    let is_doomed = status.steps.iter().any(|step| step.state == framewright_crds::aijob::StepState::Failed);
+    let created = job
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, |created| created.0);
+    let is_doomed = status
+        .steps
+        .iter()
+        .any(|step| step.state == framewright_crds::aijob::StepState::Failed);
     if is_doomed {
         return Vec::new();
     }
@@ -114,15 +143,23 @@ fn pending_steps(
         .iter()
         .filter_map(|step| {
             let known = status.steps.iter().find(|known| known.name == step.name);
-            if !steps::is_pending(step, known, &status.steps, &received, now) || context.placements.has(uid, &step.name) {
+            if !steps::is_pending(step, known, &status.steps, &received, now)
+                || context.placements.has(uid, &step.name)
+            {
                 return None;
             }
-            let Resolution::Pools { pools, .. } = resolve(step) else { return None };
+            let Resolution::Pools { pools, .. } = resolve(step) else {
+                return None;
+            };
             let attempts = known.iter().flat_map(|known| &known.attempts);
-            let makers = step.inputs.iter().filter_map(|input| input.from_step.as_ref()).filter_map(|from| {
-                let maker = status.steps.iter().find(|maker| maker.name == from.name)?;
-                Some(maker.attempts.last()?.pod_uid.clone())
-            });
+            let makers = step
+                .inputs
+                .iter()
+                .filter_map(|input| input.from_step.as_ref())
+                .filter_map(|from| {
+                    let maker = status.steps.iter().find(|maker| maker.name == from.name)?;
+                    Some(maker.attempts.last()?.pod_uid.clone())
+                });
             Some(Pending {
                 job_uid: uid.to_owned(),
                 step: step.name.clone(),
@@ -130,11 +167,15 @@ fn pending_steps(
                 model: step.model.clone(),
                 pools,
                 priority: job.spec.priority,
-                since: known.and_then(|known| known.queued_at.as_ref()).map_or(created, |since| since.0),
-                avoid: attempts.filter(|attempt| attempt.cause.is_some()).map(|attempt| attempt.pod_uid.clone()).collect(),
+                since: known
+                    .and_then(|known| known.queued_at.as_ref())
+                    .map_or(created, |since| since.0),
+                avoid: attempts
+                    .filter(|attempt| attempt.cause.is_some())
+                    .map(|attempt| attempt.pod_uid.clone())
+                    .collect(),
                 near: makers.collect(),
             })
         })
         .collect()
 }
-

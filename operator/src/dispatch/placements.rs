@@ -41,25 +41,34 @@ impl Placements {
     /// Whether a step has a worker already.
     #[must_use]
     pub fn has(&self, job_uid: &str, step: &str) -> bool {
-        self.lock().placed.contains_key(&(job_uid.to_owned(), step.to_owned()))
+        self.lock()
+            .placed
+            .contains_key(&(job_uid.to_owned(), step.to_owned()))
     }
 
     /// Records decisions.
     pub fn add(&self, placements: Vec<Placement>, now: Timestamp) {
         let mut inner = self.lock();
         for placement in placements {
-            inner.placed.insert((placement.job_uid.clone(), placement.step.clone()), (placement, now));
+            inner.placed.insert(
+                (placement.job_uid.clone(), placement.step.clone()),
+                (placement, now),
+            );
         }
     }
 
     /// The decision is in the status now, or of no use any more.
     pub fn remove(&self, job_uid: &str, step: &str) {
-        self.lock().placed.remove(&(job_uid.to_owned(), step.to_owned()));
+        self.lock()
+            .placed
+            .remove(&(job_uid.to_owned(), step.to_owned()));
     }
 
     /// Drops decisions that nobody took up.
     pub fn expire(&self, now: Timestamp) {
-        self.lock().placed.retain(|_, (_, at)| now.duration_since(*at) < VOID_AFTER);
+        self.lock()
+            .placed
+            .retain(|_, (_, at)| now.duration_since(*at) < VOID_AFTER);
     }
 
     /// Tasks placed on each pod UID and not in a status yet, under attempt 0, which no real task has.
@@ -73,7 +82,10 @@ impl Placements {
                 replica: 0,
                 attempt: 0,
             };
-            taken.entry(placement.worker.uid.clone()).or_default().insert(task);
+            taken
+                .entry(placement.worker.uid.clone())
+                .or_default()
+                .insert(task);
         }
         taken
     }
@@ -81,7 +93,8 @@ impl Placements {
     /// Notes that the scheduler has looked at these jobs; those that it had not before.
     pub fn consider(&self, jobs: impl Iterator<Item = String>) -> Vec<String> {
         let mut inner = self.lock();
-        jobs.filter(|uid| inner.considered.insert(uid.clone())).collect()
+        jobs.filter(|uid| inner.considered.insert(uid.clone()))
+            .collect()
     }
 
     /// Whether the scheduler has looked at a job.

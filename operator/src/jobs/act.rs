@@ -29,8 +29,19 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`] when the API server refuses; orders that do not reach a worker are planned again.
-pub async fn act(context: &Context, job: &AIJob, seen: &Observed, plan: &Plan) -> Result<(), Error> {
-    let Plan { delete, status: _, orders, notes: _, look_again: _ } = plan;
+pub async fn act(
+    context: &Context,
+    job: &AIJob,
+    seen: &Observed,
+    plan: &Plan,
+) -> Result<(), Error> {
+    let Plan {
+        delete,
+        status: _,
+        orders,
+        notes: _,
+        look_again: _,
+    } = plan;
     for order in orders {
         send(context, seen, order);
     }
@@ -43,9 +54,18 @@ pub async fn act(context: &Context, job: &AIJob, seen: &Observed, plan: &Plan) -
 
 /// Events of a plan whose status is now durable.
 pub async fn tell(context: &Context, job: &AIJob, notes: &[Note]) {
-    for Note { warning, reason, message } in notes {
+    for Note {
+        warning,
+        reason,
+        message,
+    } in notes
+    {
         let event = Event {
-            type_: if *warning { EventType::Warning } else { EventType::Normal },
+            type_: if *warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: reason.clone(),
             note: Some(message.clone()),
             action: "Reconcile".to_owned(),
@@ -56,19 +76,30 @@ pub async fn tell(context: &Context, job: &AIJob, notes: &[Note]) {
 }
 
 /// An object that cannot be read gets an event of its own, and stops nobody else.
-pub async fn tell_invalid<K: Resource<DynamicType = ()>>(context: &Context, object: &Guarded<K>, invalid: &InvalidObject) {
+pub async fn tell_invalid<K: Resource<DynamicType = ()>>(
+    context: &Context,
+    object: &Guarded<K>,
+    invalid: &InvalidObject,
+) {
     tracing::warn!(name = %object.name_any(), namespace = ?object.namespace(), error = %invalid.error, "cannot read the object");
     let event = Event {
         type_: EventType::Warning,
         reason: "Unreadable".to_owned(),
-        note: Some(format!("this operator cannot read the object: {}", invalid.error)),
+        note: Some(format!(
+            "this operator cannot read the object: {}",
+            invalid.error
+        )),
         action: "Reconcile".to_owned(),
         secondary: None,
     };
     publish(context, &event, &object.object_ref(&())).await;
 }
 
-async fn publish(context: &Context, event: &Event, about: &k8s_openapi::api::core::v1::ObjectReference) {
+async fn publish(
+    context: &Context,
+    event: &Event,
+    about: &k8s_openapi::api::core::v1::ObjectReference,
+) {
     let publishing = context.recorder.publish(event, about);
     match tokio::time::timeout(std::time::Duration::from_secs(5), publishing).await {
         Ok(Ok(())) => {}
@@ -79,7 +110,11 @@ async fn publish(context: &Context, event: &Event, about: &k8s_openapi::api::cor
 }
 
 fn send(context: &Context, seen: &Observed, Addressed { worker, order }: &Addressed) {
-    let place = Place { namespace: &seen.namespace, kind: OwnerKind::AIJobs, uid: &seen.uid };
+    let place = Place {
+        namespace: &seen.namespace,
+        kind: OwnerKind::AIJobs,
+        uid: &seen.uid,
+    };
     let job = format!("{}/{}", seen.namespace, seen.name);
     let fleet = &context.fleet;
     match order {
@@ -96,15 +131,34 @@ fn send(context: &Context, seen: &Observed, Addressed { worker, order }: &Addres
             match context.links.worker_put(&place, output, expires) {
                 Ok(url) => {
                     let sha256 = output.sha256.clone();
-                    fleet.send(&worker.uid, wire::Order::Upload { task: task.clone(), sha256, url });
+                    fleet.send(
+                        &worker.uid,
+                        wire::Order::Upload {
+                            task: task.clone(),
+                            sha256,
+                            url,
+                        },
+                    );
                 }
-                Err(error) => tracing::warn!(%job, %task, %error, "a worker named an output that cannot be stored"),
+                Err(error) => {
+                    tracing::warn!(%job, %task, %error, "a worker named an output that cannot be stored")
+                }
             }
         }
-        Order::Settle { task } => tell_worker(context, &worker.uid, task, wire::Order::Settled { task: task.clone() }),
+        Order::Settle { task } => tell_worker(
+            context,
+            &worker.uid,
+            task,
+            wire::Order::Settled { task: task.clone() },
+        ),
         Order::Cancel { task } => {
             tracing::info!(%job, %task, worker = %worker.name, "task cancelled");
-            tell_worker(context, &worker.uid, task, wire::Order::Cancel { task: task.clone() });
+            tell_worker(
+                context,
+                &worker.uid,
+                task,
+                wire::Order::Cancel { task: task.clone() },
+            );
         }
     }
 }
@@ -119,8 +173,20 @@ fn tell_worker(context: &Context, uid: &str, task: &TaskId, order: wire::Order) 
 
 /// The order with its grants signed.
 pub fn run_order(context: &Context, seen: &Observed, order: &Order) -> Option<wire::TaskOrder> {
-    let Order::Run { task, model, pipeline, inputs } = order else { return None };
-    let place = Place { namespace: &seen.namespace, kind: OwnerKind::AIJobs, uid: &seen.uid };
+    let Order::Run {
+        task,
+        model,
+        pipeline,
+        inputs,
+    } = order
+    else {
+        return None;
+    };
+    let place = Place {
+        namespace: &seen.namespace,
+        kind: OwnerKind::AIJobs,
+        uid: &seen.uid,
+    };
     let expires = seen.now.checked_add(GRANT_LIFE).ok()?;
     let inputs = inputs
         .iter()
@@ -129,7 +195,10 @@ pub fn run_order(context: &Context, seen: &Observed, order: &Order) -> Option<wi
                 name: input.name.clone(),
                 sha256: input.sha256.clone(),
                 bytes: input.bytes,
-                url: context.links.worker_get(&place, &input.sha256, expires).ok()?,
+                url: context
+                    .links
+                    .worker_get(&place, &input.sha256, expires)
+                    .ok()?,
             })
         })
         .collect::<Option<Vec<_>>>()?;
@@ -143,9 +212,16 @@ pub fn run_order(context: &Context, seen: &Observed, order: &Order) -> Option<wi
 }
 
 async fn remove(context: &Context, job: &AIJob) -> Result<(), Error> {
-    let jobs: Api<AIJob> = Api::namespaced(context.client.clone(), &job.namespace().unwrap_or_default());
-    let only_this = Preconditions { uid: job.uid(), resource_version: job.resource_version() };
-    let params = DeleteParams { preconditions: Some(only_this), ..DeleteParams::background() };
+    let jobs: Api<AIJob> =
+        Api::namespaced(context.client.clone(), &job.namespace().unwrap_or_default());
+    let only_this = Preconditions {
+        uid: job.uid(),
+        resource_version: job.resource_version(),
+    };
+    let params = DeleteParams {
+        preconditions: Some(only_this),
+        ..DeleteParams::background()
+    };
     match jobs.delete(&job.name_any(), &params).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),

@@ -68,8 +68,14 @@ pub async fn reconcile(job: Arc<Guarded<AIJob>>, context: Arc<Context>) -> Resul
         let seen = observe::observe(&job, &context).await;
         let plan = plan::plan(&seen, &context.links);
         look_again = plan.look_again;
-        act::act(&context, &job, &seen, &plan).await.map_err(Error::Act)?;
-        if plan.delete || !report::report(&context, &job, &seen, &plan).await.map_err(Error::Report)? {
+        act::act(&context, &job, &seen, &plan)
+            .await
+            .map_err(Error::Act)?;
+        if plan.delete
+            || !report::report(&context, &job, &seen, &plan)
+                .await
+                .map_err(Error::Report)?
+        {
             break;
         }
     }

@@ -22,19 +22,34 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
     let namespace = job.namespace().unwrap_or_default();
     let uid = job.uid().unwrap_or_default();
     let status = job.status.clone().unwrap_or_default();
-    let place = Place { namespace: &namespace, kind: OwnerKind::AIJobs, uid: &uid };
+    let place = Place {
+        namespace: &namespace,
+        kind: OwnerKind::AIJobs,
+        uid: &uid,
+    };
     let is_over = is_finished(&status);
     let (received, store_trouble) = if is_over {
         (BTreeSet::new(), None)
     } else {
-        let answer = context.received.ask(&context.store, &place, &status.uploads, now).await;
+        let answer = context
+            .received
+            .ask(&context.store, &place, &status.uploads, now)
+            .await;
         (answer.received, answer.trouble)
     };
-    let steps = if is_over { BTreeMap::new() } else { steps(job, &namespace, &uid, context) };
+    let steps = if is_over {
+        BTreeMap::new()
+    } else {
+        steps(job, &namespace, &uid, context)
+    };
     Observed {
         name: job.name_any(),
         generation: job.metadata.generation,
-        created: job.metadata.creation_timestamp.as_ref().map_or(now, |created| created.0),
+        created: job
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(now, |created| created.0),
         spec: job.spec.clone(),
         renew_links: job.annotations().get(ANNOTATION_RENEW_LINKS).cloned(),
         now,
@@ -53,22 +68,41 @@ fn steps(job: &AIJob, namespace: &str, uid: &str, context: &Context) -> BTreeMap
     let facts = facts::gather(context);
     let labels = facts::namespace_labels(context);
     let of = |step: &Step| {
-        let status = job.status.iter().flat_map(|status| &status.steps).find(|status| status.name == step.name);
+        let status = job
+            .status
+            .iter()
+            .flat_map(|status| &status.steps)
+            .find(|status| status.name == step.name);
         let open = status.and_then(attempt::open);
         let pod = open.and_then(|open| pod_of(open, context));
-        let restart = open.zip(pod.as_ref()).and_then(|(open, pod)| pods::ended_since(pod, open.bound_at.0));
+        let restart = open
+            .zip(pod.as_ref())
+            .and_then(|(open, pod)| pods::ended_since(pod, open.bound_at.0));
         StepSeen {
-            resolution: Some(resolve::resolve(namespace, step, &facts, &context.args.catalog_namespaces, &labels)),
+            resolution: Some(resolve::resolve(
+                namespace,
+                step,
+                &facts,
+                &context.args.catalog_namespaces,
+                &labels,
+            )),
             binding: context.placements.binding(uid, &step.name),
             presence: open.map(|open| presence(open, pod.is_some(), restart.as_ref(), context)),
             restart,
         }
     };
-    job.spec.steps.iter().map(|step| (step.name.clone(), of(step))).collect()
+    job.spec
+        .steps
+        .iter()
+        .map(|step| (step.name.clone(), of(step)))
+        .collect()
 }
 
 fn pod_of(open: &Attempt, context: &Context) -> Option<Arc<Pod>> {
-    let pod = context.caches.pods.get(&ObjectRef::new(&open.worker).within(&open.namespace))?;
+    let pod = context
+        .caches
+        .pods
+        .get(&ObjectRef::new(&open.worker).within(&open.namespace))?;
     (pod.uid().as_deref() == Some(open.pod_uid.as_str())).then_some(pod)
 }
 
@@ -79,7 +113,9 @@ fn presence(open: &Attempt, has_pod: bool, ended: Option<&Ended>, context: &Cont
         (Some(Presence::Connected), _) => Presence::Connected,
         (_, Some(ended)) => Presence::Gone(ended.clone()),
         (Some(away), None) if has_pod => away,
-        (None, None) if has_pod => Presence::Away { since: context.leads_since() },
+        (None, None) if has_pod => Presence::Away {
+            since: context.leads_since(),
+        },
         (_, None) => Presence::Gone(Ended {
             cause: Cause::WorkerLost,
             message: format!("worker pod {} is gone", open.worker),

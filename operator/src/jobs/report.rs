@@ -30,7 +30,12 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`], a conflict included: somebody wrote in between, so the plan is made anew.
-pub async fn report(context: &Context, job: &AIJob, seen: &Observed, plan: &Plan) -> Result<bool, Error> {
+pub async fn report(
+    context: &Context,
+    job: &AIJob,
+    seen: &Observed,
+    plan: &Plan,
+) -> Result<bool, Error> {
     if job.status.as_ref() == Some(&plan.status) {
         return Ok(false);
     }
@@ -73,20 +78,33 @@ fn log(seen: &Observed, status: &AIJobStatus) {
     let job = format!("{}/{}", seen.namespace, seen.name);
     for step in &status.steps {
         let before = seen.status.steps.iter().find(|old| old.name == step.name);
-        if before.map(|old| (old.state, old.attempts_made)) == Some((step.state, step.attempts_made)) {
+        if before.map(|old| (old.state, old.attempts_made))
+            == Some((step.state, step.attempts_made))
+        {
             continue;
         }
         match step.state {
             StepState::Blocked => {}
-            StepState::Queued | StepState::Starting | StepState::Running | StepState::Succeeded | StepState::Failed | StepState::Skipped => {
-                let worker = step.attempts.last().map_or("", |attempt| attempt.worker.as_str());
+            StepState::Queued
+            | StepState::Starting
+            | StepState::Running
+            | StepState::Succeeded
+            | StepState::Failed
+            | StepState::Skipped => {
+                let worker = step
+                    .attempts
+                    .last()
+                    .map_or("", |attempt| attempt.worker.as_str());
                 tracing::info!(%job, step = %step.name, state = ?step.state, attempt = step.attempts_made, worker, message = step.message.as_deref().unwrap_or(""), "step");
             }
         }
     }
     if is_finished(status) && !is_finished(&seen.status) {
-        let reason = framewright_crds::conditions::get(&status.conditions, framewright_crds::conditions::job::SUCCEEDED)
-            .map_or("", |condition| condition.reason.as_str());
+        let reason = framewright_crds::conditions::get(
+            &status.conditions,
+            framewright_crds::conditions::job::SUCCEEDED,
+        )
+        .map_or("", |condition| condition.reason.as_str());
         tracing::info!(%job, reason, "job finished");
     }
 }

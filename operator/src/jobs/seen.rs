@@ -80,7 +80,10 @@ pub struct Binding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// In one of these; the first trouble of a pool, if none of them is ready.
-    Pools { pools: Vec<PoolName>, trouble: Option<Trouble> },
+    Pools {
+        pools: Vec<PoolName>,
+        trouble: Option<Trouble>,
+    },
     /// No pool in the job's namespace or in the catalog has the model.
     ModelNotFound { searched: Vec<String> },
     /// The pool that poolRef names does not exist.

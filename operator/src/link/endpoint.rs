@@ -19,7 +19,13 @@ pub async fn point_here(client: Client, args: &RunArgs) -> kube::Result<()> {
     let slices: Api<EndpointSlice> = Api::namespaced(client, &args.namespace);
     let slice = slice(args);
     let name = slice.metadata.name.clone().unwrap_or_default();
-    slices.patch(&name, &PatchParams::apply("framewright-operator").force(), &Patch::Apply(&slice)).await?;
+    slices
+        .patch(
+            &name,
+            &PatchParams::apply("framewright-operator").force(),
+            &Patch::Apply(&slice),
+        )
+        .await?;
     Ok(())
 }
 
@@ -30,19 +36,30 @@ fn slice(args: &RunArgs) -> EndpointSlice {
     };
     let labels = [
         ("kubernetes.io/service-name", args.service.as_str()),
-        ("endpointslice.kubernetes.io/managed-by", "framewright-operator"),
+        (
+            "endpointslice.kubernetes.io/managed-by",
+            "framewright-operator",
+        ),
     ];
     EndpointSlice {
         address_type: address_type.to_owned(),
         metadata: ObjectMeta {
             name: Some(format!("{}-leader", args.service)),
             namespace: Some(args.namespace.clone()),
-            labels: Some(labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()),
+            labels: Some(
+                labels
+                    .iter()
+                    .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
+            ),
             ..ObjectMeta::default()
         },
         endpoints: vec![Endpoint {
             addresses: vec![args.pod_ip.to_string()],
-            conditions: Some(EndpointConditions { ready: Some(true), ..EndpointConditions::default() }),
+            conditions: Some(EndpointConditions {
+                ready: Some(true),
+                ..EndpointConditions::default()
+            }),
             target_ref: Some(ObjectReference {
                 kind: Some("Pod".to_owned()),
                 namespace: Some(args.namespace.clone()),

@@ -12,11 +12,17 @@ pub fn take_in(context: &Context, from: &Identity, message: ToOperator) {
     match message {
         // Only the first message of a stream is a Hello.
         ToOperator::Hello { .. } => {}
-        ToOperator::Model { name, digest, state } => {
+        ToOperator::Model {
+            name,
+            digest,
+            state,
+        } => {
             fleet.model(uid, &name, &digest, state);
             wake_pool(context, from);
         }
-        ToOperator::Started { task } => wake_job(context, from, &task, fleet.started(uid, &task, now)),
+        ToOperator::Started { task } => {
+            wake_job(context, from, &task, fleet.started(uid, &task, now))
+        }
         ToOperator::Progress { task, progress } => {
             let job = fleet.moved(uid, &task, TaskState::Running { progress }, now);
             wake_job(context, from, &task, job);
@@ -54,6 +60,8 @@ fn wake_job(context: &Context, from: &Identity, task: &TaskId, job: Option<Strin
     match job.as_deref().and_then(|job| job.split_once('/')) {
         Some((namespace, name)) => context.wake.job(namespace, name),
         // It was told to forget this task; what it says of it is of no interest.
-        None => tracing::debug!(worker = %from.worker.name, %task, "a message about a task that is not held"),
+        None => {
+            tracing::debug!(worker = %from.worker.name, %task, "a message about a task that is not held")
+        }
     }
 }

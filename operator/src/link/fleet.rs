@@ -75,7 +75,13 @@ pub struct Stray {
 
 impl Fleet {
     /// A worker has dialled in; an older stream of the same pod ends.
-    pub fn connect(&self, greeting: Greeting, id: u64, orders: mpsc::Sender<Order>, now: Timestamp) {
+    pub fn connect(
+        &self,
+        greeting: Greeting,
+        id: u64,
+        orders: mpsc::Sender<Order>,
+        now: Timestamp,
+    ) {
         let mut workers = self.lock();
         let tasks = greeting.tasks.clone();
         let entry = workers.entry(greeting.worker.uid.clone());
@@ -108,7 +114,15 @@ impl Fleet {
                 Some(old) if old.state == state => old.changed_at,
                 Some(_) | None => now,
             };
-            held.insert(task, Task { job, state, changed_at, wants_grants: false });
+            held.insert(
+                task,
+                Task {
+                    job,
+                    state,
+                    changed_at,
+                    wants_grants: false,
+                },
+            );
         }
         known.tasks = held;
     }
@@ -117,7 +131,10 @@ impl Fleet {
     pub fn disconnect(&self, uid: &str, id: u64, now: Timestamp) {
         let mut workers = self.lock();
         if let Some(worker) = workers.get_mut(uid)
-            && worker.connection.as_ref().is_some_and(|connection| connection.id == id)
+            && worker
+                .connection
+                .as_ref()
+                .is_some_and(|connection| connection.id == id)
         {
             worker.connection = None;
             worker.away_since = Some(now);
@@ -141,7 +158,9 @@ impl Fleet {
     /// Queues an order on a worker's stream; false when it has none or does not read.
     pub fn send(&self, uid: &str, order: Order) -> bool {
         let workers = self.lock();
-        let connection = workers.get(uid).and_then(|worker| worker.connection.as_ref());
+        let connection = workers
+            .get(uid)
+            .and_then(|worker| worker.connection.as_ref());
         connection.is_some_and(|connection| connection.orders.try_send(order).is_ok())
     }
 
@@ -149,8 +168,17 @@ impl Fleet {
     pub fn ordered(&self, uid: &str, task: &TaskId, job: &str, model: &str, now: Timestamp) {
         if let Some(worker) = self.lock().get_mut(uid) {
             worker.warm = Some(model.to_owned());
-            let new = || Task { job: job.to_owned(), state: TaskState::Starting, changed_at: now, wants_grants: false };
-            worker.tasks.entry(task.clone()).or_insert_with(new).wants_grants = false;
+            let new = || Task {
+                job: job.to_owned(),
+                state: TaskState::Starting,
+                changed_at: now,
+                wants_grants: false,
+            };
+            worker
+                .tasks
+                .entry(task.clone())
+                .or_insert_with(new)
+                .wants_grants = false;
         }
     }
 
@@ -162,7 +190,13 @@ impl Fleet {
     }
 
     /// A task has moved on; namespace/name of its job, if the task is known.
-    pub fn moved(&self, uid: &str, task: &TaskId, state: TaskState, now: Timestamp) -> Option<String> {
+    pub fn moved(
+        &self,
+        uid: &str,
+        task: &TaskId,
+        state: TaskState,
+        now: Timestamp,
+    ) -> Option<String> {
         let mut workers = self.lock();
         let task = workers.get_mut(uid)?.tasks.get_mut(task)?;
         let is_over = matches!(task.state, TaskState::Finished { .. });
@@ -177,13 +211,22 @@ impl Fleet {
     pub fn started(&self, uid: &str, task: &TaskId, now: Timestamp) -> Option<String> {
         let is_starting = {
             let workers = self.lock();
-            matches!(workers.get(uid)?.tasks.get(task)?.state, TaskState::Starting)
+            matches!(
+                workers.get(uid)?.tasks.get(task)?.state,
+                TaskState::Starting
+            )
         };
-        let running = TaskState::Running { progress: Progress::default() };
+        let running = TaskState::Running {
+            progress: Progress::default(),
+        };
         if is_starting {
             return self.moved(uid, task, running, now);
         }
-        self.lock().get(uid)?.tasks.get(task).map(|task| task.job.clone())
+        self.lock()
+            .get(uid)?
+            .tasks
+            .get(task)
+            .map(|task| task.job.clone())
     }
 
     /// A task's grants ran out; namespace/name of its job, if the task is known.
@@ -197,11 +240,20 @@ impl Fleet {
     /// Sends the pool's models, unless the worker has been sent the same on this stream.
     pub fn welcome(&self, uid: &str, models: Vec<ModelOrder>, key: &str) {
         let mut workers = self.lock();
-        let Some(worker) = workers.get_mut(uid).filter(|worker| worker.welcomed.as_deref() != Some(key)) else {
+        let Some(worker) = workers
+            .get_mut(uid)
+            .filter(|worker| worker.welcomed.as_deref() != Some(key))
+        else {
             return;
         };
-        let Some(connection) = &worker.connection else { return };
-        if connection.orders.try_send(Order::Welcome { models }).is_ok() {
+        let Some(connection) = &worker.connection else {
+            return;
+        };
+        if connection
+            .orders
+            .try_send(Order::Welcome { models })
+            .is_ok()
+        {
             worker.welcomed = Some(key.to_owned());
         }
     }
@@ -216,7 +268,9 @@ impl Fleet {
     /// A model's state on a worker has changed.
     pub fn model(&self, uid: &str, name: &str, digest: &str, state: ModelState) {
         if let Some(worker) = self.lock().get_mut(uid) {
-            worker.models.insert(name.to_owned(), (digest.to_owned(), state));
+            worker
+                .models
+                .insert(name.to_owned(), (digest.to_owned(), state));
         }
     }
 
@@ -242,7 +296,12 @@ impl Fleet {
         let workers = self.lock();
         let mut held: Vec<Held> = workers
             .values()
-            .flat_map(|worker| worker.tasks.iter().map(move |(id, task)| (worker, id, task)))
+            .flat_map(|worker| {
+                worker
+                    .tasks
+                    .iter()
+                    .map(move |(id, task)| (worker, id, task))
+            })
             .filter(|(_, id, _)| id.job_uid == job_uid)
             .map(|(worker, id, task)| Held {
                 task: id.clone(),
@@ -296,12 +355,17 @@ impl Fleet {
                 let bound = taken.get(uid).into_iter().flatten();
                 let tasks: BTreeSet<&TaskId> = worker.tasks.keys().chain(bound).collect();
                 let used = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-                let ready = worker.models.iter().filter(|(_, (_, state))| *state == ModelState::Ready);
+                let ready = worker
+                    .models
+                    .iter()
+                    .filter(|(_, (_, state))| *state == ModelState::Ready);
                 Slots {
                     worker: worker.greeting.worker.clone(),
                     pool: worker.greeting.pool.clone(),
                     free: worker.greeting.slots.saturating_sub(used),
-                    ready: ready.map(|(name, (digest, _))| (name.clone(), digest.clone())).collect(),
+                    ready: ready
+                        .map(|(name, (digest, _))| (name.clone(), digest.clone()))
+                        .collect(),
                     warm: worker.warm.clone(),
                 }
             })
@@ -315,7 +379,12 @@ impl Fleet {
         workers
             .values()
             .filter(|worker| worker.connection.is_some())
-            .flat_map(|worker| worker.tasks.iter().map(move |(id, task)| (worker, id, task)))
+            .flat_map(|worker| {
+                worker
+                    .tasks
+                    .iter()
+                    .map(move |(id, task)| (worker, id, task))
+            })
             .filter(|(_, id, _)| !is_known(&id.job_uid))
             .map(|(worker, id, task)| Stray {
                 task: id.clone(),
@@ -329,14 +398,21 @@ impl Fleet {
     #[must_use]
     pub fn jobs_of(&self, uid: &str) -> Vec<String> {
         let workers = self.lock();
-        workers.get(uid).map(|worker| worker.tasks.values().map(|task| task.job.clone()).collect()).unwrap_or_default()
+        workers
+            .get(uid)
+            .map(|worker| worker.tasks.values().map(|task| task.job.clone()).collect())
+            .unwrap_or_default()
     }
 
     /// Connected workers of each pool.
     #[must_use]
     pub fn connected(&self) -> BTreeMap<PoolName, i64> {
         let mut counts = BTreeMap::new();
-        for worker in self.lock().values().filter(|worker| worker.connection.is_some()) {
+        for worker in self
+            .lock()
+            .values()
+            .filter(|worker| worker.connection.is_some())
+        {
             *counts.entry(worker.greeting.pool.clone()).or_insert(0) += 1;
         }
         counts
@@ -346,9 +422,9 @@ impl Fleet {
     #[must_use]
     pub fn of_pool(&self, pool: &PoolName) -> Vec<String> {
         let workers = self.lock();
-        let of_pool = workers.iter().filter(|(_, worker)| {
-            &worker.greeting.pool == pool && worker.connection.is_some()
-        });
+        let of_pool = workers
+            .iter()
+            .filter(|(_, worker)| &worker.greeting.pool == pool && worker.connection.is_some());
         of_pool.map(|(uid, _)| uid.clone()).collect()
     }
 

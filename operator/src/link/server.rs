@@ -44,34 +44,60 @@ struct Door {
 /// # Errors
 /// The listener's own.
 pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<()> {
-    let door = Door { context, reviews: Semaphore::new(REVIEWS_AT_ONCE), streams: AtomicU64::new(0) };
+    let door = Door {
+        context,
+        reviews: Semaphore::new(REVIEWS_AT_ONCE),
+        streams: AtomicU64::new(0),
+    };
     let router = Router::new()
         .route(LINK_PATH, get(open))
         .route("/healthz", get(|| async { "ok" }))
         .with_state(Arc::new(door));
     let address = SocketAddr::from(([0, 0, 0, 0], LINK_PORT));
-    axum_server::bind_rustls(address, tls).serve(router.into_make_service()).await
+    axum_server::bind_rustls(address, tls)
+        .serve(router.into_make_service())
+        .await
 }
 
-async fn open(State(door): State<Arc<Door>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+async fn open(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     let Some(epoch) = door.context.leadership.epoch() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "this replica does not lead; try again").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this replica does not lead; try again",
+        )
+            .into_response();
     };
     let Ok(_permit) = door.reviews.try_acquire() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many workers dial in at once; try again").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many workers dial in at once; try again",
+        )
+            .into_response();
     };
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     match identify(&door.context, token).await {
         Ok(identity) => {
             let door = Arc::clone(&door);
             upgrade
                 .max_message_size(MESSAGE_LIMIT)
-                .on_upgrade(move |socket| async move { carry(&door, socket, identity, epoch).await })
+                .on_upgrade(
+                    move |socket| async move { carry(&door, socket, identity, epoch).await },
+                )
         }
         Err(refused) => {
             tracing::warn!(reason = %crate::chain(&refused), "a stream was refused");
             door.context.metrics.stream_refused();
-            let status = if refused.is_passing() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED };
+            let status = if refused.is_passing() {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::UNAUTHORIZED
+            };
             (status, refused.to_string()).into_response()
         }
     }
@@ -97,7 +123,9 @@ async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u6
     events::wake_pool(context, &identity);
     wake_jobs(context, &jobs);
     let why = pump(context, socket, &identity, epoch, queue).await;
-    context.fleet.disconnect(&identity.worker.uid, id, context.now());
+    context
+        .fleet
+        .disconnect(&identity.worker.uid, id, context.now());
     tracing::info!(worker = %name, why, "worker's stream ended");
     events::wake_pool(context, &identity);
     let held = context.fleet.jobs_of(&identity.worker.uid);
@@ -113,9 +141,20 @@ fn wake_jobs(context: &Context, jobs: &[String]) {
 /// The first message, or why the worker cannot be used.
 async fn hello(socket: &mut WebSocket, identity: &Identity) -> Result<Greeting, String> {
     while let Some(Ok(message)) = socket.recv().await {
-        let Message::Text(text) = message else { continue };
-        let parsed = serde_json::from_str(&text).map_err(|error| format!("the first message cannot be read: {error}"))?;
-        let ToOperator::Hello { protocol, version, device, device_trouble, slots, tasks } = parsed else {
+        let Message::Text(text) = message else {
+            continue;
+        };
+        let parsed = serde_json::from_str(&text)
+            .map_err(|error| format!("the first message cannot be read: {error}"))?;
+        let ToOperator::Hello {
+            protocol,
+            version,
+            device,
+            device_trouble,
+            slots,
+            tasks,
+        } = parsed
+        else {
             return Err("the first message is no Hello".to_owned());
         };
         if protocol != PROTOCOL {
@@ -136,7 +175,10 @@ async fn hello(socket: &mut WebSocket, identity: &Identity) -> Result<Greeting, 
 }
 
 async fn refuse(socket: &mut WebSocket, epoch: u64, message: String) {
-    let refused = ToWorker { epoch, order: Order::Refused { message } };
+    let refused = ToWorker {
+        epoch,
+        order: Order::Refused { message },
+    };
     if let Ok(text) = serde_json::to_string(&refused) {
         // The worker learns it here or by the stream's end.
         let _ = tokio::time::timeout(SEND_LIMIT, socket.send(Message::Text(text.into()))).await;

@@ -25,18 +25,39 @@ const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot make pod {name}")]
-    Create { name: String, source: Box<kube::Error> },
+    Create {
+        name: String,
+        source: Box<kube::Error>,
+    },
     #[error("cannot delete pod {name}")]
-    Delete { name: String, source: Box<kube::Error> },
+    Delete {
+        name: String,
+        source: Box<kube::Error>,
+    },
 }
 
 /// Does what the plan says. Everything here may be repeated.
 ///
 /// # Errors
 /// [`Error`] when the API server fails; a pod that it refuses for good is remembered for the pool's condition instead.
-pub async fn act(context: &Context, pool: &ModelPool, template: &Template, seen: &Observed, plan: &Plan) -> Result<(), Error> {
-    let Plan { create, drain, delete, status: _, look_again: _ } = plan;
-    let name = PoolName { namespace: seen.namespace.clone(), name: seen.name.clone() };
+pub async fn act(
+    context: &Context,
+    pool: &ModelPool,
+    template: &Template,
+    seen: &Observed,
+    plan: &Plan,
+) -> Result<(), Error> {
+    let Plan {
+        create,
+        drain,
+        delete,
+        status: _,
+        look_again: _,
+    } = plan;
+    let name = PoolName {
+        namespace: seen.namespace.clone(),
+        name: seen.name.clone(),
+    };
     let drained: BTreeSet<String> = drain.iter().map(|worker| worker.uid.clone()).collect();
     context.fleet.drain(&name, &drained);
     welcome(context, pool, seen, &name);
@@ -57,7 +78,13 @@ pub async fn act(context: &Context, pool: &ModelPool, template: &Template, seen:
 }
 
 /// Whether the pod is there now.
-async fn make(context: &Context, pods: &Api<Pod>, pod: &Pod, name: &str, pool_uid: &str) -> Result<bool, Error> {
+async fn make(
+    context: &Context,
+    pods: &Api<Pod>,
+    pod: &Pod,
+    name: &str,
+    pool_uid: &str,
+) -> Result<bool, Error> {
     match pods.create(&PostParams::default(), pod).await {
         Ok(_) => {
             tracing::info!(pod = %name, "worker pod made");
@@ -66,18 +93,29 @@ async fn make(context: &Context, pods: &Api<Pod>, pod: &Pod, name: &str, pool_ui
         }
         // The cache did not show it yet.
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() || status.code == 400 => {
+        Err(kube::Error::Api(status))
+            if status.is_forbidden() || status.is_invalid() || status.code == 400 =>
+        {
             tracing::warn!(pod = %name, message = %status.message, "worker pod refused");
             context.refusals.set(pool_uid, Some(status.message.clone()));
             Ok(false)
         }
-        Err(source) => Err(Error::Create { name: name.to_owned(), source: Box::new(source) }),
+        Err(source) => Err(Error::Create {
+            name: name.to_owned(),
+            source: Box::new(source),
+        }),
     }
 }
 
 async fn remove(pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
-    let only_this = Preconditions { uid: Some(worker.uid.clone()), resource_version: None };
-    let params = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
+    let only_this = Preconditions {
+        uid: Some(worker.uid.clone()),
+        resource_version: None,
+    };
+    let params = DeleteParams {
+        preconditions: Some(only_this),
+        ..DeleteParams::default()
+    };
     match pods.delete(&worker.name, &params).await {
         Ok(_) => {
             tracing::info!(pod = %worker.name, "worker pod deleted");
@@ -85,19 +123,31 @@ async fn remove(pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
         }
         // Gone, or another one of that name: neither is ours to delete.
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => Err(Error::Delete { name: worker.name.clone(), source: Box::new(source) }),
+        Err(source) => Err(Error::Delete {
+            name: worker.name.clone(),
+            source: Box::new(source),
+        }),
     }
 }
 
 /// Tells each connected worker the models, once for each change.
 fn welcome(context: &Context, pool: &ModelPool, seen: &Observed, name: &PoolName) {
     let expires = seen.now.checked_add(GRANT_LIFE).unwrap_or(seen.now);
-    let place = Place { namespace: &seen.namespace, kind: OwnerKind::ModelPools, uid: &seen.uid };
+    let place = Place {
+        namespace: &seen.namespace,
+        kind: OwnerKind::ModelPools,
+        uid: &seen.uid,
+    };
     let order = |sign: &dyn Fn(&str) -> FileSource| -> Vec<ModelOrder> {
-        pool.spec.models.iter().map(|model| model_order(model, seen, sign)).collect()
+        pool.spec
+            .models
+            .iter()
+            .map(|model| model_order(model, seen, sign))
+            .collect()
     };
     // The key is the order without its signatures, which differ each time.
-    let key = serde_json::to_string(&order(&|_| FileSource::Url(String::new()))).unwrap_or_default();
+    let key =
+        serde_json::to_string(&order(&|_| FileSource::Url(String::new()))).unwrap_or_default();
     let sign = |sha256: &str| {
         let url = context.links.worker_get(&place, sha256, expires);
         url.map_or(FileSource::AwaitingUpload, FileSource::Url)
@@ -119,7 +169,11 @@ fn model_order(model: &Model, seen: &Observed, sign: &dyn Fn(&str) -> FileSource
         bytes: file.bytes,
         from: from(file),
     });
-    ModelOrder { name: model.name.clone(), digest: weights_digest(&model.files), files: files.collect() }
+    ModelOrder {
+        name: model.name.clone(),
+        digest: weights_digest(&model.files),
+        files: files.collect(),
+    }
 }
 
 /// One digest for all of a model's files.
@@ -127,6 +181,9 @@ fn model_order(model: &Model, seen: &Observed, sign: &dyn Fn(&str) -> FileSource
 pub fn weights_digest(files: &[ModelFile]) -> String {
     let mut files: Vec<&ModelFile> = files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    let lines: String = files.iter().map(|file| format!("{} {}\n", file.path, file.sha256)).collect();
+    let lines: String = files
+        .iter()
+        .map(|file| format!("{} {}\n", file.path, file.sha256))
+        .collect();
     hex::encode(digest::digest(&digest::SHA256, lines.as_bytes()))
 }

@@ -30,12 +30,22 @@ pub fn gather(context: &Context) -> Vec<PoolFacts> {
 #[must_use]
 pub fn namespace_labels(context: &Context) -> NamespaceLabels {
     let namespaces = context.caches.namespaces.state();
-    namespaces.iter().map(|namespace| (namespace.name_any(), namespace.labels().clone())).collect()
+    namespaces
+        .iter()
+        .map(|namespace| (namespace.name_any(), namespace.labels().clone()))
+        .collect()
 }
 
 fn of(pool: &ModelPool) -> PoolFacts {
-    let name = PoolName { namespace: pool.namespace().unwrap_or_default(), name: pool.name_any() };
-    let models = pool.spec.models.iter().map(|model| (model.name.clone(), trouble(pool, &name, &model.name)));
+    let name = PoolName {
+        namespace: pool.namespace().unwrap_or_default(),
+        name: pool.name_any(),
+    };
+    let models = pool
+        .spec
+        .models
+        .iter()
+        .map(|model| (model.name.clone(), trouble(pool, &name, &model.name)));
     PoolFacts {
         models: models.collect(),
         access: pool.spec.access.clone().unwrap_or_default(),
@@ -50,13 +60,21 @@ fn trouble(pool: &ModelPool, name: &PoolName, model: &str) -> Option<Trouble> {
     if known.is_some_and(|known| known.ready_workers > 0) {
         return None;
     }
-    if let Some((reason, message)) = known.and_then(|known| Some((known.reason.clone()?, known.message.clone()?))) {
-        return Some(Trouble { pool: name.clone(), reason, message });
+    if let Some((reason, message)) =
+        known.and_then(|known| Some((known.reason.clone()?, known.message.clone()?)))
+    {
+        return Some(Trouble {
+            pool: name.clone(),
+            reason,
+            message,
+        });
     }
     let ready = get(&status.conditions, pool::READY);
     Some(Trouble {
         pool: name.clone(),
-        reason: ready.map_or("Progressing", |ready| &ready.reason).to_owned(),
+        reason: ready
+            .map_or("Progressing", |ready| &ready.reason)
+            .to_owned(),
         message: ready.map_or("it is new", |ready| &ready.message).to_owned(),
     })
 }

@@ -40,7 +40,10 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`] when the API server does not take a write.
-pub async fn reconcile(pool: Arc<Guarded<ModelPool>>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(
+    pool: Arc<Guarded<ModelPool>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
     if context.leadership.epoch().is_none() {
         return Ok(Action::await_change());
     }
@@ -59,8 +62,14 @@ pub async fn reconcile(pool: Arc<Guarded<ModelPool>>, context: Arc<Context>) -> 
     let template = template::build(&pool, &template::Settings::of(&context));
     let seen = observe::observe(&pool, &template, &context).await;
     let plan = plan::plan(&seen, &context.links);
-    act::act(&context, &pool, &template, &seen, &plan).await.map_err(Error::Act)?;
-    report::report(&context, &pool, &plan).await.map_err(Error::Report)?;
-    let look_again = plan.look_again.and_then(|wait| Duration::try_from(wait).ok());
+    act::act(&context, &pool, &template, &seen, &plan)
+        .await
+        .map_err(Error::Act)?;
+    report::report(&context, &pool, &plan)
+        .await
+        .map_err(Error::Report)?;
+    let look_again = plan
+        .look_again
+        .and_then(|wait| Duration::try_from(wait).ok());
     Ok(look_again.map_or_else(Action::await_change, Action::requeue))
 }

@@ -20,6 +20,10 @@ impl Refusals {
     /// The last refusal, if the last try was refused.
     #[must_use]
     pub fn get(&self, pool_uid: &str) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(pool_uid).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(pool_uid)
+            .cloned()
     }
 }

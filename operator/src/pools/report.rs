@@ -58,12 +58,19 @@ pub async fn report(context: &Context, pool: &ModelPool, plan: &Plan) -> Result<
 }
 
 fn log(pool: &ModelPool, plan: &Plan) {
-    let before = pool.status.as_ref().and_then(|status| get(&status.conditions, pool::READY));
+    let before = pool
+        .status
+        .as_ref()
+        .and_then(|status| get(&status.conditions, pool::READY));
     let after = get(&plan.status.conditions, pool::READY);
     if before.map(|ready| &ready.reason) != after.map(|ready| &ready.reason)
         && let Some(ready) = after
     {
-        let pool = format!("{}/{}", pool.namespace().unwrap_or_default(), pool.name_any());
+        let pool = format!(
+            "{}/{}",
+            pool.namespace().unwrap_or_default(),
+            pool.name_any()
+        );
         tracing::info!(%pool, reason = %ready.reason, message = %ready.message, "pool");
     }
 }

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_crds::ModelPool;
 use framewright_crds::modelpool::{Device, VolumeSource, WorkerContainer};
 use framewright_crds::names::{
-    HEALTH_PORT, LABEL_POOL, LABEL_REVISION, LINK_PATH, TOKEN_AUDIENCE, VOLUMES_FOLDER, WORKER_CONTAINER,
+    HEALTH_PORT, LABEL_POOL, LABEL_REVISION, LINK_PATH, TOKEN_AUDIENCE, VOLUMES_FOLDER,
+    WORKER_CONTAINER,
 };
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
-    PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe, ProjectedVolumeSource,
-    ResourceRequirements, SeccompProfile, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
-    VolumeProjection,
+    PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe,
+    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecurityContext,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -76,10 +77,20 @@ impl Template {
 /// Builds the template of a pool.
 #[must_use]
 pub fn build(pool: &ModelPool, settings: &Settings) -> Template {
-    let mut pod = Pod { metadata: metadata(pool), spec: Some(spec(pool, settings)), status: None };
+    let mut pod = Pod {
+        metadata: metadata(pool),
+        spec: Some(spec(pool, settings)),
+        status: None,
+    };
     let text = serde_json::to_vec(&pod).unwrap_or_default();
-    let revision: String = hex::encode(digest::digest(&digest::SHA256, &text)).chars().take(10).collect();
-    pod.metadata.labels.get_or_insert_default().insert(LABEL_REVISION.to_owned(), revision.clone());
+    let revision: String = hex::encode(digest::digest(&digest::SHA256, &text))
+        .chars()
+        .take(10)
+        .collect();
+    pod.metadata
+        .labels
+        .get_or_insert_default()
+        .insert(LABEL_REVISION.to_owned(), revision.clone());
     Template { pod, revision }
 }
 
@@ -94,13 +105,21 @@ pub fn file_on_volume(source: &VolumeSource, path: &str) -> String {
 }
 
 fn metadata(pool: &ModelPool) -> ObjectMeta {
-    let given = pool.spec.template.as_ref().and_then(|template| template.metadata.clone()).unwrap_or_default();
+    let given = pool
+        .spec
+        .template
+        .as_ref()
+        .and_then(|template| template.metadata.clone())
+        .unwrap_or_default();
     let mut labels = given.labels;
     for (key, value) in [
         ("app.kubernetes.io/name", "framewright"),
         ("app.kubernetes.io/component", "worker"),
         ("app.kubernetes.io/managed-by", "framewright-operator"),
-        (LABEL_POOL, pool.metadata.name.as_deref().unwrap_or_default()),
+        (
+            LABEL_POOL,
+            pool.metadata.name.as_deref().unwrap_or_default(),
+        ),
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
@@ -114,8 +133,18 @@ fn metadata(pool: &ModelPool) -> ObjectMeta {
 }
 
 fn spec(pool: &ModelPool, settings: &Settings) -> PodSpec {
-    let given = pool.spec.template.as_ref().and_then(|template| template.spec.clone()).unwrap_or_default();
-    let container = given.containers.unwrap_or_default().into_iter().next().unwrap_or_default();
+    let given = pool
+        .spec
+        .template
+        .as_ref()
+        .and_then(|template| template.spec.clone())
+        .unwrap_or_default();
+    let container = given
+        .containers
+        .unwrap_or_default()
+        .into_iter()
+        .next()
+        .unwrap_or_default();
     PodSpec {
         runtime_class_name: given.runtime_class_name,
         node_selector: given.node_selector,
@@ -124,7 +153,9 @@ fn spec(pool: &ModelPool, settings: &Settings) -> PodSpec {
         priority_class_name: given.priority_class_name,
         scheduler_name: given.scheduler_name,
         image_pull_secrets: given.image_pull_secrets,
-        termination_grace_period_seconds: Some(given.termination_grace_period_seconds.unwrap_or(60)),
+        termination_grace_period_seconds: Some(
+            given.termination_grace_period_seconds.unwrap_or(60),
+        ),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         restart_policy: Some("Always".to_owned()),
@@ -134,7 +165,10 @@ fn spec(pool: &ModelPool, settings: &Settings) -> PodSpec {
             run_as_group: Some(USER),
             fs_group: Some(USER),
             fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
             ..PodSecurityContext::default()
         }),
         volumes: Some(volumes(pool)),
@@ -144,15 +178,27 @@ fn spec(pool: &ModelPool, settings: &Settings) -> PodSpec {
 }
 
 fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Container {
-    let folder = |name: &str, path: &str| VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() };
-    let read_only = |name: String, path: String| VolumeMount { name, mount_path: path, read_only: Some(true), ..VolumeMount::default() };
+    let folder = |name: &str, path: &str| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..VolumeMount::default()
+    };
+    let read_only = |name: String, path: String| VolumeMount {
+        name,
+        mount_path: path,
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
     let mut mounts = vec![
         folder("weights", CACHE_FOLDER),
         folder("scratch", SCRATCH_FOLDER),
         read_only("token".to_owned(), TOKEN_FOLDER.to_owned()),
     ];
     for (index, claim) in claims(pool).iter().enumerate() {
-        mounts.push(read_only(format!("volume-{index}"), format!("{VOLUMES_FOLDER}/{claim}")));
+        mounts.push(read_only(
+            format!("volume-{index}"),
+            format!("{VOLUMES_FOLDER}/{claim}"),
+        ));
     }
     Container {
         name: WORKER_CONTAINER.to_owned(),
@@ -160,7 +206,11 @@ fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Cont
         image_pull_policy: Some(settings.image_pull_policy.clone()),
         args: Some(vec!["serve".to_owned()]),
         env: Some(environment(pool, settings)),
-        ports: Some(vec![ContainerPort { name: Some("health".to_owned()), container_port: i32::from(HEALTH_PORT), ..ContainerPort::default() }]),
+        ports: Some(vec![ContainerPort {
+            name: Some("health".to_owned()),
+            container_port: i32::from(HEALTH_PORT),
+            ..ContainerPort::default()
+        }]),
         resources: Some(given.resources.unwrap_or_else(default_resources)),
         liveness_probe: Some(probe("/healthz", 10, 6)),
         readiness_probe: Some(probe("/ready", 5, 3)),
@@ -169,7 +219,10 @@ fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Cont
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                add: None,
+            }),
             ..SecurityContext::default()
         }),
         volume_mounts: Some(mounts),
@@ -182,9 +235,16 @@ fn environment(pool: &ModelPool, settings: &Settings) -> Vec<EnvVar> {
         Device::Cpu => "cpu",
         Device::Cuda => "cuda",
     };
-    let set = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
+    let set = |name: &str, value: String| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    };
     vec![
-        set("FRAMEWRIGHT_OPERATOR", format!("wss://{}{LINK_PATH}", settings.operator)),
+        set(
+            "FRAMEWRIGHT_OPERATOR",
+            format!("wss://{}{LINK_PATH}", settings.operator),
+        ),
         set("FRAMEWRIGHT_CA", settings.authority.clone()),
         set("FRAMEWRIGHT_TOKEN_FILE", format!("{TOKEN_FOLDER}/token")),
         set("FRAMEWRIGHT_DEVICE", device.to_owned()),
@@ -201,28 +261,44 @@ fn environment(pool: &ModelPool, settings: &Settings) -> Vec<EnvVar> {
 fn volumes(pool: &ModelPool) -> Vec<Volume> {
     let empty = |name: &str, limit: Quantity| Volume {
         name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource { medium: None, size_limit: Some(limit) }),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: None,
+            size_limit: Some(limit),
+        }),
         ..Volume::default()
     };
     let claim = |name: String, claim_name: String, read_only: bool| Volume {
         name,
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name, read_only: read_only.then_some(true) }),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name,
+            read_only: read_only.then_some(true),
+        }),
         ..Volume::default()
     };
-    let weights_claim = pool.spec.weights_cache.as_ref().and_then(|cache| cache.claim_name.clone());
+    let weights_claim = pool
+        .spec
+        .weights_cache
+        .as_ref()
+        .and_then(|cache| cache.claim_name.clone());
     let token = ServiceAccountTokenProjection {
         audience: Some(TOKEN_AUDIENCE.to_owned()),
         expiration_seconds: Some(3600),
         path: "token".to_owned(),
     };
     let mut volumes = vec![
-        weights_claim.map_or_else(|| empty("weights", cache_limit(pool)), |name| claim("weights".to_owned(), name, false)),
+        weights_claim.map_or_else(
+            || empty("weights", cache_limit(pool)),
+            |name| claim("weights".to_owned(), name, false),
+        ),
         empty("scratch", scratch_limit(pool)),
         Volume {
             name: "token".to_owned(),
             projected: Some(ProjectedVolumeSource {
                 default_mode: Some(0o440),
-                sources: Some(vec![VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() }]),
+                sources: Some(vec![VolumeProjection {
+                    service_account_token: Some(token),
+                    ..VolumeProjection::default()
+                }]),
             }),
             ..Volume::default()
         },
@@ -235,24 +311,39 @@ fn volumes(pool: &ModelPool) -> Vec<Volume> {
 
 /// The claims that models are read from, each once.
 fn claims(pool: &ModelPool) -> BTreeSet<String> {
-    let sources = pool.spec.models.iter().filter_map(|model| model.source.volume.as_ref());
+    let sources = pool
+        .spec
+        .models
+        .iter()
+        .filter_map(|model| model.source.volume.as_ref());
     sources.map(|source| source.claim_name.clone()).collect()
 }
 
 fn cache_limit(pool: &ModelPool) -> Quantity {
-    let given = pool.spec.weights_cache.as_ref().and_then(|cache| cache.size_limit.clone());
+    let given = pool
+        .spec
+        .weights_cache
+        .as_ref()
+        .and_then(|cache| cache.size_limit.clone());
     given.unwrap_or_else(|| Quantity(DEFAULT_CACHE.to_owned()))
 }
 
 fn scratch_limit(pool: &ModelPool) -> Quantity {
-    let given = pool.spec.scratch.as_ref().and_then(|scratch| scratch.size_limit.clone());
+    let given = pool
+        .spec
+        .scratch
+        .as_ref()
+        .and_then(|scratch| scratch.size_limit.clone());
     given.unwrap_or_else(|| Quantity(DEFAULT_SCRATCH.to_owned()))
 }
 
 fn default_resources() -> ResourceRequirements {
     let requests = [("cpu", "250m"), ("memory", "512Mi")];
     let requests = requests.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())));
-    ResourceRequirements { requests: Some(BTreeMap::from(requests)), ..ResourceRequirements::default() }
+    ResourceRequirements {
+        requests: Some(BTreeMap::from(requests)),
+        ..ResourceRequirements::default()
+    }
 }
 
 fn probe(path: &str, period: i32, failures: i32) -> Probe {

@@ -47,7 +47,11 @@ pub struct Placement {
 
 /// Places as many pending steps as there is room for. `running` counts the tasks of each namespace that run now.
 #[must_use]
-pub fn schedule(mut pending: Vec<Pending>, mut slots: Vec<Slots>, running: &BTreeMap<String, u32>) -> Vec<Placement> {
+pub fn schedule(
+    mut pending: Vec<Pending>,
+    mut slots: Vec<Slots>,
+    running: &BTreeMap<String, u32>,
+) -> Vec<Placement> {
     pending.retain(|step| slots.iter().any(|worker| fits(step, worker)));
     let mut load = running.clone();
     let mut placements = Vec::new();
@@ -57,7 +61,11 @@ pub fn schedule(mut pending: Vec<Pending>, mut slots: Vec<Slots>, running: &BTre
         // Highest priority first; then the namespace with least running; then who waits longest (the order of the list).
         let next = (0..pending.len()).min_by_key(|&index| {
             let step = &pending[index];
-            (-i64::from(step.priority), load.get(&step.namespace).copied().unwrap_or(0), index)
+            (
+                -i64::from(step.priority),
+                load.get(&step.namespace).copied().unwrap_or(0),
+                index,
+            )
         });
         let Some(step) = next.map(|index| pending.remove(index)) else {
             break;
@@ -101,7 +109,10 @@ mod tests {
     use super::*;
 
     fn pool() -> PoolName {
-        PoolName { namespace: "fleet".into(), name: "p".into() }
+        PoolName {
+            namespace: "fleet".into(),
+            name: "p".into(),
+        }
     }
 
     fn pending(job: &str, namespace: &str, priority: i32, since: i64) -> Pending {
@@ -120,7 +131,11 @@ mod tests {
 
     fn worker(name: &str, free: u32) -> Slots {
         Slots {
-            worker: WorkerRef { namespace: "fleet".into(), name: name.into(), uid: name.into() },
+            worker: WorkerRef {
+                namespace: "fleet".into(),
+                name: name.into(),
+                uid: name.into(),
+            },
             pool: pool(),
             free,
             ready: BTreeMap::from([("x2".to_owned(), "d".to_owned())]),
@@ -128,36 +143,68 @@ mod tests {
         }
     }
 
-    fn check(pending: Vec<Pending>, slots: Vec<Slots>, running: &[(&str, u32)], expected: &[(&str, &str)]) {
-        let running = running.iter().map(|&(name, count)| (name.to_owned(), count)).collect();
+    fn check(
+        pending: Vec<Pending>,
+        slots: Vec<Slots>,
+        running: &[(&str, u32)],
+        expected: &[(&str, &str)],
+    ) {
+        let running = running
+            .iter()
+            .map(|&(name, count)| (name.to_owned(), count))
+            .collect();
         let placed = schedule(pending, slots, &running);
-        let found: Vec<(&str, &str)> =
-            placed.iter().map(|placed| (placed.job_uid.as_str(), placed.worker.name.as_str())).collect();
+        let found: Vec<(&str, &str)> = placed
+            .iter()
+            .map(|placed| (placed.job_uid.as_str(), placed.worker.name.as_str()))
+            .collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn who_waits_longest_goes_first() {
-        check(vec![pending("b", "n", 0, 2), pending("a", "n", 0, 1)], vec![worker("w", 1)], &[], &[("a", "w")]);
+        check(
+            vec![pending("b", "n", 0, 2), pending("a", "n", 0, 1)],
+            vec![worker("w", 1)],
+            &[],
+            &[("a", "w")],
+        );
     }
 
     #[test]
     fn priority_comes_before_waiting() {
-        check(vec![pending("a", "n", 0, 1), pending("b", "n", 5, 2)], vec![worker("w", 1)], &[], &[("b", "w")]);
+        check(
+            vec![pending("a", "n", 0, 1), pending("b", "n", 5, 2)],
+            vec![worker("w", 1)],
+            &[],
+            &[("b", "w")],
+        );
     }
 
     #[test]
     fn a_namespace_with_a_thousand_jobs_does_not_starve_another() {
-        let mut many: Vec<Pending> = (0..1000).map(|n| pending(&format!("big{n:04}"), "big", 0, 1)).collect();
+        let mut many: Vec<Pending> = (0..1000)
+            .map(|n| pending(&format!("big{n:04}"), "big", 0, 1))
+            .collect();
         many.push(pending("small", "small", 0, 9));
-        check(many, vec![worker("w", 2)], &[("big", 3)], &[("small", "w"), ("big0000", "w")]);
+        check(
+            many,
+            vec![worker("w", 2)],
+            &[("big", 3)],
+            &[("small", "w"), ("big0000", "w")],
+        );
     }
 
     #[test]
     fn a_worker_that_failed_the_step_is_used_only_when_there_is_no_other() {
         let mut step = pending("a", "n", 0, 1);
         step.avoid.insert("w1".into());
-        check(vec![step.clone()], vec![worker("w1", 1), worker("w2", 1)], &[], &[("a", "w2")]);
+        check(
+            vec![step.clone()],
+            vec![worker("w1", 1), worker("w2", 1)],
+            &[],
+            &[("a", "w2")],
+        );
         check(vec![step], vec![worker("w1", 1)], &[], &[("a", "w1")]);
     }
 
@@ -165,13 +212,24 @@ mod tests {
     fn a_worker_that_made_the_input_is_preferred() {
         let mut step = pending("a", "n", 0, 1);
         step.near.insert("w2".into());
-        check(vec![step], vec![worker("w1", 1), worker("w2", 1)], &[], &[("a", "w2")]);
+        check(
+            vec![step],
+            vec![worker("w1", 1), worker("w2", 1)],
+            &[],
+            &[("a", "w2")],
+        );
     }
 
     #[test]
     fn no_worker_gets_more_than_it_has_room_for() {
-        let steps = (0..10).map(|n| pending(&format!("j{n}"), "n", 0, n)).collect();
-        let placed = schedule(steps, vec![worker("w1", 2), worker("w2", 1), worker("w3", 0)], &BTreeMap::new());
+        let steps = (0..10)
+            .map(|n| pending(&format!("j{n}"), "n", 0, n))
+            .collect();
+        let placed = schedule(
+            steps,
+            vec![worker("w1", 2), worker("w2", 1), worker("w3", 0)],
+            &BTreeMap::new(),
+        );
         assert_eq!(placed.len(), 3);
     }
 
@@ -181,6 +239,11 @@ mod tests {
         bare.ready.clear();
         let mut stranger = worker("w2", 1);
         stranger.pool.name = "other".into();
-        check(vec![pending("a", "n", 0, 1)], vec![bare, stranger], &[], &[]);
+        check(
+            vec![pending("a", "n", 0, 1)],
+            vec![bare, stranger],
+            &[],
+            &[],
+        );
     }
 }

@@ -30,20 +30,29 @@ pub enum Verdict {
 /// The newest attempt, if it has not ended.
 #[must_use]
 pub fn open(step: &StepStatus) -> Option<&Attempt> {
-    step.attempts.last().filter(|attempt| attempt.finished_at.is_none())
+    step.attempts
+        .last()
+        .filter(|attempt| attempt.finished_at.is_none())
 }
 
 /// The task id of an attempt.
 #[must_use]
 pub fn task_id(job_uid: &str, step: &str, attempt: i32) -> TaskId {
-    TaskId { job_uid: job_uid.to_owned(), step: step.to_owned(), replica: 0, attempt }
+    TaskId {
+        job_uid: job_uid.to_owned(),
+        step: step.to_owned(),
+        replica: 0,
+        attempt,
+    }
 }
 
 /// What the bound worker holds of this attempt. Nobody else's word counts.
 #[must_use]
 pub fn held<'a>(seen: &'a Observed, step: &str, attempt: &Attempt) -> Option<&'a Held> {
     seen.held.iter().find(|held| {
-        held.task.step == step && held.task.attempt == attempt.number && held.worker.uid == attempt.pod_uid
+        held.task.step == step
+            && held.task.attempt == attempt.number
+            && held.worker.uid == attempt.pod_uid
     })
 }
 
@@ -52,14 +61,20 @@ pub fn held<'a>(seen: &'a Observed, step: &str, attempt: &Attempt) -> Option<&'a
 pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
     let held = held(seen, &step.name, attempt);
     // A finished task counts even when the worker has gone since.
-    if let Some(Held { state: TaskState::Finished { outcome }, .. }) = held {
+    if let Some(Held {
+        state: TaskState::Finished { outcome },
+        ..
+    }) = held
+    {
         return match outcome {
-            Outcome::Succeeded { output, units } => {
-                Verdict::Succeeded { output: output.clone(), units: *units }
-            }
-            Outcome::Failed { cause, message } => {
-                Verdict::Failed { cause: *cause, message: message.clone() }
-            }
+            Outcome::Succeeded { output, units } => Verdict::Succeeded {
+                output: output.clone(),
+                units: *units,
+            },
+            Outcome::Failed { cause, message } => Verdict::Failed {
+                cause: *cause,
+                message: message.clone(),
+            },
         };
     }
     if seen.spec.suspend {
@@ -73,11 +88,20 @@ pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
     }
     match held.map(|held| &held.state) {
         None | Some(TaskState::Starting) if attempt.started_at.is_none() => Verdict::Starting,
-        None | Some(TaskState::Starting) => Verdict::Running { progress: step.progress.unwrap_or_default() },
-        Some(TaskState::Running { progress }) => Verdict::Running { progress: *progress },
+        None | Some(TaskState::Starting) => Verdict::Running {
+            progress: step.progress.unwrap_or_default(),
+        },
+        Some(TaskState::Running { progress }) => Verdict::Running {
+            progress: *progress,
+        },
         Some(TaskState::Uploading { .. } | TaskState::Finished { .. }) => {
             let progress = step.progress.unwrap_or_default();
-            Verdict::Running { progress: Progress { percent: 100, ..progress } }
+            Verdict::Running {
+                progress: Progress {
+                    percent: 100,
+                    ..progress
+                },
+            }
         }
     }
 }
@@ -87,7 +111,9 @@ pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
 pub fn has_started(held: Option<&Held>) -> bool {
     match held.map(|held| &held.state) {
         None | Some(TaskState::Starting) => false,
-        Some(TaskState::Running { .. } | TaskState::Uploading { .. } | TaskState::Finished { .. }) => true,
+        Some(
+            TaskState::Running { .. } | TaskState::Uploading { .. } | TaskState::Finished { .. },
+        ) => true,
     }
 }
 
@@ -96,8 +122,13 @@ pub fn has_started(held: Option<&Held>) -> bool {
 pub fn deadline(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
     let held = held(seen, step, attempt);
     let time_limit = match &attempt.started_at {
-        Some(started) => started.0.checked_add(seconds(seen.spec.active_deadline_seconds)),
-        None => attempt.bound_at.0.checked_add(seconds(seen.spec.pre_running_deadline_seconds)),
+        Some(started) => started
+            .0
+            .checked_add(seconds(seen.spec.active_deadline_seconds)),
+        None => attempt
+            .bound_at
+            .0
+            .checked_add(seconds(seen.spec.pre_running_deadline_seconds)),
     };
     let away = match seen.steps.get(step).and_then(|step| step.presence.as_ref()) {
         Some(Presence::Away { since }) => since.checked_add(AWAY_LIMIT).ok(),
@@ -118,7 +149,11 @@ fn lost(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
             (away >= AWAY_LIMIT).then(|| {
                 failed(
                     Cause::WorkerLost,
-                    &format!("worker {} has not answered for {} s", attempt.worker, away.as_secs()),
+                    &format!(
+                        "worker {} has not answered for {} s",
+                        attempt.worker,
+                        away.as_secs()
+                    ),
                 )
             })
         }
@@ -130,23 +165,36 @@ fn restarted(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> 
     if attempt.started_at.is_none() || held(seen, step, attempt).is_some() {
         return None;
     }
-    Some(match seen.steps.get(step).and_then(|step| step.restart.as_ref()) {
-        Some(Ended { cause, message }) => failed(*cause, message),
-        None => failed(Cause::WorkerLost, &format!("worker {} started anew and lost the task", attempt.worker)),
-    })
+    Some(
+        match seen.steps.get(step).and_then(|step| step.restart.as_ref()) {
+            Some(Ended { cause, message }) => failed(*cause, message),
+            None => failed(
+                Cause::WorkerLost,
+                &format!("worker {} started anew and lost the task", attempt.worker),
+            ),
+        },
+    )
 }
 
 fn late(seen: &Observed, attempt: &Attempt, held: Option<&Held>) -> Option<Verdict> {
     let since = |then: Timestamp| seen.now.duration_since(then);
-    let AIJobSpec { active_deadline_seconds, pre_running_deadline_seconds, .. } = &seen.spec;
+    let AIJobSpec {
+        active_deadline_seconds,
+        pre_running_deadline_seconds,
+        ..
+    } = &seen.spec;
     if let Some(started) = &attempt.started_at {
         if since(started.0) >= seconds(*active_deadline_seconds) {
             return Some(failed(
                 Cause::ActiveDeadline,
-                &format!("computed for longer than activeDeadlineSeconds ({active_deadline_seconds} s)"),
+                &format!(
+                    "computed for longer than activeDeadlineSeconds ({active_deadline_seconds} s)"
+                ),
             ));
         }
-    } else if !has_started(held) && since(attempt.bound_at.0) >= seconds(*pre_running_deadline_seconds) {
+    } else if !has_started(held)
+        && since(attempt.bound_at.0) >= seconds(*pre_running_deadline_seconds)
+    {
         return Some(failed(
             Cause::PreRunningDeadline,
             &format!(
@@ -158,12 +206,17 @@ fn late(seen: &Observed, attempt: &Attempt, held: Option<&Held>) -> Option<Verdi
     let held = held.filter(|held| has_started(Some(held)))?;
     let quiet = since(held.changed_at);
     (quiet >= patience(&held.state)).then(|| match &held.state {
-        TaskState::Uploading { .. } => {
-            failed(Cause::StoreUnavailable, &format!("the output could not be stored for {} s", quiet.as_secs()))
-        }
+        TaskState::Uploading { .. } => failed(
+            Cause::StoreUnavailable,
+            &format!("the output could not be stored for {} s", quiet.as_secs()),
+        ),
         TaskState::Starting | TaskState::Running { .. } | TaskState::Finished { .. } => failed(
             Cause::Stuck,
-            &format!("worker {} made no progress for {} s", attempt.worker, quiet.as_secs()),
+            &format!(
+                "worker {} made no progress for {} s",
+                attempt.worker,
+                quiet.as_secs()
+            ),
         ),
     })
 }
@@ -176,7 +229,10 @@ fn patience(state: &TaskState) -> SignedDuration {
 }
 
 fn failed(cause: Cause, message: &str) -> Verdict {
-    Verdict::Failed { cause, message: message.to_owned() }
+    Verdict::Failed {
+        cause,
+        message: message.to_owned(),
+    }
 }
 
 fn seconds(seconds: i64) -> SignedDuration {

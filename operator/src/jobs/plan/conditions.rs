@@ -17,17 +17,56 @@ struct State {
 /// Sets conditions, progress, pool, worker and attempts from `status.steps`.
 pub fn summarize(seen: &Observed, status: &mut AIJobStatus) {
     let state = state(seen, &status.steps);
-    let is_running = status.steps.iter().any(|step| step.state == StepState::Running);
+    let is_running = status
+        .steps
+        .iter()
+        .any(|step| step.state == StepState::Running);
     let is_over = state.truth != Truth::Unknown;
     let (generation, now) = (seen.generation, seen.now);
     status.observed_generation = generation;
     let conditions = &mut status.conditions;
-    set(conditions, job::ACCEPTED, Truth::True, job_reason::VALID, "the spec can be worked on", generation, now);
-    let running = if is_running { Truth::True } else { Truth::False };
-    set(conditions, job::RUNNING, running, &state.reason, &state.message, generation, now);
-    set(conditions, job::SUCCEEDED, state.truth, &state.reason, &state.message, generation, now);
+    set(
+        conditions,
+        job::ACCEPTED,
+        Truth::True,
+        job_reason::VALID,
+        "the spec can be worked on",
+        generation,
+        now,
+    );
+    let running = if is_running {
+        Truth::True
+    } else {
+        Truth::False
+    };
+    set(
+        conditions,
+        job::RUNNING,
+        running,
+        &state.reason,
+        &state.message,
+        generation,
+        now,
+    );
+    set(
+        conditions,
+        job::SUCCEEDED,
+        state.truth,
+        &state.reason,
+        &state.message,
+        generation,
+        now,
+    );
     let finished = if is_over { Truth::True } else { Truth::False };
-    set(conditions, job::FINISHED, finished, &state.reason, &state.message, generation, now);
+    set(
+        conditions,
+        job::FINISHED,
+        finished,
+        &state.reason,
+        &state.message,
+        generation,
+        now,
+    );
 
     status.progress = Some(format!("{}%", progress(&status.steps)));
     status.attempts = Some(status.steps.iter().map(|step| step.attempts_made).sum());
@@ -53,7 +92,11 @@ fn progress(steps: &[StepStatus]) -> i64 {
         .iter()
         .map(|step| match step.state {
             StepState::Succeeded => 100,
-            StepState::Running => i64::from(step.progress.map_or(0, |progress| progress.percent).clamp(0, 99)),
+            StepState::Running => i64::from(
+                step.progress
+                    .map_or(0, |progress| progress.percent)
+                    .clamp(0, 99),
+            ),
             StepState::Blocked
             | StepState::Queued
             | StepState::Starting
@@ -69,7 +112,11 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
         return failure(failed);
     }
     if steps.iter().all(|step| step.state == StepState::Succeeded) {
-        return told(Truth::True, job_reason::SUCCEEDED, "all steps are done".to_owned());
+        return told(
+            Truth::True,
+            job_reason::SUCCEEDED,
+            "all steps are done".to_owned(),
+        );
     }
     if seen.spec.suspend {
         return told(
@@ -84,15 +131,25 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
     }
     if let Some(step) = first(StepState::Starting) {
         let message = step.message.clone().unwrap_or_default();
-        return told(Truth::Unknown, job_reason::STARTING, format!("step {}: {message}", step.name));
+        return told(
+            Truth::Unknown,
+            job_reason::STARTING,
+            format!("step {}: {message}", step.name),
+        );
     }
     if let Some(step) = first(StepState::Queued) {
         return queued(seen, step);
     }
     let blocked = first(StepState::Blocked);
-    let message = blocked.and_then(|step| step.message.clone()).unwrap_or_default();
+    let message = blocked
+        .and_then(|step| step.message.clone())
+        .unwrap_or_default();
     let name = blocked.map_or("", |step| step.name.as_str());
-    told(Truth::Unknown, job_reason::AWAITING_UPLOAD, format!("step {name} {message}"))
+    told(
+        Truth::Unknown,
+        job_reason::AWAITING_UPLOAD,
+        format!("step {name} {message}"),
+    )
 }
 
 fn queued(seen: &Observed, step: &StepStatus) -> State {
@@ -101,7 +158,12 @@ fn queued(seen: &Observed, step: &StepStatus) -> State {
     if retry::not_before(step).is_some_and(|at| at > seen.now) {
         return told(Truth::Unknown, job_reason::RETRYING, message);
     }
-    let model = seen.spec.steps.iter().find(|spec| spec.name == step.name).map_or("", |spec| &spec.model);
+    let model = seen
+        .spec
+        .steps
+        .iter()
+        .find(|spec| spec.name == step.name)
+        .map_or("", |spec| &spec.model);
     let reason = waiting::reason(seen, &step.name, model).reason;
     told(Truth::Unknown, &reason, message)
 }
@@ -110,7 +172,10 @@ fn running(step: &StepStatus) -> String {
     let progress = step.progress.unwrap_or_default();
     match (progress.frame, progress.frames) {
         (Some(frame), Some(frames)) => {
-            format!("step {}: frame {frame} of {frames} ({}%)", step.name, progress.percent)
+            format!(
+                "step {}: frame {frame} of {frames} ({}%)",
+                step.name, progress.percent
+            )
         }
         (Some(frame), None) => format!("step {}: frame {frame}", step.name),
         (None, _) => format!("step {}: {}%", step.name, progress.percent),
@@ -118,12 +183,20 @@ fn running(step: &StepStatus) -> String {
 }
 
 fn failure(step: &StepStatus) -> State {
-    let message = format!("step {}: {}", step.name, step.message.clone().unwrap_or_default());
+    let message = format!(
+        "step {}: {}",
+        step.name,
+        step.message.clone().unwrap_or_default()
+    );
     let cause = step.attempts.last().and_then(|attempt| attempt.cause);
     let reason = match cause {
         Some(Cause::InvalidInput) => job_reason::INVALID_INPUT,
         // The last attempt did not fail for good: time ran out before the next one.
-        _ if step.message.as_deref().is_some_and(|text| text.starts_with("queueDeadlineSeconds")) => {
+        _ if step
+            .message
+            .as_deref()
+            .is_some_and(|text| text.starts_with("queueDeadlineSeconds")) =>
+        {
             job_reason::QUEUE_DEADLINE_EXCEEDED
         }
         Some(_) => job_reason::BACKOFF_LIMIT_EXCEEDED,
@@ -133,5 +206,9 @@ fn failure(step: &StepStatus) -> State {
 }
 
 fn told(truth: Truth, reason: &str, message: String) -> State {
-    State { truth, reason: reason.to_owned(), message }
+    State {
+        truth,
+        reason: reason.to_owned(),
+        message,
+    }
 }

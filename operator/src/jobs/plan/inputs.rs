@@ -26,14 +26,19 @@ pub fn missing(step: &Step, done: &[StepStatus], received: &BTreeSet<String>) ->
             });
         }
         let name = &input.from_step.as_ref()?.name;
-        match done.iter().find(|status| &status.name == name).map(|status| status.state) {
+        match done
+            .iter()
+            .find(|status| &status.name == name)
+            .map(|status| status.state)
+        {
             Some(StepState::Succeeded) => None,
             Some(StepState::Failed | StepState::Skipped) => {
                 Some(Missing::FailedStep { name: name.clone() })
             }
-            Some(StepState::Blocked | StepState::Queued | StepState::Starting | StepState::Running) | None => {
-                Some(Missing::Step { name: name.clone() })
-            }
+            Some(
+                StepState::Blocked | StepState::Queued | StepState::Starting | StepState::Running,
+            )
+            | None => Some(Missing::Step { name: name.clone() }),
         }
     })
 }
@@ -60,7 +65,11 @@ pub fn present(step: &Step, done: &[StepStatus]) -> Option<Vec<Present>> {
                 });
             }
             let from = &input.from_step.as_ref()?.name;
-            let output = done.iter().find(|status| &status.name == from)?.output.as_ref()?;
+            let output = done
+                .iter()
+                .find(|status| &status.name == from)?
+                .output
+                .as_ref()?;
             Some(Present {
                 name: input.name.clone(),
                 sha256: sha256_of(output).to_owned(),
@@ -73,7 +82,10 @@ pub fn present(step: &Step, done: &[StepStatus]) -> Option<Vec<Present>> {
 /// The bare digest of an artifact.
 #[must_use]
 pub fn sha256_of(artifact: &Artifact) -> &str {
-    artifact.digest.strip_prefix("sha256:").unwrap_or(&artifact.digest)
+    artifact
+        .digest
+        .strip_prefix("sha256:")
+        .unwrap_or(&artifact.digest)
 }
 
 /// The steps whose result no other step takes, in the order of the spec.
@@ -86,5 +98,8 @@ pub fn last_steps(spec: &AIJobSpec) -> Vec<&Step> {
         .filter_map(|input| input.from_step.as_ref())
         .map(|from| from.name.as_str())
         .collect();
-    spec.steps.iter().filter(|step| !taken.contains(step.name.as_str())).collect()
+    spec.steps
+        .iter()
+        .filter(|step| !taken.contains(step.name.as_str()))
+        .collect()
 }

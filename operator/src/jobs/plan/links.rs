@@ -13,7 +13,13 @@ pub trait Signer {
     /// Where to PUT these bytes.
     fn upload(&self, owner: &Owner<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String;
     /// Where to GET this artifact, to be saved under this name.
-    fn download(&self, owner: &Owner<'_>, artifact: &OutputStatus, file_name: &str, expires: Timestamp) -> String;
+    fn download(
+        &self,
+        owner: &Owner<'_>,
+        artifact: &OutputStatus,
+        file_name: &str,
+        expires: Timestamp,
+    ) -> String;
 }
 
 /// The job whose artifact it is.
@@ -25,7 +31,10 @@ pub struct Owner<'a> {
 
 /// Sets `status.uploads`: one entry for each file that the spec names, with a link until it has come.
 pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let owner = Owner { namespace: &seen.namespace, uid: &seen.uid };
+    let owner = Owner {
+        namespace: &seen.namespace,
+        uid: &seen.uid,
+    };
     let files = seen
         .spec
         .steps
@@ -34,7 +43,12 @@ pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
         .filter_map(|input| input.upload.as_ref())
         .map(|upload| (upload.sha256.as_str(), upload.bytes));
     let renew = seen.renew_links.is_some() && seen.renew_links != status.links_renewed_for;
-    let known = Known { old: &status.uploads, received: &seen.received, renew, now: seen.now };
+    let known = Known {
+        old: &status.uploads,
+        received: &seen.received,
+        renew,
+        now: seen.now,
+    };
     let sign = |sha256: &str, bytes: i64, expires| signer.upload(&owner, sha256, bytes, expires);
     status.uploads = crate::uploads::entries(files, &known, &sign);
     if renew {
@@ -44,10 +58,20 @@ pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
 
 /// Sets `status.outputs`, with new links.
 pub fn results(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let owner = Owner { namespace: &seen.namespace, uid: &seen.uid };
-    let wanted = seen.spec.outputs.clone().unwrap_or_else(|| default_outputs(seen));
+    let owner = Owner {
+        namespace: &seen.namespace,
+        uid: &seen.uid,
+    };
+    let wanted = seen
+        .spec
+        .outputs
+        .clone()
+        .unwrap_or_else(|| default_outputs(seen));
     let outputs = wanted.iter().filter_map(|wanted| {
-        let step = status.steps.iter().find(|step| step.name == wanted.from_step.name)?;
+        let step = status
+            .steps
+            .iter()
+            .find(|step| step.name == wanted.from_step.name)?;
         let artifact = step.output.as_ref()?;
         let expires = expiry(seen.now)?;
         let mut output = OutputStatus {
@@ -59,7 +83,12 @@ pub fn results(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
             link: None,
             expires_at: Some(Time(expires)),
         };
-        let file_name = format!("{}-{}{}", seen.name, wanted.name, extension(&artifact.media_type));
+        let file_name = format!(
+            "{}-{}{}",
+            seen.name,
+            wanted.name,
+            extension(&artifact.media_type)
+        );
         output.link = Some(signer.download(&owner, &output, &file_name, expires));
         Some(output)
     });
@@ -73,7 +102,9 @@ fn default_outputs(seen: &Observed) -> Vec<JobOutput> {
         .into_iter()
         .map(|step| JobOutput {
             name: step.name.clone(),
-            from_step: FromStep { name: step.name.clone() },
+            from_step: FromStep {
+                name: step.name.clone(),
+            },
         })
         .collect()
 }

@@ -77,7 +77,13 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
     if only_progress_differs(&seen.status, &status) && !is_progress_due(seen) {
         status = seen.status.clone();
     }
-    Plan { delete: false, status, orders, notes, look_again }
+    Plan {
+        delete: false,
+        status,
+        orders,
+        notes,
+        look_again,
+    }
 }
 
 /// Whether the job is over.
@@ -90,7 +96,9 @@ pub fn is_finished(status: &AIJobStatus) -> bool {
 #[must_use]
 pub fn deleted_at(spec: &AIJobSpec, status: &AIJobStatus) -> Option<Timestamp> {
     let finished = status.finished_at.as_ref()?.0;
-    finished.checked_add(SignedDuration::from_secs(spec.ttl_seconds_after_finished)).ok()
+    finished
+        .checked_add(SignedDuration::from_secs(spec.ttl_seconds_after_finished))
+        .ok()
 }
 
 /// A job that is over: only its links change, and it leaves in time.
@@ -101,7 +109,13 @@ fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Pla
         links::results(seen, &mut status, signer);
     }
     let delete = left.is_some_and(|left| !left.is_positive());
-    Plan { delete, status, orders, notes: Vec::new(), look_again: left }
+    Plan {
+        delete,
+        status,
+        orders,
+        notes: Vec::new(),
+        look_again: left,
+    }
 }
 
 /// The next moment at which time alone changes something, not sooner than in half a second nor later than in a minute.

@@ -19,7 +19,12 @@ pub struct Addressed {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     /// Do this.
-    Run { task: TaskId, model: String, pipeline: Pipeline, inputs: Vec<Present> },
+    Run {
+        task: TaskId,
+        model: String,
+        pipeline: Pipeline,
+        inputs: Vec<Present>,
+    },
     /// The output may be uploaded.
     Upload { task: TaskId, output: OutputFile },
     /// The outcome is recorded.
@@ -46,10 +51,16 @@ fn answer(seen: &Observed, held: &Held) -> Option<Addressed> {
         (TaskState::Finished { .. }, true) => return None,
         (_, false) => Order::Cancel { task },
         (_, true) if held.wants_grants => return again(seen, held),
-        (TaskState::Uploading { output }, true) => Order::Upload { task, output: output.clone() },
+        (TaskState::Uploading { output }, true) => Order::Upload {
+            task,
+            output: output.clone(),
+        },
         (TaskState::Starting | TaskState::Running { .. }, true) => return None,
     };
-    Some(Addressed { worker: held.worker.clone(), order })
+    Some(Addressed {
+        worker: held.worker.clone(),
+        order,
+    })
 }
 
 /// Whether the durable status says that this very attempt is open on this very pod.
@@ -67,7 +78,11 @@ fn run(seen: &Observed, step: &Step) -> Option<Addressed> {
     if seen.spec.suspend {
         return None;
     }
-    let status: &StepStatus = seen.status.steps.iter().find(|status| status.name == step.name)?;
+    let status: &StepStatus = seen
+        .status
+        .steps
+        .iter()
+        .find(|status| status.name == step.name)?;
     if status.state.is_terminal() {
         return None;
     }
@@ -91,8 +106,15 @@ fn run(seen: &Observed, step: &Step) -> Option<Addressed> {
 
 /// The same order with new grants.
 fn again(seen: &Observed, held: &Held) -> Option<Addressed> {
-    let step = seen.spec.steps.iter().find(|step| step.name == held.task.step)?;
-    Some(Addressed { worker: held.worker.clone(), order: order(seen, step, held.task.attempt)? })
+    let step = seen
+        .spec
+        .steps
+        .iter()
+        .find(|step| step.name == held.task.step)?;
+    Some(Addressed {
+        worker: held.worker.clone(),
+        order: order(seen, step, held.task.attempt)?,
+    })
 }
 
 fn order(seen: &Observed, step: &Step, attempt: i32) -> Option<Order> {

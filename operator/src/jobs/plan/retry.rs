@@ -39,7 +39,10 @@ pub fn next(cause: Cause) -> Next {
 pub fn not_before(step: &StepStatus) -> Option<Timestamp> {
     let last = step.attempts.last()?;
     let ended = last.finished_at.as_ref()?.0;
-    if last.cause.is_none_or(|cause| next(cause) == Next::AgainForFree) {
+    if last
+        .cause
+        .is_none_or(|cause| next(cause) == Next::AgainForFree)
+    {
         return Some(ended);
     }
     let doublings = u32::try_from(step.failures.clamp(1, 7) - 1).unwrap_or(0);

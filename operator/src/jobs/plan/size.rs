@@ -10,7 +10,11 @@ pub fn shrink(status: &mut AIJobStatus) {
     if weight(status) <= STATUS_LIMIT {
         return;
     }
-    for step in status.steps.iter_mut().filter(|step| step.state == StepState::Succeeded) {
+    for step in status
+        .steps
+        .iter_mut()
+        .filter(|step| step.state == StepState::Succeeded)
+    {
         let surplus = step.attempts.len().saturating_sub(1);
         step.attempts.drain(..surplus);
         step.progress = None;

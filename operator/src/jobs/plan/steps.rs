@@ -21,13 +21,31 @@ pub fn next(seen: &Observed) -> (Vec<StepStatus>, Vec<Note>) {
     let mut done: Vec<StepStatus> = Vec::with_capacity(seen.spec.steps.len());
     let mut notes = Vec::new();
     for step in &seen.spec.steps {
-        let old = seen.status.steps.iter().find(|status| status.name == step.name);
-        let new = one(seen, step, old.cloned().unwrap_or_else(|| first(step)), &done, &mut notes);
+        let old = seen
+            .status
+            .steps
+            .iter()
+            .find(|status| status.name == step.name);
+        let new = one(
+            seen,
+            step,
+            old.cloned().unwrap_or_else(|| first(step)),
+            &done,
+            &mut notes,
+        );
         done.push(new);
     }
-    if let Some(failed) = done.iter().find(|step| step.state == StepState::Failed).map(|step| step.name.clone()) {
+    if let Some(failed) = done
+        .iter()
+        .find(|step| step.state == StepState::Failed)
+        .map(|step| step.name.clone())
+    {
         for step in done.iter_mut().filter(|step| !step.state.is_terminal()) {
-            skip(step, &format!("stopped, since step {failed} failed"), seen.now);
+            skip(
+                step,
+                &format!("stopped, since step {failed} failed"),
+                seen.now,
+            );
         }
     }
     (done, notes)
@@ -40,7 +58,12 @@ pub fn next_deadline(seen: &Observed, step: &StepStatus) -> Option<Timestamp> {
         StepState::Succeeded | StepState::Failed | StepState::Skipped => None,
         StepState::Blocked => seen.created.checked_add(queue_limit(seen)).ok(),
         StepState::Queued => {
-            let limit = step.queued_at.as_ref()?.0.checked_add(queue_limit(seen)).ok();
+            let limit = step
+                .queued_at
+                .as_ref()?
+                .0
+                .checked_add(queue_limit(seen))
+                .ok();
             let retry = retry::not_before(step).filter(|at| *at > seen.now);
             [limit, retry].into_iter().flatten().min()
         }
@@ -52,7 +75,13 @@ pub fn next_deadline(seen: &Observed, step: &StepStatus) -> Option<Timestamp> {
 
 /// Whether the scheduler may place this step now.
 #[must_use]
-pub fn is_pending(step: &Step, status: Option<&StepStatus>, done: &[StepStatus], received: &std::collections::BTreeSet<String>, now: Timestamp) -> bool {
+pub fn is_pending(
+    step: &Step,
+    status: Option<&StepStatus>,
+    done: &[StepStatus],
+    received: &std::collections::BTreeSet<String>,
+    now: Timestamp,
+) -> bool {
     let free = status.is_none_or(|status| {
         !status.state.is_terminal()
             && attempt::open(status).is_none()
@@ -78,7 +107,13 @@ fn first(step: &Step) -> StepStatus {
     }
 }
 
-fn one(seen: &Observed, step: &Step, mut status: StepStatus, done: &[StepStatus], notes: &mut Vec<Note>) -> StepStatus {
+fn one(
+    seen: &Observed,
+    step: &Step,
+    mut status: StepStatus,
+    done: &[StepStatus],
+    notes: &mut Vec<Note>,
+) -> StepStatus {
     if status.state.is_terminal() {
         return status;
     }
@@ -89,12 +124,18 @@ fn one(seen: &Observed, step: &Step, mut status: StepStatus, done: &[StepStatus]
         }
     }
     match inputs::missing(step, done, &seen.received) {
-        Some(Missing::FailedStep { name }) => skip(&mut status, &format!("stopped, since step {name} failed"), seen.now),
+        Some(Missing::FailedStep { name }) => skip(
+            &mut status,
+            &format!("stopped, since step {name} failed"),
+            seen.now,
+        ),
         Some(Missing::Step { name }) => {
             status.state = StepState::Blocked;
             status.message = Some(format!("waits for step {name}"));
         }
-        Some(Missing::Upload { input, sha256 }) => wait_for_upload(seen, &mut status, &input, &sha256),
+        Some(Missing::Upload { input, sha256 }) => {
+            wait_for_upload(seen, &mut status, &input, &sha256)
+        }
         None => queue_or_bind(seen, step, &mut status, notes),
     }
     status
@@ -118,10 +159,17 @@ fn judge(seen: &Observed, status: &mut StepStatus, open: &Attempt, notes: &mut V
             close(status, seen.now, None);
             status.state = StepState::Succeeded;
             status.message = None;
-            status.progress = status.progress.map(|progress| Progress { percent: 100, ..progress });
+            status.progress = status.progress.map(|progress| Progress {
+                percent: 100,
+                ..progress
+            });
             status.output = Some(artifact(seen, &output));
             status.units = Some(units);
-            notes.push(note(false, "StepSucceeded", format!("step {} is done ({} units)", status.name, units)));
+            notes.push(note(
+                false,
+                "StepSucceeded",
+                format!("step {} is done ({} units)", status.name, units),
+            ));
         }
         Verdict::Failed { cause, message } => {
             close(status, seen.now, Some((cause, &message)));
@@ -130,13 +178,23 @@ fn judge(seen: &Observed, status: &mut StepStatus, open: &Attempt, notes: &mut V
     }
 }
 
-fn after_failure(seen: &Observed, status: &mut StepStatus, open: &Attempt, cause: Cause, message: &str, notes: &mut Vec<Note>) {
+fn after_failure(
+    seen: &Observed,
+    status: &mut StepStatus,
+    open: &Attempt,
+    cause: Cause,
+    message: &str,
+    notes: &mut Vec<Note>,
+) {
     status.progress = None;
     let next = retry::next(cause);
     if next == retry::Next::Again {
         status.failures += 1;
     }
-    let told = format!("step {}, attempt {} on {}: {message}", status.name, open.number, open.worker);
+    let told = format!(
+        "step {}, attempt {} on {}: {message}",
+        status.name, open.number, open.worker
+    );
     if next == retry::Next::GiveUp || status.failures > seen.spec.backoff_limit {
         status.state = StepState::Failed;
         status.message = Some(shortened(message));
@@ -145,13 +203,22 @@ fn after_failure(seen: &Observed, status: &mut StepStatus, open: &Attempt, cause
     }
     status.state = StepState::Queued;
     status.queued_at = Some(Time(seen.now));
-    status.message = Some(shortened(&format!("tried again after attempt {} failed: {message}", open.number)));
-    notes.push(note(next == retry::Next::Again, &format!("{cause:?}"), told));
+    status.message = Some(shortened(&format!(
+        "tried again after attempt {} failed: {message}",
+        open.number
+    )));
+    notes.push(note(
+        next == retry::Next::Again,
+        &format!("{cause:?}"),
+        told,
+    ));
 }
 
 fn wait_for_upload(seen: &Observed, status: &mut StepStatus, input: &str, sha256: &str) {
     let start: String = sha256.chars().take(12).collect();
-    let waits = format!("waits for the upload of input {input} (sha256 {start}…) to the link in status.uploads");
+    let waits = format!(
+        "waits for the upload of input {input} (sha256 {start}…) to the link in status.uploads"
+    );
     if seen.now.duration_since(seen.created) >= queue_limit(seen) {
         status.state = StepState::Failed;
         status.message = Some(format!(
@@ -173,10 +240,22 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
         return;
     }
     let since = status.queued_at.get_or_insert(Time(seen.now)).0;
-    let binding = seen.steps.get(&step.name).and_then(|step| step.binding.as_ref());
-    if let Some(binding) = binding.filter(|_| retry::not_before(status).is_none_or(|at| at <= seen.now)) {
+    let binding = seen
+        .steps
+        .get(&step.name)
+        .and_then(|step| step.binding.as_ref());
+    if let Some(binding) =
+        binding.filter(|_| retry::not_before(status).is_none_or(|at| at <= seen.now))
+    {
         bind(status, binding, seen.now);
-        notes.push(note(false, "Bound", format!("step {} goes to worker {} of pool {}", status.name, binding.worker.name, binding.pool)));
+        notes.push(note(
+            false,
+            "Bound",
+            format!(
+                "step {} goes to worker {} of pool {}",
+                status.name, binding.worker.name, binding.pool
+            ),
+        ));
         return;
     }
     let waits = waiting::reason(seen, &step.name, &step.model);
@@ -186,11 +265,19 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
             "queueDeadlineSeconds ({} s) passed; the last it waited for: {}",
             seen.spec.queue_deadline_seconds, waits.message
         )));
-        notes.push(note(true, "QueueDeadlineExceeded", format!("step {}: {}", status.name, waits.message)));
+        notes.push(note(
+            true,
+            "QueueDeadlineExceeded",
+            format!("step {}: {}", status.name, waits.message),
+        ));
         return;
     }
     status.state = StepState::Queued;
-    let retrying = status.attempts.last().and_then(|attempt| attempt.cause).is_some();
+    let retrying = status
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.cause)
+        .is_some();
     if !retrying || retry::not_before(status).is_none_or(|at| at <= seen.now) {
         status.message = Some(shortened(&waits.message));
     }
@@ -236,7 +323,11 @@ fn skip(status: &mut StepStatus, message: &str, now: Timestamp) {
 }
 
 fn artifact(seen: &Observed, output: &OutputFile) -> Artifact {
-    let OutputFile { sha256, bytes, media_type } = output;
+    let OutputFile {
+        sha256,
+        bytes,
+        media_type,
+    } = output;
     Artifact {
         uri: artifact_uri(&seen.namespace, OwnerKind::AIJobs, &seen.uid, sha256),
         digest: format!("sha256:{sha256}"),
@@ -246,7 +337,11 @@ fn artifact(seen: &Observed, output: &OutputFile) -> Artifact {
 }
 
 fn note(warning: bool, reason: &str, message: String) -> Note {
-    Note { warning, reason: reason.to_owned(), message: shortened(&message) }
+    Note {
+        warning,
+        reason: reason.to_owned(),
+        message: shortened(&message),
+    }
 }
 
 fn queue_limit(seen: &Observed) -> SignedDuration {

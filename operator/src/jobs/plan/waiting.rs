@@ -14,17 +14,38 @@ pub struct Waiting {
 /// What the step waits for.
 #[must_use]
 pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
-    let Some(resolution) = seen.steps.get(step).and_then(|step| step.resolution.as_ref()) else {
-        return waiting(job_reason::QUEUED, format!("waits for a worker with model {model}"));
+    let Some(resolution) = seen
+        .steps
+        .get(step)
+        .and_then(|step| step.resolution.as_ref())
+    else {
+        return waiting(
+            job_reason::QUEUED,
+            format!("waits for a worker with model {model}"),
+        );
     };
     match resolution {
-        Resolution::Pools { trouble: Some(Trouble { pool, reason, message }), .. } => waiting(
+        Resolution::Pools {
+            trouble:
+                Some(Trouble {
+                    pool,
+                    reason,
+                    message,
+                }),
+            ..
+        } => waiting(
             job_reason::POOL_NOT_READY,
             format!("pool {pool} is not ready ({reason}): {message}"),
         ),
-        Resolution::Pools { pools, trouble: None } => {
+        Resolution::Pools {
+            pools,
+            trouble: None,
+        } => {
             let pools: Vec<String> = pools.iter().map(ToString::to_string).collect();
-            waiting(job_reason::QUEUED, format!("all workers of pool {} are busy", pools.join(", ")))
+            waiting(
+                job_reason::QUEUED,
+                format!("all workers of pool {} are busy", pools.join(", ")),
+            )
         }
         Resolution::ModelNotFound { searched } => waiting(
             job_reason::MODEL_NOT_FOUND,
@@ -39,7 +60,10 @@ pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
         ),
         Resolution::ModelNotInPool { pool, models } => waiting(
             job_reason::MODEL_NOT_FOUND,
-            format!("ModelPool {pool} has no model {model}; it has {}", models.join(", ")),
+            format!(
+                "ModelPool {pool} has no model {model}; it has {}",
+                models.join(", ")
+            ),
         ),
         Resolution::NotAllowed { pool } => waiting(
             job_reason::NOT_ALLOWED,
@@ -52,5 +76,8 @@ pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
 }
 
 fn waiting(reason: &str, message: String) -> Waiting {
-    Waiting { reason: reason.to_owned(), message }
+    Waiting {
+        reason: reason.to_owned(),
+        message,
+    }
 }

@@ -31,7 +31,11 @@ pub struct Plan {
 /// The whole decision.
 #[must_use]
 pub fn plan(seen: &Observed, signer: &dyn status::Signer) -> Plan {
-    let pods::Changes { create, drain, delete } = pods::changes(seen);
+    let pods::Changes {
+        create,
+        drain,
+        delete,
+    } = pods::changes(seen);
     let status = status::next(seen, signer);
     let awaits = crate::uploads::are_awaited(&status.uploads);
     let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
@@ -39,5 +43,11 @@ pub fn plan(seen: &Observed, signer: &dyn status::Signer) -> Plan {
         () if awaits || has_ended || !drain.is_empty() => SignedDuration::from_secs(2),
         () => SignedDuration::from_secs(60),
     };
-    Plan { create, drain, delete, status, look_again: Some(look_again) }
+    Plan {
+        create,
+        drain,
+        delete,
+        status,
+        look_again: Some(look_again),
+    }
 }

@@ -31,7 +31,12 @@ pub fn changes(seen: &Observed) -> Changes {
     let mut alive: Vec<&PodSeen> = seen.pods.iter().filter(|pod| pod.is_alive()).collect();
     // The first ones stay: of the present revision, ready, busy, and of the lowest name.
     alive.sort_by_key(|pod| {
-        (pod.revision != seen.revision, !pod.is_ready(&seen.spec.models), pod.is_idle(), pod.worker.name.clone())
+        (
+            pod.revision != seen.revision,
+            !pod.is_ready(&seen.spec.models),
+            pod.is_idle(),
+            pod.worker.name.clone(),
+        )
     });
     for pod in alive.iter().skip(wanted) {
         release(pod, &mut changes);
@@ -60,7 +65,9 @@ fn next_to_replace<'a>(seen: &Observed, kept: &[&'a PodSeen]) -> Option<&'a PodS
     let outdated = || kept.iter().filter(|pod| pod.revision != seen.revision);
     // A worker of an old revision that takes no tasks is of no use to anybody.
     let useless = outdated().find(|pod| !pod.is_ready(&seen.spec.models) && pod.is_idle());
-    useless.or_else(|| outdated().next().filter(|_| is_settled)).copied()
+    useless
+        .or_else(|| outdated().next().filter(|_| is_settled))
+        .copied()
 }
 
 fn release(pod: &PodSeen, changes: &mut Changes) {
@@ -72,7 +79,11 @@ fn release(pod: &PodSeen, changes: &mut Changes) {
 
 /// Names for so many new pods: the lowest ordinals that no pod of this revision has, ending and ended ones included.
 fn missing(seen: &Observed, count: usize) -> Vec<String> {
-    let taken: BTreeSet<&str> = seen.pods.iter().map(|pod| pod.worker.name.as_str()).collect();
+    let taken: BTreeSet<&str> = seen
+        .pods
+        .iter()
+        .map(|pod| pod.worker.name.as_str())
+        .collect();
     (0..)
         .map(|ordinal: usize| pod_name(&seen.name, &seen.revision, ordinal))
         .filter(|name| !taken.contains(name.as_str()))
@@ -100,7 +111,9 @@ mod tests {
         let phase = match words {
             "pending" => Phase::Pending,
             "ending" => Phase::Ending,
-            "ended" => Phase::Ended { at: Timestamp::UNIX_EPOCH },
+            "ended" => Phase::Ended {
+                at: Timestamp::UNIX_EPOCH,
+            },
             _ => Phase::Running,
         };
         let link = LinkSeen {
@@ -110,7 +123,11 @@ mod tests {
             models: BTreeMap::new(),
         };
         PodSeen {
-            worker: WorkerRef { namespace: "fleet".into(), name: name.into(), uid: name.into() },
+            worker: WorkerRef {
+                namespace: "fleet".into(),
+                name: name.into(),
+                uid: name.into(),
+            },
             revision: revision.into(),
             phase,
             trouble: None,
@@ -142,7 +159,13 @@ mod tests {
             refused: None,
         };
         let changes = changes(&seen);
-        let names = |workers: &[WorkerRef]| workers.iter().map(|worker| worker.name.clone()).collect::<Vec<_>>().join(" ");
+        let names = |workers: &[WorkerRef]| {
+            workers
+                .iter()
+                .map(|worker| worker.name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         assert_eq!(changes.create.join(" "), create, "create");
         assert_eq!(names(&changes.drain), drain, "drain");
         assert_eq!(names(&changes.delete), delete, "delete");
@@ -160,12 +183,27 @@ mod tests {
 
     #[test]
     fn pending_pods_count_so_nothing_over_scales() {
-        check(2, vec![pod("p-r2-0", "r2", "pending"), pod("p-r2-1", "r2", "pending")], "", "", "");
+        check(
+            2,
+            vec![
+                pod("p-r2-0", "r2", "pending"),
+                pod("p-r2-1", "r2", "pending"),
+            ],
+            "",
+            "",
+            "",
+        );
     }
 
     #[test]
     fn an_idle_surplus_worker_goes_before_a_busy_one() {
-        check(1, vec![pod("p-r2-0", "r2", ""), pod("p-r2-1", "r2", "busy")], "", "p-r2-0", "p-r2-0");
+        check(
+            1,
+            vec![pod("p-r2-0", "r2", ""), pod("p-r2-1", "r2", "busy")],
+            "",
+            "p-r2-0",
+            "p-r2-0",
+        );
     }
 
     #[test]
@@ -175,14 +213,38 @@ mod tests {
 
     #[test]
     fn an_ended_pod_is_deleted_and_replaced() {
-        check(1, vec![pod("p-r2-0", "r2", "ended")], "p-r2-1", "", "p-r2-0");
+        check(
+            1,
+            vec![pod("p-r2-0", "r2", "ended")],
+            "p-r2-1",
+            "",
+            "p-r2-0",
+        );
     }
 
     #[test]
     fn one_worker_of_an_old_revision_is_replaced_at_a_time() {
-        check(2, vec![pod("p-r1-0", "r1", ""), pod("p-r1-1", "r1", "")], "", "p-r1-0", "p-r1-0");
-        check(2, vec![pod("p-r2-0", "r2", "pending"), pod("p-r1-1", "r1", "")], "", "", "");
-        check(2, vec![pod("p-r2-0", "r2", ""), pod("p-r1-1", "r1", "busy")], "", "p-r1-1", "");
+        check(
+            2,
+            vec![pod("p-r1-0", "r1", ""), pod("p-r1-1", "r1", "")],
+            "",
+            "p-r1-0",
+            "p-r1-0",
+        );
+        check(
+            2,
+            vec![pod("p-r2-0", "r2", "pending"), pod("p-r1-1", "r1", "")],
+            "",
+            "",
+            "",
+        );
+        check(
+            2,
+            vec![pod("p-r2-0", "r2", ""), pod("p-r1-1", "r1", "busy")],
+            "",
+            "p-r1-1",
+            "",
+        );
     }
 
     #[test]
