@@ -146,18 +146,20 @@ impl StdError for Reason {}
 
 impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            kube::Error::Api(status) => out.write_str(&answered(status.code, &status.message)),
-            kube::Error::SerdeError(error) => write!(
+        if let kube::Error::Api(status) = &self.0 {
+            return out.write_str(&answered(status.code, &status.message));
+        }
+        if let kube::Error::SerdeError(error) = &self.0 {
+            return write!(
                 out,
                 "the answer has another shape than this plugin knows ({error}); use the plugin that came with the installed Framewright"
-            ),
-            other => write!(
-                out,
-                "no usable answer from the API server ({}); `kubectl cluster-info` tells whether it can be reached",
-                innermost(other)
-            ),
+            );
         }
+        write!(
+            out,
+            "no usable answer from the API server ({}); `kubectl cluster-info` tells whether it can be reached",
+            innermost(&self.0)
+        )
     }
 }
 
