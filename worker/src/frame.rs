@@ -7,11 +7,6 @@ use rayon::slice::ParallelSliceMut;
 use crate::models::{Architecture, ModelError, Upscaler};
 use crate::tiles::{Rectangle, Tile, TileError, Tiling, plan};
 
-/// The most that tiles overlap on each side, in input pixels.
-///
-/// It is all that any SVRGGNetCompact in use sees, so their tiles show no seams at all. RRDBNet sees
-/// hundreds of pixels, but hardly: see `tiles_of_rrdb_differ_less_than_a_step_of_eight_bits`.
-const LONGEST_OVERLAP: usize = 48;
 /// Larger tiles than this gain nothing.
 const LONGEST_EDGE: usize = 2048;
 
@@ -52,7 +47,7 @@ pub fn tiling(architecture: &Architecture, memory_bytes: u64) -> Tiling {
     let edge = usize::try_from(pixels.isqrt()).map_or(LONGEST_EDGE, |edge| edge.min(LONGEST_EDGE));
     Tiling {
         edge,
-        overlap: architecture.receptive_field().min(LONGEST_OVERLAP),
+        overlap: architecture.overlap(),
         multiple: architecture.multiple(),
     }
 }

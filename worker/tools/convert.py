@@ -53,21 +53,19 @@ class Tensor:
         size, data = self.storage.size, self.storage.load()
         count = math.prod(self.shape)
         if self.stride == contiguous(self.shape) or count <= 1:
-            indices = range(self.offset, self.offset + count)
             taken = data[self.offset * size : (self.offset + count) * size]
         else:
             indices = [self.offset]
             for length, step in zip(self.shape, self.stride):
                 indices = [index + step * place for index in indices for place in range(length)]
             taken = b"".join(data[index * size : (index + 1) * size] for index in indices)
-        if len(taken) != count * size or any(index < 0 for index in (indices[:1] if count else [])):
+        if len(taken) != count * size:
             raise Refused("a tensor lies outside of its storage: the file is cut off or damaged")
         return taken
 
 
 def contiguous(shape):
-    steps = [math.prod(shape[place + 1 :]) for place in range(len(shape))]
-    return tuple(steps)
+    return tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
 
 
 class Reader(pickle.Unpickler):
@@ -76,6 +74,7 @@ class Reader(pickle.Unpickler):
     def __init__(self, file, storages):
         super().__init__(file, encoding="utf-8")
         self.storages = storages
+        self.sizes = {}
 
     def find_class(self, module, name):
         known = {
@@ -94,6 +93,7 @@ class Reader(pickle.Unpickler):
         _, kind, key, _, *_ = saved
         if kind not in STORAGES:
             raise Refused(f"it holds values of type {kind}")
+        self.sizes[key] = STORAGES[kind][1]
         return Storage(kind, lambda: self.storages(key))
 
 
@@ -118,25 +118,16 @@ def read_zip(path):
 
 def read_legacy(path):
     with open(path, "rb") as file:
-        loaded, sizes = {}, {}
-        reader = lambda: Reader(file, lambda key: loaded[key])
-        if reader().load() != LEGACY_MAGIC:
+        loaded = {}
+        if Reader(file, None).load() != LEGACY_MAGIC:
             raise Refused("it is a pickle, but no PyTorch checkpoint")
-        reader().load()  # the format's version
-        reader().load()  # the machine that wrote it
+        Reader(file, None).load()  # the format's version
+        Reader(file, None).load()  # the machine that wrote it
         contents = Reader(file, lambda key: loaded[key])
-        remember = contents.persistent_load
-
-        def persistent_load(saved):
-            stored = remember(saved)
-            sizes[saved[2]] = stored.size
-            return stored
-
-        contents.persistent_load = persistent_load
         checkpoint = contents.load()
-        for key in reader().load():
+        for key in Reader(file, None).load():
             (count,) = struct.unpack("<q", file.read(8))
-            loaded[key] = file.read(count * sizes[key])
+            loaded[key] = file.read(count * contents.sizes[key])
         return plain(checkpoint)
 
 
@@ -198,8 +189,10 @@ def main():
         if options.activation:
             add_slopes(tensors, options.activation)
         digest = write(tensors, options.safetensors)
-    except (Refused, OSError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, struct.error) as error:
+    except (Refused, OSError) as error:
         sys.exit(f"cannot convert {options.checkpoint}: {error}")
+    except Exception as error:  # a damaged pickle can end in any of them
+        sys.exit(f"cannot convert {options.checkpoint}: it is no PyTorch checkpoint, or damaged ({error})")
     print(f"{options.safetensors}: {len(tensors)} tensors, sha256 {digest}")
 
 
