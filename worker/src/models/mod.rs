@@ -32,7 +32,7 @@ pub enum ModelError {
     #[error("cannot load the {architecture} network")]
     Load {
         architecture: String,
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     #[error(
         "frames of shape {found:?} cannot be upscaled: [frames, 3, height, width] with no zero is needed"
@@ -42,7 +42,7 @@ pub enum ModelError {
     Forward {
         architecture: String,
         frames: Vec<usize>,
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 
@@ -97,14 +97,14 @@ impl Architecture {
     pub fn load(&self, tensors: VarBuilder<'_>) -> Result<Upscaler, ModelError> {
         let device = tensors.device().clone();
         let network = match self {
-            Architecture::Rrdb(layout) => rrdb::Rrdb::load(layout, &tensors).map(Network::Rrdb),
+            Architecture::Rrdb(layout) => rrdb::Rrdb::load(layout, &tensors).map(|network| Network::Rrdb(Box::new(network))),
             Architecture::Compact(layout) => {
                 compact::Compact::load(layout, &tensors).map(Network::Compact)
             }
         };
         let network = network.map_err(|source| ModelError::Load {
             architecture: self.to_string(),
-            source,
+            source: Box::new(source),
         })?;
         Ok(Upscaler {
             architecture: self.clone(),
@@ -133,7 +133,7 @@ pub struct Upscaler {
 }
 
 enum Network {
-    Rrdb(rrdb::Rrdb),
+    Rrdb(Box<rrdb::Rrdb>),
     Compact(compact::Compact),
 }
 
@@ -179,7 +179,7 @@ impl Upscaler {
         self.run(frames).map_err(|source| ModelError::Forward {
             architecture: self.architecture.to_string(),
             frames: shape.to_vec(),
-            source,
+            source: Box::new(source),
         })
     }
 
