@@ -1,1 +1,2 @@
-//! Worker.
+//! The Framewright worker: runs models on media.
+pub mod media;
