@@ -219,6 +219,7 @@ struct Stream {
     color_space: String,
     color_transfer: String,
     color_primaries: String,
+    chroma_location: String,
     r_frame_rate: String,
     avg_frame_rate: String,
     duration: Option<String>,
@@ -376,6 +377,7 @@ fn tags(stream: &Stream) -> Tags<'_> {
         matrix: &stream.color_space,
         transfer: &stream.color_transfer,
         primaries: &stream.color_primaries,
+        chroma_location: &stream.chroma_location,
     }
 }
 

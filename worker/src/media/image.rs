@@ -1,7 +1,7 @@
 //! How are stills read and written? With the limit on pixels checked before memory is taken.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use image::codecs::jpeg::{JpegDecoder, JpegEncoder};
@@ -37,6 +37,10 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
         Kind::Video(_) => return Err(MediaError::NotAStill),
     };
     let file = open(path, max_pixels)?;
+    let failed = |source| MediaError::Read {
+        path: path.into(),
+        source,
+    };
     let broken = |source| match source {
         ImageError::IoError(source) if is_the_disks_fault(&source) => MediaError::Read {
             path: path.into(),
@@ -47,15 +51,13 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
             source: Box::new(source),
         },
     };
+    let file = match format {
+        StillFormat::Png => within_limit_by_png_header(file, max_pixels).map_err(failed)??,
+        StillFormat::Jpeg | StillFormat::Webp => file,
+    };
     let mut decoder = decoder(format, file, max_pixels).map_err(broken)?;
     let (width, height) = decoder.pixels.dimensions();
-    if u64::from(width) * u64::from(height) > max_pixels {
-        return Err(MediaError::ImageTooLarge {
-            width,
-            height,
-            limit: max_pixels,
-        });
-    }
+    check_size(width, height, max_pixels)?;
     if decoder.is_animated {
         return Err(MediaError::Animated {
             format: format.name(),
@@ -122,6 +124,41 @@ fn open(path: &Path, max_pixels: u64) -> Result<BufReader<File>, MediaError> {
         return Err(MediaError::ImageFileTooLarge { bytes, limit });
     }
     Ok(BufReader::new(file))
+}
+
+/// A PNG's size stands at byte 16 (PNG, 11.2.2). The decoder would read on to the pixels before it
+/// tells.
+fn within_limit_by_png_header(
+    mut file: BufReader<File>,
+    max_pixels: u64,
+) -> std::io::Result<Result<BufReader<File>, MediaError>> {
+    let mut header = Vec::with_capacity(24);
+    file.by_ref().take(24).read_to_end(&mut header)?;
+    file.rewind()?;
+    let side = |at: usize| {
+        header
+            .get(at..)
+            .and_then(|rest| rest.first_chunk())
+            .copied()
+    };
+    Ok(match (side(16), side(20)) {
+        (Some(width), Some(height)) => {
+            let (width, height) = (u32::from_be_bytes(width), u32::from_be_bytes(height));
+            check_size(width, height, max_pixels).map(|()| file)
+        }
+        _ => Ok(file),
+    })
+}
+
+fn check_size(width: u32, height: u32, limit: u64) -> Result<(), MediaError> {
+    if u64::from(width) * u64::from(height) > limit {
+        return Err(MediaError::ImageTooLarge {
+            width,
+            height,
+            limit,
+        });
+    }
+    Ok(())
 }
 
 /// Reads the header only.

@@ -22,7 +22,7 @@ mod frame;
 mod process;
 mod rate;
 
-pub use color::{Color, Matrix};
+pub use color::{ChromaPosition, Color, Matrix};
 pub use describe::{Audio, AudioTrack, VIDEO_CODECS, Video, VideoLimits};
 pub use error::{Class, MediaError};
 pub use frame::{Frame, Still};

@@ -42,7 +42,7 @@ pub(crate) fn clip(scratch: &TempDir, name: &str, arguments: &[&str]) -> PathBuf
 
 /// A moving test picture of 64 x 48 pixels.
 pub(crate) fn picture(rate: &str, frames: u64) -> String {
-    format!("-f lavfi -i testsrc2=s=64x48:r={rate} -pix_fmt yuv420p -frames:v {frames}")
+    format!("-f lavfi -i testsrc2=s=64x48:r={rate},trim=end_frame={frames} -pix_fmt yuv420p")
 }
 
 pub(crate) fn options(width: u32, height: u32) -> EncodeOptions {
