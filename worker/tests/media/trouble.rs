@@ -1,8 +1,5 @@
 //! What is not the sender's fault: a full disk, a missing program, a program that hangs.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,17 +82,10 @@ fn a_program_that_hangs_is_stopped() {
     let scratch = scratch();
     let source = clip(&scratch, "source.mp4", &[&picture("24", 2)]);
     let video = described(&source);
-    let sleeper = scratch.path().join("sleeper");
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .mode(0o755)
-        .open(&sleeper);
-    file.and_then(|mut file| file.write_all(b"#!/bin/sh\nexec sleep 600\n"))
-        .expect("a script");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/hangs.sh");
     let hanging = Programs {
-        ffmpeg: sleeper.clone(),
-        ffprobe: sleeper,
+        ffmpeg: script.into(),
+        ffprobe: script.into(),
     };
     let patience = Duration::from_millis(200);
     let reading = DecodeOptions {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::{EncodeOptions, even};
 use crate::media::color::SCALER;
-use crate::media::describe::{AudioTrack, VideoLimits};
 use crate::media::probe;
+use crate::media::video::{AudioTrack, VideoLimits};
 
 /// A key frame at least this often, so that players seek well.
 const SECONDS_BETWEEN_KEY_FRAMES: f64 = 2.0;

@@ -1,17 +1,17 @@
-//! How are stills read and written? With the limit on pixels checked before memory is taken.
+//! How are stills read? With the limit on pixels checked before memory is taken.
 
-use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 
-use image::codecs::jpeg::{JpegDecoder, JpegEncoder};
-use image::codecs::png::{PngDecoder, PngEncoder};
-use image::codecs::webp::{WebPDecoder, WebPEncoder};
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, Limits};
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{DynamicImage, ImageDecoder, ImageError, Limits};
 
-use super::error::MediaError;
-use super::frame::{Frame, Still};
-use super::sniff::{self, Kind, StillFormat};
+use crate::media::error::MediaError;
+use crate::media::frame::{Frame, Still};
+use crate::media::sniff::{self, Kind, StillFormat};
 
 /// The limit that [`read`] is usually given: 100 million pixels.
 pub const MAX_PIXELS: u64 = 100_000_000;
@@ -21,9 +21,6 @@ const BYTES_PER_PIXEL: u64 = 8;
 
 /// What a file may have beside its pixels: profiles, EXIF, thumbnails.
 const EXTRAS: u64 = 64 << 20;
-
-/// On JPEG's scale to 100; above it files grow faster than quality.
-const JPEG_QUALITY: u8 = 95;
 
 /// Reads the still at `path`: 8 bits a channel, upright, with alpha and ICC profile where there are.
 /// 16-bit channels are rounded to 8, grey becomes RGB.
@@ -41,16 +38,7 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
         path: path.into(),
         source,
     };
-    let broken = |source| match source {
-        ImageError::IoError(source) if is_the_disks_fault(&source) => MediaError::Read {
-            path: path.into(),
-            source,
-        },
-        source => MediaError::BrokenImage {
-            format: format.name(),
-            source: Box::new(source),
-        },
-    };
+    let broken = |error| broken(path, format, error);
     let file = match format {
         StillFormat::Png => within_limit_by_png_header(file, max_pixels).map_err(failed)??,
         StillFormat::Jpeg | StillFormat::Webp => file,
@@ -74,37 +62,22 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
     Ok(still(image, icc_profile))
 }
 
-/// Writes `still` to `path` and says how many bytes it took. JPEG has no alpha: there the picture
-/// is laid on white. A file that could not be finished is removed.
-///
-/// # Errors
-/// [`MediaError::FormatTooSmall`] when the format cannot hold the size, scratch full when the disk
-/// is, [`MediaError::Write`] or [`MediaError::EncodeStill`] otherwise.
-pub fn write(path: &Path, still: &Still, format: StillFormat) -> Result<u64, MediaError> {
-    let (width, height) = (still.frame.width, still.frame.height);
-    let limit = longest_side(format);
-    if width > limit || height > limit {
-        return Err(MediaError::FormatTooSmall {
+fn broken(path: &Path, format: StillFormat, error: ImageError) -> MediaError {
+    match error {
+        ImageError::IoError(source) if is_the_disks_fault(&source) => MediaError::Read {
+            path: path.into(),
+            source,
+        },
+        ImageError::IoError(_)
+        | ImageError::Decoding(_)
+        | ImageError::Encoding(_)
+        | ImageError::Parameter(_)
+        | ImageError::Limits(_)
+        | ImageError::Unsupported(_) => MediaError::BrokenImage {
             format: format.name(),
-            width,
-            height,
-            limit,
-        });
+            source: Box::new(error),
+        },
     }
-    let written = encode(path, still, format).and_then(|()| {
-        let bytes = fs::metadata(path).map_err(ImageError::IoError)?.len();
-        Ok(bytes)
-    });
-    written.map_err(|error| {
-        super::process::discard(path);
-        match error {
-            ImageError::IoError(source) => MediaError::writing(path.into(), source),
-            source => MediaError::EncodeStill {
-                path: path.into(),
-                source: Box::new(source),
-            },
-        }
-    })
 }
 
 struct Opened {
@@ -131,7 +104,7 @@ fn open(path: &Path, max_pixels: u64) -> Result<BufReader<File>, MediaError> {
 fn within_limit_by_png_header(
     mut file: BufReader<File>,
     max_pixels: u64,
-) -> std::io::Result<Result<BufReader<File>, MediaError>> {
+) -> io::Result<Result<BufReader<File>, MediaError>> {
     let mut header = Vec::with_capacity(24);
     file.by_ref().take(24).read_to_end(&mut header)?;
     file.rewind()?;
@@ -197,12 +170,10 @@ fn memory_limit(max_pixels: u64) -> u64 {
         .saturating_add(EXTRAS)
 }
 
-fn is_the_disks_fault(error: &std::io::Error) -> bool {
+fn is_the_disks_fault(error: &io::Error) -> bool {
     !matches!(
         error.kind(),
-        std::io::ErrorKind::UnexpectedEof
-            | std::io::ErrorKind::InvalidData
-            | std::io::ErrorKind::InvalidInput
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
     )
 }
 
@@ -237,99 +208,9 @@ fn still(image: DynamicImage, icc_profile: Option<Vec<u8>>) -> Still {
     }
 }
 
-fn longest_side(format: StillFormat) -> u32 {
-    match format {
-        StillFormat::Png => i32::MAX as u32,
-        StillFormat::Jpeg => u16::MAX.into(),
-        StillFormat::Webp => 1 << 14,
-    }
-}
-
-fn encode(path: &Path, still: &Still, format: StillFormat) -> Result<(), ImageError> {
-    let mut file = BufWriter::new(File::create(path).map_err(ImageError::IoError)?);
-    match format {
-        StillFormat::Png => write_pixels(PngEncoder::new(&mut file), still),
-        StillFormat::Webp => write_pixels(WebPEncoder::new_lossless(&mut file), still),
-        StillFormat::Jpeg => {
-            let encoder = JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY);
-            write_rgb(encoder, still, &on_white(still))
-        }
-    }?;
-    file.flush().map_err(ImageError::IoError)
-}
-
-fn write_pixels(mut encoder: impl ImageEncoder, still: &Still) -> Result<(), ImageError> {
-    let Some(alpha) = &still.alpha else {
-        return write_rgb(encoder, still, &still.frame.rgb);
-    };
-    set_profile(&mut encoder, still);
-    let colors = still.frame.rgb.as_chunks::<3>().0;
-    let rgba: Vec<u8> = colors
-        .iter()
-        .zip(alpha)
-        .flat_map(|([r, g, b], a)| [*r, *g, *b, *a])
-        .collect();
-    encoder.write_image(
-        &rgba,
-        still.frame.width,
-        still.frame.height,
-        ExtendedColorType::Rgba8,
-    )
-}
-
-fn write_rgb(mut encoder: impl ImageEncoder, still: &Still, rgb: &[u8]) -> Result<(), ImageError> {
-    set_profile(&mut encoder, still);
-    encoder.write_image(
-        rgb,
-        still.frame.width,
-        still.frame.height,
-        ExtendedColorType::Rgb8,
-    )
-}
-
-fn set_profile(encoder: &mut impl ImageEncoder, still: &Still) {
-    if let Some(profile) = &still.icc_profile
-        && encoder.set_icc_profile(profile.clone()).is_err()
-    {
-        tracing::debug!("this format holds no colour profile");
-    }
-}
-
-fn on_white(still: &Still) -> Vec<u8> {
-    let Some(alpha) = &still.alpha else {
-        return still.frame.rgb.clone();
-    };
-    let over = |color: u8, opacity: u8| {
-        let (color, opacity) = (u32::from(color), u32::from(opacity));
-        ((color * opacity + 255 * (255 - opacity) + 127) / 255) as u8
-    };
-    let colors = still.frame.rgb.as_chunks::<3>().0;
-    colors
-        .iter()
-        .zip(alpha)
-        .flat_map(|(color, a)| color.map(|channel| over(channel, *a)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_picture_with_holes_is_laid_on_white() {
-        let frame = Frame {
-            width: 3,
-            height: 1,
-            rgb: vec![10, 20, 30, 10, 20, 30, 0, 0, 0],
-        };
-        let still = Still {
-            frame,
-            alpha: Some(vec![255, 0, 128]),
-            icc_profile: None,
-        };
-
-        assert_eq!(on_white(&still), [10, 20, 30, 255, 255, 255, 127, 127, 127]);
-    }
 
     #[test]
     fn only_a_profile_for_rgb_is_kept() {
