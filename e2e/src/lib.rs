@@ -16,6 +16,7 @@ mod command;
 pub mod doctor;
 pub mod eventually;
 pub mod images;
+mod lock;
 mod progress;
 pub mod test;
 pub mod tools;
