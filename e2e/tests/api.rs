@@ -89,6 +89,7 @@ async fn a_cluster_without_default_class_is_told_so_before_anything_pends() -> R
         "framewright",
         &chart,
         "--dry-run=server",
+        "--take-ownership",
         "--namespace",
         "default",
     ];
