@@ -1,6 +1,11 @@
 //! The networks compute what PyTorch does: golden tensors, with weights that a formula gives
 //! (`golden/make.py` wrote them, from spandrel's networks).
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is the point"
+)]
+
 mod golden;
 
 use candle_core::Tensor;

@@ -43,7 +43,7 @@ pub enum WeightsError {
     #[error("cannot map {file}")]
     Map {
         file: String,
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     #[error("cannot load {file}")]
     Load { file: String, source: ModelError },
@@ -78,7 +78,7 @@ pub fn load_upscaler(file: WeightFile<'_>, device: &Device) -> Result<Upscaler, 
     })?;
     let tensors = map(path).map_err(|source| WeightsError::Map {
         file: name.to_owned(),
-        source,
+        source: Box::new(source),
     })?;
     let tensors =
         VarBuilder::from_backend(Box::new(tensors), compute_dtype(device), device.clone());
