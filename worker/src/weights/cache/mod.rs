@@ -1,7 +1,7 @@
 //! A folder of files named by their SHA-256, with a limit on its size.
 //!
-//! *Flow:* [`Cache::receive`] makes room and hands out an [`Incoming`]; what was written to it is
-//! verified and renamed into place by [`Incoming::finish`]; [`Cache::get`] finds it again.
+//! *Flow:* [`Cache::receive`] makes room and hands out an [`Incoming`]; what was written to its path
+//! is verified and renamed into place by [`Incoming::finish`]; [`Cache::get`] finds it again.
 //!
 //! *Guarantees:* a file is whole and verified, or it is not there. A file that someone holds is not
 //! evicted. All of it holds between processes too: what is used is known by locks on the files,
@@ -10,19 +10,18 @@
 //! *Assumptions:* the file system has `flock`.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
-
-use ring::digest::{Context, SHA256};
 
 use super::verify::Sha256;
 
 const LOCK: &str = "lock";
 const INCOMING: &str = "incoming";
 
+#[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
     limit_bytes: u64,
@@ -36,14 +35,13 @@ pub struct Held {
 }
 
 /// A file on its way. Dropped before it is finished, it leaves nothing behind.
+#[derive(Debug)]
 pub struct Incoming {
     part: Part,
-    file: File,
+    lock: File,
     path: PathBuf,
     sha256: Sha256,
     bytes: u64,
-    written: u64,
-    context: Context,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -116,24 +114,33 @@ impl Cache {
         self.make_room(bytes)?;
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let part = Part(self.folder.join(format!(
-            "{sha256}.{}-{count}.{INCOMING}",
-            std::process::id()
-        )));
-        let file = File::create_new(&part.0).map_err(disk("create", &part.0))?;
-        file.lock().map_err(disk("lock", &part.0))?;
-        // The length is the reservation: others count it from now on.
-        file.set_len(bytes).map_err(disk("reserve", &part.0))?;
+        let name = format!("{sha256}.{bytes}.{}-{count}.{INCOMING}", std::process::id());
+        let part = Part(self.folder.join(name));
+        let lock = File::create_new(&part.0).map_err(disk("create", &part.0))?;
+        lock.lock().map_err(disk("lock", &part.0))?;
         let path = self.path(sha256);
         Ok(Incoming {
             part,
-            file,
+            lock,
             path,
             sha256,
             bytes,
-            written: 0,
-            context: Context::new(&SHA256),
         })
+    }
+
+    /// Takes in a copy of a file that lies elsewhere.
+    pub fn copy(&self, sha256: Sha256, bytes: u64, from: &Path) -> Result<Held, CacheError> {
+        let found = fs::metadata(from).map_err(disk("look at", from))?.len();
+        if found != bytes {
+            return Err(CacheError::Length {
+                sha256,
+                expected: bytes,
+                found,
+            });
+        }
+        let incoming = self.receive(sha256, bytes)?;
+        fs::copy(from, incoming.path()).map_err(disk("copy", from))?;
+        incoming.finish()
     }
 
     fn make_room(&self, bytes: u64) -> Result<(), CacheError> {
@@ -207,62 +214,59 @@ impl Held {
 }
 
 impl Incoming {
+    /// Where the bytes are to be written: into the file that is there, not in its stead.
+    pub fn path(&self) -> &Path {
+        &self.part.0
+    }
+
     /// Verifies what was written, puts it in its place and holds it.
     pub fn finish(self) -> Result<Held, CacheError> {
         let Incoming {
             part,
-            file,
+            lock: written,
             path,
             sha256,
             bytes,
-            written,
-            context,
         } = self;
-        if written != bytes {
+        let file = File::open(&part.0).map_err(disk("open", &part.0))?;
+        let found = file.metadata().map_err(disk("look at", &part.0))?.len();
+        if found != bytes {
             return Err(CacheError::Length {
                 sha256,
                 expected: bytes,
-                found: written,
+                found,
             });
         }
-        let found = Sha256::finished(context);
+        let found = Sha256::of(&file).map_err(disk("read", &part.0))?;
         if found != sha256 {
             return Err(CacheError::Differs {
                 expected: sha256,
                 found,
             });
         }
-        file.sync_all().map_err(disk("write", &part.0))?;
+        written.sync_all().map_err(disk("write", &part.0))?;
         // From an exclusive lock to a shared one; between the two it is nobody's for a moment.
         let _guard = lock(path.parent().unwrap_or(Path::new(".")))?;
+        drop(written);
         file.lock_shared().map_err(disk("lock", &part.0))?;
         fs::rename(&part.0, &path).map_err(disk("rename", &part.0))?;
         Ok(Held { path, _lock: file })
     }
 }
 
-impl Write for Incoming {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.bytes - self.written).unwrap_or(usize::MAX);
-        if buffer.len() > room {
-            let message = format!(
-                "more than the {} bytes that {} has",
-                self.bytes, self.sha256
-            );
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-        }
-        let count = self.file.write(buffer)?;
-        self.context.update(&buffer[..count]);
-        self.written += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
+/// What a file on its way will have in the end, as its name says.
+fn reserved(name: &str) -> u64 {
+    let Some(name) = name.strip_suffix(INCOMING) else {
+        return 0;
+    };
+    name.split('.')
+        .nth(1)
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap_or(0)
 }
 
 /// A file that is removed with its owner; renamed, it is out of reach.
+#[derive(Debug)]
 struct Part(PathBuf);
 
 impl Drop for Part {

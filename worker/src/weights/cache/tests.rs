@@ -15,14 +15,14 @@ fn what_was_taken_in_is_found_again_also_by_the_next_process() {
 fn a_wrong_digest_or_length_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let cache = cache(&folder, 100);
-    let mut incoming = cache.receive(digest(b"weights"), 7).unwrap();
-    incoming.write_all(b"weightz").unwrap();
+    let incoming = cache.receive(digest(b"weights"), 7).unwrap();
+    fs::write(incoming.path(), b"weightz").unwrap();
     assert!(matches!(
         incoming.finish().unwrap_err(),
         CacheError::Differs { .. }
     ));
-    let mut incoming = cache.receive(digest(b"weights"), 7).unwrap();
-    incoming.write_all(b"weight").unwrap();
+    let incoming = cache.receive(digest(b"weights"), 7).unwrap();
+    fs::write(incoming.path(), b"weight").unwrap();
     assert!(matches!(
         incoming.finish().unwrap_err(),
         CacheError::Length {
@@ -31,18 +31,44 @@ fn a_wrong_digest_or_length_leaves_nothing() {
             ..
         }
     ));
-    let mut incoming = cache.receive(digest(b"weights"), 7).unwrap();
-    assert!(incoming.write_all(b"weights!").is_err());
-    drop(incoming);
+    drop(cache.receive(digest(b"weights"), 7).unwrap());
     assert_eq!(names(&folder), [LOCK]);
+}
+
+#[test]
+fn a_file_from_elsewhere_is_copied_if_it_is_the_right_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = cache(&folder, 100);
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    fs::write(elsewhere.path(), b"weights").unwrap();
+    let held = cache.copy(digest(b"weights"), 7, elsewhere.path()).unwrap();
+    assert_eq!(fs::read(held.path()).unwrap(), b"weights");
+    let error = cache
+        .copy(digest(b"others!"), 7, elsewhere.path())
+        .unwrap_err();
+    assert!(matches!(error, CacheError::Differs { .. }), "{error}");
+    let error = cache
+        .copy(digest(b"weights"), 8, elsewhere.path())
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CacheError::Length {
+                expected: 8,
+                found: 7,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_file_is_not_seen_before_it_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let cache = cache(&folder, 100);
-    let mut incoming = cache.receive(digest(b"weights"), 7).unwrap();
-    incoming.write_all(b"weights").unwrap();
+    let incoming = cache.receive(digest(b"weights"), 7).unwrap();
+    fs::write(incoming.path(), b"weights").unwrap();
     assert!(cache.get(digest(b"weights")).unwrap().is_none());
     incoming.finish().unwrap();
     assert!(cache.get(digest(b"weights")).unwrap().is_some());
@@ -118,12 +144,12 @@ fn what_is_on_its_way_has_its_room() {
 fn leftovers_of_a_killed_process_are_cleared_and_those_of_a_living_one_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let living = cache(&folder, 100);
-    let mut incoming = living.receive(digest(b"weights"), 7).unwrap();
+    let incoming = living.receive(digest(b"weights"), 7).unwrap();
     let left = format!("{}.1-0.{INCOMING}", digest(b"x"));
     fs::write(folder.path().join(&left), "half of i").unwrap();
     let _next = cache(&folder, 100);
     assert!(!names(&folder).contains(&left));
-    incoming.write_all(b"weights").unwrap();
+    fs::write(incoming.path(), b"weights").unwrap();
     incoming.finish().unwrap();
 }
 
@@ -163,8 +189,8 @@ fn cache(folder: &tempfile::TempDir, limit_bytes: u64) -> Cache {
 }
 
 fn insert(cache: &Cache, bytes: &[u8]) -> Result<Sha256, CacheError> {
-    let mut incoming = cache.receive(digest(bytes), bytes.len() as u64)?;
-    incoming.write_all(bytes).unwrap();
+    let incoming = cache.receive(digest(bytes), bytes.len() as u64)?;
+    fs::write(incoming.path(), bytes).unwrap();
     incoming.finish()?;
     Ok(digest(bytes))
 }
