@@ -185,10 +185,11 @@ impl Cache {
             let used = metadata
                 .modified()
                 .map_err(disk("read the time of", &entry.path()))?;
+            let bytes = metadata.len().max(reserved(&name));
             entries.push(Entry {
                 path: entry.path(),
                 name,
-                bytes: metadata.len(),
+                bytes,
                 used,
             });
         }
