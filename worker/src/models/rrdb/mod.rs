@@ -81,23 +81,33 @@ impl Rrdb {
         })
     }
 
-    pub(super) fn forward(&self, frames: &Tensor) -> Result<Tensor> {
+    /// Nothing, if it was stopped between two blocks.
+    pub(super) fn forward(
+        &self,
+        frames: &Tensor,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Tensor>> {
         let (_, _, height, width) = frames.dims4()?;
         let first = self.first.forward(&self.unshuffled(frames)?)?;
         let mut features = first.clone();
         for block in &self.blocks {
+            if should_stop() {
+                return Ok(None);
+            }
             features = residual_block(block, &features)?;
         }
         features = (self.body.forward(&features)? + first)?;
         for upsampling in &self.upsamplings {
+            if should_stop() {
+                return Ok(None);
+            }
             let (_, _, height, width) = features.dims4()?;
             features = features.upsample_nearest2d(2 * height, 2 * width)?;
             features = upsampling.forward(&features)?;
         }
         let upscaled = self.last.forward(&self.high.forward(&features)?)?;
-        upscaled
-            .narrow(2, 0, height * self.scale)?
-            .narrow(3, 0, width * self.scale)
+        let upscaled = upscaled.narrow(2, 0, height * self.scale)?;
+        upscaled.narrow(3, 0, width * self.scale).map(Some)
     }
 
     /// Folds squares of pixels into channels; sides that are no multiple of the square's are first
