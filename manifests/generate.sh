@@ -22,8 +22,8 @@ for example in "$out"/manifests/examples/*.yaml; do
 	while read -r path; do
 		[ -f "$path" ] || { echo "generate: ${example##*/} names $path, which is not there" >&2; exit 1; }
 		sha256=$(sha256sum "$path" | cut -d' ' -f1) bytes=$(stat -c %s "$path")
-		sed -i -E "\|# $path\$|{s/sha256: \"[0-9a-f]{64}\"/sha256: \"$sha256\"/; s/bytes: [0-9]+/bytes: $bytes/}" "$example"
-	done < <(sed -nE 's/.*sha256: "[0-9a-f]{64}".* # (.+)$/\1/p' "$example" | sort -u)
+		sed -i -E "\|# $path\$|{s/sha256: \"?[0-9a-f]{64}\"?/sha256: \"$sha256\"/; s/bytes: [0-9]+/bytes: $bytes/}" "$example"
+	done < <(sed -nE 's/.*sha256: "?[0-9a-f]{64}"?.* # (.+)$/\1/p' "$example" | sort -u)
 done
 
 {

@@ -41,7 +41,7 @@ packages() {
 
 # go_tool NAME MINUTES LDFLAGS PACKAGE… builds the packages of the module NAME; leaves its folder in $built.
 go_tool() {
-	local name=$1 minutes=$2 ldflags=$3 hash temporary began=$SECONDS
+	local name=$1 minutes=$2 ldflags=$3 hash temporary output='' began=$SECONDS
 	shift 3
 	hash=$(cd "$here/$name" && { find . -type f | LC_ALL=C sort | xargs sha256sum; echo "$ldflags $*"; } | sha256sum | cut -c1-12)
 	built=$cache/$name-$hash
@@ -55,7 +55,8 @@ go_tool() {
 	rm -rf "$cache/.$name-"*.partial
 	temporary=$cache/.$name-$hash.partial
 	mkdir -p "$temporary"
-	(cd "$here/$name" && CGO_ENABLED=0 nice -n 10 go build -p 2 -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary/" "$@" >&2) \
+	[ $# -gt 1 ] || output=$name
+	(cd "$here/$name" && CGO_ENABLED=0 nice -n 10 go build -p 2 -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary/$output" "$@" >&2) \
 		|| fail "building $name failed; Go's own words are above"
 	mv -T "$temporary" "$built"
 	say "built $name in $((SECONDS - began)) s: $(ls "$built" | tr '\n' ' ')"
@@ -87,7 +88,7 @@ control_plane() {
 		return
 	fi
 	go_tool etcd "a minute" "" go.etcd.io/etcd/server/v3
-	echo "etcd=$built/server"
+	echo "etcd=$built/etcd"
 	kubernetes
 	for name in kube-apiserver kubectl; do echo "$name=$built/$name"; done
 }

@@ -146,21 +146,29 @@ impl Anchor {
             .map(drop)
     }
 
-    /// Sends a signal to the programs of a name that run inside, outside of containers.
-    /// Gives their number.
-    pub(crate) fn signal(self, program: &str, signal: Signal) -> Result<usize> {
-        let inside = fs::read_link(format!("/proc/{}/ns/pid", self.pid))
-            .context("the cluster does not run")?;
-        let mut count = 0;
-        for pid in processes()? {
-            let Some(handle) = handle(pid) else { continue };
-            let namespace = fs::read_link(format!("/proc/{pid}/ns/pid"));
-            if namespace.is_ok_and(|namespace| namespace == inside) && runs(pid, program) {
-                pidfd_send_signal(&handle, signal).with_context(|| format!("signal {program}"))?;
-                count += 1;
-            }
+    /// Kills the programs of a name that run inside, outside of containers. Gives their number.
+    pub(crate) fn kill_program(self, program: &str) -> Result<usize> {
+        let handles = self.programs(program)?;
+        for handle in &handles {
+            pidfd_send_signal(handle, Signal::KILL).with_context(|| format!("kill {program}"))?;
         }
-        Ok(count)
+        Ok(handles.len())
+    }
+
+    /// How many programs of a name run inside, outside of containers.
+    pub(crate) fn count(self, program: &str) -> Result<usize> {
+        Ok(self.programs(program)?.len())
+    }
+
+    fn programs(self, program: &str) -> Result<Vec<OwnedFd>> {
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+        let inside = namespace(self.pid).context("the cluster does not run")?;
+        Ok(processes()?
+            .filter_map(|pid| Some((pid, handle(pid)?)))
+            .filter(|(pid, _)| namespace(*pid).is_ok_and(|namespace| namespace == inside))
+            .filter(|(pid, _)| runs(*pid, program))
+            .map(|(_, handle)| handle)
+            .collect())
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn arguments(
                     "service-account-issuer",
                     "https://kubernetes.default.svc".into(),
                 ),
-                ("service-account-key-file", pki("service-accounts.key")),
+                ("service-account-key-file", pki("service-accounts.pub")),
                 (
                     "service-account-signing-key-file",
                     pki("service-accounts.key"),

@@ -18,7 +18,6 @@ use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
@@ -79,6 +78,16 @@ pub enum Component {
 }
 
 impl Component {
+    const ALL: [Component; 7] = [
+        Component::Etcd,
+        Component::ApiServer,
+        Component::ControllerManager,
+        Component::Scheduler,
+        Component::Containerd,
+        Component::Kubelet,
+        Component::Proxy,
+    ];
+
     /// The name of its program and of its log.
     pub fn program(self) -> &'static str {
         match self {
@@ -245,13 +254,14 @@ impl Cluster {
     /// # Errors
     /// If it does not run.
     pub async fn kill(&self, component: Component) -> Result<()> {
-        if self.anchor.signal(component.program(), Signal::KILL)? == 0 {
-            bail!("{} does not run in {}", component.program(), self.name());
+        let program = component.program();
+        if self.anchor.kill_program(program)? == 0 {
+            bail!("{program} does not run in {}", self.name());
         }
         eventually(
-            Duration::from_secs(10),
+            PATIENCE,
             "the killed component is gone",
-            async || match self.anchor.signal(component.program(), Signal::KILL)? {
+            async || match self.anchor.count(program)? {
                 0 => Ok(()),
                 left => bail!("{left} are left"),
             },

@@ -32,13 +32,9 @@ pub(crate) fn write(folder: &Folder, network: Network) -> Result<()> {
     save(folder, "ca.crt", &authority.certificate)?;
     save(folder, "ca.key", &authority.key)?;
     save(folder, "front-proxy-ca.crt", &front_proxy.certificate)?;
-    save(
-        folder,
-        "service-accounts.key",
-        &KeyPair::generate()
-            .context("make the service accounts' key")?
-            .serialize_pem(),
-    )?;
+    let accounts = KeyPair::generate().context("make the service accounts' key")?;
+    save(folder, "service-accounts.key", &accounts.serialize_pem())?;
+    save(folder, "service-accounts.pub", &accounts.public_key_pem())?;
     let kubernetes = [
         "kubernetes",
         "kubernetes.default",

@@ -61,11 +61,11 @@ pub(crate) async fn start(name: &str, options: Options) -> Result<Cluster> {
     let network = match result {
         Ok(network) => network,
         Err(error) => {
-            let logs = folder.file("logs");
+            let dead = dead(&folder, anchor);
             anchor::kill(&folder).await?;
             return Err(error.context(format!(
-                "{name} did not come up; its logs are in {}",
-                logs.display()
+                "{name} did not come up; its logs are in {}{dead}",
+                folder.file("logs").display()
             )));
         }
     };
@@ -162,6 +162,22 @@ pub(crate) async fn component(
         .spawn(program, &arguments, &folder.log(component.program()))
         .await
         .with_context(|| format!("start {}", component.program()))
+}
+
+/// The last words of the components that were started and have ended.
+fn dead(folder: &Folder, anchor: Anchor) -> String {
+    let mut said = String::new();
+    for component in Component::ALL {
+        let log = fs::read_to_string(folder.log(component.program()));
+        let runs = anchor
+            .count(component.program())
+            .is_ok_and(|count| count > 0);
+        if let (Ok(log), false) = (log, runs) {
+            let last = log.lines().last().unwrap_or("nothing");
+            said += &format!("; {} has ended, and said: {last}", component.program());
+        }
+    }
+    said
 }
 
 /// Everything that carries the cluster's name goes, in an order that can be repeated at any point.

@@ -65,10 +65,14 @@ impl Backend {
     ///
     /// # Errors
     /// `BackendError::Volume` when nothing can be written there.
-    pub(crate) fn on_volume(folder: &Path) -> Result<Backend, BackendError> {
-        let folder = folder.join(FOLDER);
+    pub(crate) fn on_volume(root: &Path) -> Result<Backend, BackendError> {
+        let folder = root.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(|source| BackendError::Volume {
             operation: "make a folder on the volume",
+            source,
+        })?;
+        volume::sync_folder(root).map_err(|source| BackendError::Volume {
+            operation: "sync the volume's folder",
             source,
         })?;
         // An answered upload must survive a power cut: file and folders are synced before the answer.
@@ -163,6 +167,26 @@ impl Backend {
                 Err(source) => return Err(failed("begin an upload", source)),
             }
         }
+    }
+
+    /// Returns once an artifact that is visible would also survive a power cut, whoever made it visible.
+    pub(crate) async fn settle(&self, key: &ArtifactKey) -> Result<(), BackendError> {
+        let owner = key.owner().to_string();
+        self.on_its_thread("sync an artifact's folders", move |volume| {
+            volume.sync_down_to(&owner)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Removes what unfinished uploads of one artifact hold. One that still runs fails and is sent again.
+    pub(crate) async fn discard(&self, key: &ArtifactKey) -> Result<(), BackendError> {
+        let key = key.clone();
+        self.on_its_thread("clear a broken upload", move |volume| {
+            volume.discard(&key.owner().to_string(), key.sha256())
+        })
+        .await?;
+        Ok(())
     }
 
     /// Deletes all that an owner has; how many artifacts that were.

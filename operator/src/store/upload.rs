@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::answers::Stored;
-use super::backend::{self, BackendError};
+use super::backend::{self, Backend, BackendError};
 use super::key::ArtifactKey;
 use super::refusal::Refusal;
 use super::routes::Store;
@@ -113,9 +113,11 @@ async fn receive_here(
         Err(refusal) => Err(refusal),
     };
     if let Err(refusal) = outcome {
-        sink.abort().await;
+        sink.abort(&store.backend, &expected.key).await;
         return Err(refusal);
     }
+    let settled = async { Ok(store.backend.settle(&expected.key).await?) };
+    clock.bound(settled).await?;
     let Expected { key, bytes, .. } = expected;
     let milliseconds = began.elapsed().as_millis();
     info!(artifact = %key, bytes, milliseconds, is_new = !is_there, "artifact received");
@@ -243,13 +245,23 @@ impl Sink {
             .await
     }
 
-    async fn abort(&mut self) {
+    async fn abort(&mut self, backend: &Backend, key: &ArtifactKey) {
         let Sink::New { upload, .. } = self else {
             return;
         };
-        match timeout(DRAIN, upload.abort()).await {
+        let aborting = async {
+            // An upload whose completion failed is no longer known to itself, and its file may be what fills the volume.
+            match upload.abort().await {
+                Ok(()) => Ok(()),
+                Err(_) => backend.discard(key).await,
+            }
+        };
+        match timeout(DRAIN, aborting).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "cannot clear a broken upload; the sweep will"),
+            Ok(Err(error)) => warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot clear a broken upload; the sweep will"
+            ),
             Err(_) => warn!("cannot clear a broken upload in time; the sweep will"),
         }
     }

@@ -61,6 +61,36 @@ impl Volume {
         Ok(room)
     }
 
+    /// Syncs the folders on the way to `owner`. Two uploads that share a folder are synced by whoever made it, which may be the
+    /// one that answers later. Cheap where nothing is unsynced. Blocks.
+    pub(crate) fn sync_down_to(&self, owner: &str) -> io::Result<()> {
+        let mut folder = self.folder.clone();
+        still_there(sync_folder(&folder))?;
+        for part in owner.split('/') {
+            folder.push(part);
+            still_there(sync_folder(&folder))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what unfinished uploads of one artifact wrote. Blocks.
+    pub(crate) fn discard(&self, owner: &str, sha256: &str) -> io::Result<()> {
+        let Some(entries) = still_there(fs::read_dir(self.folder.join(owner)))? else {
+            return Ok(());
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let is_its = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(sha256));
+            if is_its && is_unfinished(&path) {
+                still_there(fs::remove_file(&path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes files of uploads that were never finished, and empty folders, that nobody has touched for `age`. Blocks.
     pub(crate) fn remove_leftovers(&self, age: Duration, now: SystemTime) -> io::Result<u64> {
         let is_old = |changed: SystemTime| {
@@ -83,6 +113,11 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.promised.fetch_sub(self.left, Ordering::Relaxed);
     }
+}
+
+/// Syncs the entries of one folder.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
 }
 
 /// Whether an error means that the volume has no room.

@@ -213,6 +213,25 @@ async fn stopping_lets_an_upload_finish() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_upload_that_cannot_be_completed_leaves_nothing() -> Result<()> {
+    let store = Store::new().await?;
+    let bytes = content(3_000_000);
+    let key = key_of("a", &bytes)?;
+    // A folder where the artifact should be: all can be written, and the last step fails.
+    let obstacle = store.mounts.volume.join("artifacts").join(key.to_string());
+    std::fs::create_dir_all(&obstacle)?;
+    assert_eq!(
+        reason(store.put(&key, bytes.clone()).await?).await?,
+        (500, "VolumeFailed".into())
+    );
+    assert_eq!(store.files()?, [""; 0]);
+    std::fs::remove_dir(&obstacle)?;
+    assert_eq!(store.put(&key, bytes).await?.status(), 201);
+    store.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn uploads_do_not_mind_deletes_beside_them() -> Result<()> {
     let store = Store::new().await?;
     let client = store.client()?;
