@@ -1,11 +1,13 @@
 //! Files that are no video, or a broken or hostile one.
 
 use std::fs;
+use std::path::Path;
 
-use framewright_worker::media::Class;
-use framewright_worker::media::decode::DecodeOptions;
+use framewright_worker::media::decode::{DecodeOptions, Decoder};
+use framewright_worker::media::probe::probe;
+use framewright_worker::media::{Class, MediaError, Programs, VideoLimits};
 
-use crate::clips::{clip, decoder, picture, position, refused, scratch};
+use crate::clips::{PATIENCE, clip, damaged, decoder, picture, position, refused, scratch};
 
 #[test]
 fn files_that_are_no_video_are_invalid_input() {
@@ -162,4 +164,32 @@ fn a_codec_that_is_not_accepted_is_named() {
 
     assert_eq!(error.class(), Class::InvalidInput);
     assert!(error.to_string().contains("coded as msmpeg4v2"), "{error}");
+}
+
+#[test]
+fn damage_anywhere_is_the_files_fault_or_does_not_matter() {
+    let scratch = scratch();
+    let sound = "-f lavfi -i sine=d=0.5";
+    for name in ["source.mp4", "source.mkv"] {
+        let source = clip(&scratch, name, &[sound, &picture("24", 12), "-c:a aac"]);
+        let bytes = fs::read(&source).expect("the clip");
+        for seed in 1..=12 {
+            fs::write(&source, damaged(&bytes, seed)).expect("the damage");
+
+            let class = run_through(&source).err().map(|error| error.class());
+
+            assert!(
+                matches!(class, None | Some(Class::InvalidInput)),
+                "{name}, seed {seed}: {class:?}"
+            );
+        }
+    }
+}
+
+fn run_through(path: &Path) -> Result<(), MediaError> {
+    let programs = Programs::default();
+    let video = probe(&programs, path, &VideoLimits::default(), PATIENCE)?;
+    let mut decoder = Decoder::open(&programs, path, &video, &DecodeOptions::default())?;
+    while decoder.next_frame()?.is_some() {}
+    Ok(())
 }
