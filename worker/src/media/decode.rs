@@ -198,7 +198,10 @@ fn arguments(path: &Path, video: &Video, options: &DecodeOptions) -> Vec<OsStrin
         ["-hide_banner", "-nostdin", "-loglevel", "error", "-xerror"]
             .map(OsString::from)
             .into();
-    arguments.extend(["-threads".into(), options.threads.max(1).to_string().into()]);
+    let threads = options.threads.max(1).to_string();
+    for option in ["-threads", "-filter_threads"] {
+        arguments.extend([option.into(), OsString::from(&threads)]);
+    }
     if !video.is_turned {
         arguments.push("-noautorotate".into());
     }
