@@ -91,6 +91,12 @@ pub(super) fn is_disk_full(ending: &Ending) -> bool {
     words.iter().any(|words| ending.said.contains(words))
 }
 
+/// ffmpeg takes the end of a file for the end of its streams, and exits with success.
+pub(super) fn is_cut_short(ending: &Ending) -> bool {
+    let words = ["partial file", "ended prematurely"];
+    words.iter().any(|words| ending.said.contains(words))
+}
+
 /// The last line that says something, without addresses in memory, paths and control characters.
 pub(super) fn last_line(said: &str, path: Option<&Path>) -> String {
     let mut lines = said.lines().rev().map(str::trim);

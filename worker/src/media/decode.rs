@@ -162,7 +162,8 @@ impl Decoder {
 
     fn check_ending(&mut self) -> Result<(), MediaError> {
         let ending = self.process.end(self.patience)?;
-        if ending.status.success() {
+        let is_enough = self.wanted == Some(self.delivered);
+        if ending.status.success() && (is_enough || !complaint::is_cut_short(&ending)) {
             return Ok(());
         }
         Err(complaint::reading_failed("ffmpeg", &ending, &self.path))
