@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 /// Most steps in one job.
 pub const MAX_STEPS: usize = 50;
 /// Most results that a job publishes.
@@ -77,17 +79,10 @@ pub const MAX_OUTPUTS: usize = 16;
         .message("spec.outputs is fixed at creation; create another AIJob instead"),
     validation = Rule::new("self.backoffLimit == oldSelf.backoffLimit")
         .message("spec.backoffLimit is fixed at creation; create another AIJob instead").field_path(".backoffLimit"),
-    validation = Rule::new("self.steps.all(s, !has(s.inputs) || s.inputs.all(i, !has(i.fromStep) || \
-            (self.steps.map(t, t.name).indexOf(i.fromStep.name) >= 0 && \
-             self.steps.map(t, t.name).indexOf(i.fromStep.name) < self.steps.map(t, t.name).indexOf(s.name))))")
-        .message(Message::Expression("'spec.steps: step ' + self.steps.filter(s, has(s.inputs) && s.inputs.exists(i, has(i.fromStep) && \
-            !(self.steps.map(t, t.name).indexOf(i.fromStep.name) >= 0 && \
-              self.steps.map(t, t.name).indexOf(i.fromStep.name) < self.steps.map(t, t.name).indexOf(s.name))))[0].name + \
-            ' takes an input from a step that does not come before it in the list; a step may refer to earlier steps only, so move that step up or correct inputs[].fromStep.name'".into()))
-        .field_path(".steps"),
-    validation = Rule::new("!has(self.outputs) || self.outputs.all(o, self.steps.exists(s, s.name == o.fromStep.name))")
-        .message(Message::Expression("'spec.outputs: output ' + self.outputs.filter(o, !self.steps.exists(s, s.name == o.fromStep.name))[0].name + \
-            ' names a step that spec.steps does not have; correct outputs[].fromStep.name'".into())),
+    validation = Rule::new(rules::STEPS_REFER_BACKWARD)
+        .message(Message::Expression(rules::STEPS_REFER_BACKWARD_MESSAGE.into())).field_path(".steps"),
+    validation = Rule::new(rules::OUTPUTS_NAME_STEPS)
+        .message(Message::Expression(rules::OUTPUTS_NAME_STEPS_MESSAGE.into())),
     validation = Rule::new("has(self.outputs) || self.steps.filter(s, !self.steps.exists(t, has(t.inputs) && t.inputs.exists(i, has(i.fromStep) && i.fromStep.name == s.name))).size() <= 16")
         .message("spec.steps: more than 16 steps have results that no other step takes; list in spec.outputs the 16 or fewer that you want"),
 )]

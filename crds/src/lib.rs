@@ -3,6 +3,7 @@
 //! # Layout
 //! - [`aijob`]: the `AIJob` kind, its steps and its status
 //! - [`modelpool`]: the `ModelPool` kind, its models, its pod template and its status
+//! - `rules`: the longer CEL rules
 //! - [`conditions`]: every condition type and reason a person can see
 //! - [`names`]: labels, annotations, ports, pod names, task ids, artifact keys
 //! - [`wire`]: the messages on a worker's stream
@@ -11,11 +12,16 @@
     unreachable_pub,
     reason = "the KubeSchema derive repeats each type inside a function"
 )]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printcolumn and validation is one"
+)]
 
 pub mod aijob;
 pub mod conditions;
 pub mod modelpool;
 pub mod names;
+mod rules;
 pub mod wire;
 
 pub use aijob::AIJob;

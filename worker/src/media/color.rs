@@ -14,6 +14,17 @@ pub struct Color {
     pub matrix: Matrix,
     /// 0 to 255 rather than 16 to 235.
     pub is_full_range: bool,
+    /// Where a chroma sample lies, seen from the first luma sample that it belongs to.
+    pub chroma: ChromaPosition,
+}
+
+/// Right and down from a luma sample, in 1/256 of the distance between two of them; `None` where
+/// chroma has the full resolution that way. swscale's own guess is the middle, which shifts the
+/// colours of most video by a quarter of a pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChromaPosition {
+    pub across: Option<u16>,
+    pub down: Option<u16>,
 }
 
 /// The matrices between RGB and YCbCr that are converted.
@@ -41,6 +52,7 @@ pub(super) struct Tags<'a> {
     pub(super) matrix: &'a str,
     pub(super) transfer: &'a str,
     pub(super) primaries: &'a str,
+    pub(super) chroma_location: &'a str,
 }
 
 impl Color {
@@ -52,6 +64,7 @@ impl Color {
             matrix,
             transfer,
             primaries,
+            chroma_location,
         } = tags;
         match transfer {
             "smpte2084" => return Err("HDR (PQ)".into()),
@@ -83,6 +96,7 @@ impl Color {
         Ok(Color {
             matrix,
             is_full_range,
+            chroma: chroma_position(pixel_format, chroma_location),
         })
     }
 
@@ -97,9 +111,38 @@ impl Color {
             Matrix::Bt2020 => "bt2020",
             Matrix::Rgb => return format!("scale={width}:{height}:{SCALER},format=rgb24"),
         };
-        format!(
-            "scale={width}:{height}:in_color_matrix={matrix}:in_range={range}:{SCALER},format=rgb24"
-        )
+        let ChromaPosition { across, down } = self.chroma;
+        let across = across
+            .map(|offset| format!("in_h_chr_pos={offset}:"))
+            .unwrap_or_default();
+        let down = down
+            .map(|offset| format!("in_v_chr_pos={offset}:"))
+            .unwrap_or_default();
+        let input = format!("in_color_matrix={matrix}:in_range={range}:{across}{down}");
+        format!("scale={width}:{height}:{input}{SCALER},format=rgb24")
+    }
+}
+
+/// By ffmpeg's names of formats and of places (ITU-T H.264, figure E-1). Without a tag video means
+/// left and JPEG the middle.
+fn chroma_position(pixel_format: &str, location: &str) -> ChromaPosition {
+    let is_any = |names: &[&str]| names.iter().any(|name| pixel_format.contains(name));
+    let is_halved_down = is_any(&["420", "410", "440", "nv12", "nv21", "p010", "p016"]);
+    let is_halved_across =
+        is_halved_down && !is_any(&["440"]) || is_any(&["422", "411", "nv16", "p210"]);
+    let (across, down) = match location {
+        "left" => (0, 128),
+        "center" => (128, 128),
+        "topleft" => (0, 0),
+        "top" => (128, 0),
+        "bottomleft" => (0, 256),
+        "bottom" => (128, 256),
+        _ if pixel_format.starts_with("yuvj") => (128, 128),
+        _ => (0, 128),
+    };
+    ChromaPosition {
+        across: is_halved_across.then_some(across),
+        down: is_halved_down.then_some(down),
     }
 }
 
@@ -182,6 +225,19 @@ mod tests {
             ),
             (Matrix::Rgb, true)
         );
+    }
+
+    #[test]
+    fn chroma_lies_left_unless_the_stream_says_otherwise() {
+        let position = |format, location| {
+            let ChromaPosition { across, down } = chroma_position(format, location);
+            (across, down)
+        };
+        assert_eq!(position("yuv420p", ""), (Some(0), Some(128)));
+        assert_eq!(position("yuv420p10le", "topleft"), (Some(0), Some(0)));
+        assert_eq!(position("yuvj420p", ""), (Some(128), Some(128)));
+        assert_eq!(position("yuv422p10le", "left"), (Some(0), None));
+        assert_eq!(position("yuv444p", "left"), (None, None));
     }
 
     #[test]

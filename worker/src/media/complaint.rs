@@ -93,14 +93,11 @@ pub(super) fn writing_failed(
 
 /// The last line that says something, without addresses in memory, paths and control characters.
 pub(super) fn last_line(said: &str, path: Option<&Path>) -> String {
-    let lines = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && *line != "Conversion failed!");
-    let Some(line) = lines.last() else {
+    let mut lines = said.lines().rev().map(str::trim);
+    let telling = lines.find(|line| !line.is_empty() && *line != "Conversion failed!");
+    let Some(mut line) = telling else {
         return "nothing".into();
     };
-    let mut line = line;
     while let Some((component, rest)) = line
         .strip_prefix('[')
         .and_then(|rest| rest.split_once("] "))

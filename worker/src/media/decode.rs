@@ -9,12 +9,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use super::complaint;
-use super::describe::{Video, VideoLimits};
 use super::error::MediaError;
 use super::frame::Frame;
 use super::probe;
 use super::process::{self, Process};
 use super::programs::Programs;
+use super::video::{Video, VideoLimits};
 
 /// How a video is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]

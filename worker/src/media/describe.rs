@@ -1,6 +1,5 @@
 //! What is this video, by ffprobe's answer, and is it within the limits? Pure.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,116 +8,7 @@ use super::color::{Color, Tags};
 use super::error::MediaError;
 use super::rate::FrameRate;
 use super::sniff::Container;
-
-/// What a video may be at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VideoLimits {
-    /// Pixels in a row or a column, upright and with square pixels.
-    pub side: u32,
-    /// Pixels in a frame.
-    pub pixels: u64,
-    /// Frames a second.
-    pub rate: u32,
-    /// Frames in all, unless only the first ones are asked for.
-    pub frames: u64,
-    /// Its length, unless only the first frames are asked for.
-    pub duration: Duration,
-}
-
-impl Default for VideoLimits {
-    /// 8K, 240 frames a second, an hour at 60.
-    fn default() -> VideoLimits {
-        VideoLimits {
-            side: 8192,
-            pixels: 8192 * 4320,
-            rate: 240,
-            frames: 216_000,
-            duration: Duration::from_secs(3600),
-        }
-    }
-}
-
-/// A video that is within the limits: the one stream that is worked on, and how to read it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Video {
-    /// How it is wrapped.
-    pub container: Container,
-    /// The stream's index in the file.
-    pub stream: u32,
-    /// The codec, in ffmpeg's words, such as `h264`.
-    pub codec: String,
-    /// Pixels in a row after rotation, with square pixels (a picture is stretched, never shrunk).
-    pub width: u32,
-    /// Rows after rotation, with square pixels.
-    pub height: u32,
-    /// Frames a second of what a decoder gives. A video with a variable rate is resampled to its
-    /// average rate.
-    pub rate: FrameRate,
-    /// About how many frames a decoder gives, by the header; good for progress, not for proof.
-    pub frames: Option<u64>,
-    /// How long it lasts, by the header.
-    pub duration: Option<Duration>,
-    /// What its values mean.
-    pub color: Color,
-    /// The audio that goes with it.
-    pub audio: Option<Audio>,
-    /// Whether the picture is to be turned by what the file says.
-    pub(super) is_turned: bool,
-}
-
-/// The one audio stream that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audio {
-    /// The stream's index in the file.
-    pub stream: u32,
-    /// The codec, in ffmpeg's words, such as `aac`.
-    pub codec: String,
-}
-
-/// Audio to be carried into an encoded video.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AudioTrack {
-    pub(super) path: PathBuf,
-    pub(super) container: Container,
-    pub(super) stream: u32,
-    /// Its codec may stand in an MP4; otherwise it becomes AAC.
-    pub(super) is_copied: bool,
-    /// Where it is cut.
-    pub(super) length: Option<Duration>,
-}
-
-impl Video {
-    /// The audio of the video at `path`, cut to its first `frames` frames if a number is given.
-    pub fn audio_track(&self, path: &Path, frames: Option<u64>) -> Option<AudioTrack> {
-        let audio = self.audio.as_ref()?;
-        Some(AudioTrack {
-            path: path.into(),
-            container: self.container,
-            stream: audio.stream,
-            is_copied: AUDIO_IN_MP4.contains(&audio.codec.as_str()),
-            length: frames.map(|frames| self.rate.time_of(frames)),
-        })
-    }
-
-    /// Checks the length that the header tells.
-    ///
-    /// # Errors
-    /// [`MediaError::TooLong`] or [`MediaError::TooManyFrames`].
-    pub fn check_length(&self, limits: &VideoLimits) -> Result<(), MediaError> {
-        if let Some(found) = self.duration.filter(|found| *found > limits.duration) {
-            return Err(MediaError::TooLong {
-                found,
-                limit: limits.duration,
-            });
-        }
-        if self.frames.is_some_and(|frames| frames > limits.frames) {
-            return Err(MediaError::TooManyFrames {
-                limit: limits.frames,
-            });
-        }
-        Ok(())
-    }
-}
+use super::video::{Audio, Video, VideoLimits};
 
 /// The video codecs that are accepted; an ffmpeg for the worker needs these decoders.
 pub const VIDEO_CODECS: &[&str] = &[
@@ -136,9 +26,6 @@ pub const VIDEO_CODECS: &[&str] = &[
     "png",
     "rawvideo",
 ];
-
-/// The audio codecs that players expect in an MP4.
-const AUDIO_IN_MP4: &[&str] = &["aac", "mp3", "ac3", "eac3", "alac", "opus"];
 
 /// Reads ffprobe's answer (`-show_streams -show_format -of json`).
 pub(super) fn describe(
@@ -219,6 +106,7 @@ struct Stream {
     color_space: String,
     color_transfer: String,
     color_primaries: String,
+    chroma_location: String,
     r_frame_rate: String,
     avg_frame_rate: String,
     duration: Option<String>,
@@ -376,6 +264,7 @@ fn tags(stream: &Stream) -> Tags<'_> {
         matrix: &stream.color_space,
         transfer: &stream.color_transfer,
         primaries: &stream.color_primaries,
+        chroma_location: &stream.chroma_location,
     }
 }
 
@@ -394,4 +283,111 @@ fn clock(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(hours * 3600.0 + minutes * 60.0 + rest)
         .ok()
         .filter(|time| !time.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Class;
+    use super::*;
+
+    fn described(streams: &str) -> Result<Video, MediaError> {
+        let json = format!(r#"{{"streams": [{streams}], "format": {{"duration": "2.0"}}}}"#);
+        describe(json.as_bytes(), Container::Mov, &VideoLimits::default())
+    }
+
+    fn video(index: u32, more: &str) -> String {
+        format!(
+            r#"{{"index": {index}, "codec_type": "video", "codec_name": "h264", "width": 720, "height": 480,
+                "pix_fmt": "yuv420p", "r_frame_rate": "30/1", "avg_frame_rate": "30/1" {more}}}"#
+        )
+    }
+
+    fn rate(grid: &str, average: &str) -> String {
+        let stream = Stream {
+            r_frame_rate: grid.into(),
+            avg_frame_rate: average.into(),
+            ..Stream::default()
+        };
+        match constant_rate(&stream, &VideoLimits::default()) {
+            Ok(rate) => rate.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn frames_that_stand_evenly_keep_their_grid_and_others_get_their_average() {
+        assert_eq!(rate("30000/1001", "30000/1001"), "30000/1001");
+        assert_eq!(rate("30/1", "2997/100"), "30/1");
+        assert_eq!(rate("90000/1", "24/1"), "24/1");
+        assert_eq!(rate("50/1", "25/1"), "25/1");
+        assert_eq!(rate("25/1", "0/0"), "25/1");
+        assert_eq!(
+            rate("1000/1", "0/0"),
+            "the video has 1000/1 frames a second, the limit is 240"
+        );
+        assert!(rate("0/0", "0/0").contains("does not say"));
+    }
+
+    #[test]
+    fn the_default_stream_is_chosen_and_cover_art_never() {
+        let cover = video(0, r#", "disposition": {"default": 1, "attached_pic": 1}"#);
+        let other = video(1, "");
+        let main = video(2, r#", "disposition": {"default": 1}"#);
+        let sound = r#"{"index": 3, "codec_type": "audio", "codec_name": "aac"}"#;
+
+        let chosen = described(&[&cover, &other, &main, sound].join(",")).expect("a video");
+        assert_eq!(
+            (chosen.stream, chosen.audio.map(|audio| audio.stream)),
+            (2, Some(3))
+        );
+
+        let only_cover = described(&[&cover, sound].join(",")).expect_err("a song with a picture");
+        assert_eq!(
+            only_cover.to_string(),
+            "the file holds no video stream, only audio"
+        );
+    }
+
+    #[test]
+    fn a_picture_is_stretched_and_turned_but_never_shrunk() {
+        let size = |more: &str| {
+            described(&video(0, more))
+                .map(|video| (video.width, video.height))
+                .ok()
+        };
+        assert_eq!(size(r#", "sample_aspect_ratio": "1:1""#), Some((720, 480)));
+        assert_eq!(size(r#", "sample_aspect_ratio": "0:1""#), Some((720, 480)));
+        assert_eq!(size(r#", "sample_aspect_ratio": "8:9""#), Some((720, 540)));
+        assert_eq!(
+            size(r#", "sample_aspect_ratio": "32:27""#),
+            Some((853, 480))
+        );
+        assert_eq!(
+            size(r#", "side_data_list": [{}, {"rotation": -90}]"#),
+            Some((480, 720))
+        );
+        assert_eq!(
+            size(r#", "side_data_list": [{"rotation": 180}]"#),
+            Some((720, 480))
+        );
+    }
+
+    #[test]
+    fn a_header_that_lies_is_refused_and_never_overflows() {
+        let refused = |more: &str| described(&video(0, more)).expect_err("refused");
+        let wide = refused(r#", "sample_aspect_ratio": "4294967295:1""#);
+        assert!(matches!(wide, MediaError::VideoTooLarge { .. }), "{wide}");
+
+        let endless = described(&video(0, r#", "duration": "1e30""#)).expect("a video");
+        assert_eq!(
+            endless.frames,
+            Some(60),
+            "the container's duration counts then"
+        );
+        let long = described(&video(0, r#", "duration": "99999999""#)).expect("a video");
+        let error = long
+            .check_length(&VideoLimits::default())
+            .expect_err("too long");
+        assert_eq!(error.class(), Class::InvalidInput);
+    }
 }

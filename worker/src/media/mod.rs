@@ -21,11 +21,13 @@ mod extent;
 mod frame;
 mod process;
 mod rate;
+mod video;
 
-pub use color::{Color, Matrix};
-pub use describe::{Audio, AudioTrack, VIDEO_CODECS, Video, VideoLimits};
+pub use color::{ChromaPosition, Color, Matrix};
+pub use describe::VIDEO_CODECS;
 pub use error::{Class, MediaError};
 pub use frame::{Frame, Still};
 pub use programs::Programs;
 pub use rate::FrameRate;
 pub use sniff::{Container, Kind, StillFormat};
+pub use video::{Audio, AudioTrack, Video, VideoLimits};

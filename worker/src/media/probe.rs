@@ -6,12 +6,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::complaint;
-use super::describe::{Video, VideoLimits, describe};
+use super::describe::describe;
 use super::error::MediaError;
 use super::extent;
 use super::process::Process;
 use super::programs::Programs;
 use super::sniff::{self, Container, Kind};
+use super::video::{Video, VideoLimits};
 
 /// Descriptions of real videos have some kilobytes; those of hostile ones are never read in full.
 const ANSWER_LIMIT: u64 = 1 << 20;

@@ -189,18 +189,12 @@ fn set_process_group(command: &mut Command) {
 fn set_process_group(_command: &mut Command) {}
 
 fn not_started(program: &Path, source: io::Error) -> MediaError {
-    match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => {
-            MediaError::NoProgram {
-                program: program.into(),
-                source,
-            }
-        }
-        _ => MediaError::Spawn {
-            program: program.into(),
-            source,
-        },
+    use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied};
+    let program = program.into();
+    if matches!(source.kind(), NotFound | PermissionDenied | InvalidInput) {
+        return MediaError::NoProgram { program, source };
     }
+    MediaError::Spawn { program, source }
 }
 
 fn tail(mut stream: impl Read) -> Vec<u8> {

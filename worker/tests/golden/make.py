@@ -7,6 +7,7 @@ The networks are spandrel's (MIT), which run the published checkpoints. No weigh
 `cases.json` holds names and shapes, and the tests make the same values by the same formula.
 """
 
+import collections
 import json
 import math
 import pathlib
@@ -20,6 +21,7 @@ from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
 
 HERE = pathlib.Path(__file__).parent
+CHECKPOINTS = HERE.parent / "fixtures"
 MASK = (1 << 64) - 1
 
 
@@ -112,6 +114,20 @@ def main():
     save_file(tensors, HERE / "outputs.safetensors")
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
     (HERE / "cases.json").write_text(f"[\n{lines}\n]\n")
+    write_checkpoints()
+
+
+def write_checkpoints():
+    """Pickles of both formats, for the converter: with weights by formula under the names that count."""
+    net = SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2)
+    made = weights({name: list(value.shape) for name, value in net.state_dict().items()})
+    other = {name: torch.zeros_like(value) for name, value in made.items()}
+    torch.save({"params": other, "params_ema": made}, CHECKPOINTS / "compact.pth")
+    layouts = {name: value.to(memory_format=torch.channels_last) if value.dim() == 4 else value for name, value in made.items()}
+    layouts["body.0.bias"] = torch.nn.Parameter(made["body.0.bias"])
+    torch.save(collections.OrderedDict(layouts), CHECKPOINTS / "compact_legacy.pth", _use_new_zipfile_serialization=False)
+    plain = {name: value for name, value in made.items() if value.dim() == 4 or name.endswith("bias")}
+    torch.save(plain, CHECKPOINTS / "compact_without_slopes.pth")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 //! Networks with weights by formula, and what PyTorch computes with them.
+#![allow(dead_code, reason = "each test file needs a part of it")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
-use framewright_worker::models::{Upscaler, detect};
+use framewright_worker::models::{Shapes, Upscaler, detect};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -12,7 +13,7 @@ pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) input: [usize; 4],
     /// Shapes by the checkpoint's names.
-    pub(crate) weights: BTreeMap<String, Vec<usize>>,
+    pub(crate) weights: Shapes,
 }
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -25,18 +26,12 @@ pub(crate) fn case(name: &str) -> Case {
 
 impl Case {
     pub(crate) fn upscaler(&self) -> Upscaler {
-        let architecture = detect(&self.weights).unwrap();
-        Upscaler::from_tensors(&architecture, weights(&self.weights), &Device::Cpu).unwrap()
+        upscaler(&self.weights, weights(&self.weights))
     }
 
     pub(crate) fn input(&self) -> Tensor {
-        let values = uniform(&self.name, self.input.iter().product());
-        Tensor::new(values, &Device::Cpu)
-            .unwrap()
-            .affine(1.0, 0.5)
-            .unwrap()
-            .reshape(&self.input)
-            .unwrap()
+        let [count, _, height, width] = self.input;
+        frames(&self.name, count, height, width)
     }
 
     pub(crate) fn output(&self) -> Tensor {
@@ -47,12 +42,43 @@ impl Case {
     }
 }
 
+pub(crate) fn upscaler(shapes: &Shapes, weights: HashMap<String, Tensor>) -> Upscaler {
+    Upscaler::from_tensors(&detect(shapes).unwrap(), weights, &Device::Cpu).unwrap()
+}
+
+/// Frames of noise from 0 to 1, the same for the same name.
+pub(crate) fn frames(name: &str, frames: usize, height: usize, width: usize) -> Tensor {
+    let values = uniform(name, frames * 3 * height * width);
+    Tensor::from_vec(values, (frames, 3, height, width), &Device::Cpu)
+        .unwrap()
+        .affine(1.0, 0.5)
+        .unwrap()
+}
+
+/// Rows of RGB bytes as a frame from 0 to 1.
+pub(crate) fn planes(pixels: &[u8], height: usize, width: usize) -> Tensor {
+    let values: Vec<f32> = pixels
+        .iter()
+        .map(|value| f32::from(*value) / 255.0)
+        .collect();
+    let rows = Tensor::from_vec(values, (1, height, width, 3), &Device::Cpu).unwrap();
+    rows.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()
+}
+
+/// Bytes of noise, the same for the same name.
+pub(crate) fn pixels(name: &str, count: usize) -> Vec<u8> {
+    uniform(name, count)
+        .into_iter()
+        .map(|value| ((value + 0.5) * 256.0) as u8)
+        .collect()
+}
+
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
 /// The weights that make.py gives tensors of these names and shapes.
-pub(crate) fn weights(shapes: &BTreeMap<String, Vec<usize>>) -> HashMap<String, Tensor> {
+pub(crate) fn weights(shapes: &Shapes) -> HashMap<String, Tensor> {
     shapes
         .iter()
         .map(|(name, shape)| {

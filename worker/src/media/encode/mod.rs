@@ -5,7 +5,9 @@
 //! A picture with an odd side gets its last column or row once more, since 4:2:0 needs even sides
 //! and nothing of the picture is to be lost.
 
-use std::ffi::OsString;
+mod arguments;
+mod options;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -13,92 +15,19 @@ use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use super::color::SCALER;
 use super::complaint;
-use super::describe::AudioTrack;
 use super::error::MediaError;
 use super::frame::Frame;
 use super::process::{self, Process};
 use super::programs::Programs;
-use super::rate::FrameRate;
-use super::{describe::VideoLimits, probe};
+
+pub use options::{EncodeOptions, Preset};
 
 /// The longest side that x264 takes.
 const MAX_SIDE: u32 = 16_384;
 
-/// A key frame at least this often, so that players seek well.
-const SECONDS_BETWEEN_KEY_FRAMES: f64 = 2.0;
-
 /// What even a slow disk does in a second while the index is moved to the front.
 const SLOW_DISK: u64 = 10 << 20;
-
-/// How frames are encoded. The same frames with the same options give the same bytes, on the same
-/// version of ffmpeg.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EncodeOptions {
-    /// Pixels in a row of the frames that will come.
-    pub width: u32,
-    /// Rows of the frames that will come.
-    pub height: u32,
-    /// Frames a second, kept exactly.
-    pub rate: FrameRate,
-    /// Audio that goes with them.
-    pub audio: Option<AudioTrack>,
-    /// x264's constant rate factor, 0 (lossless) to 51; 17 is visually lossless.
-    pub crf: u8,
-    /// Effort against size.
-    pub preset: Preset,
-    /// Threads that x264 may use, at least 1. More change the bytes, not the quality.
-    pub threads: u32,
-    /// Frames that wait to be encoded, at least 1.
-    pub queue: usize,
-    /// The most that the file may take; beyond it encoding stops with scratch full.
-    pub max_bytes: u64,
-    /// How long the encoder may take for a single frame.
-    pub patience: Duration,
-}
-
-impl EncodeOptions {
-    /// crf 17, preset medium, one thread, four frames ahead, no limit in bytes, two minutes a frame.
-    pub fn new(width: u32, height: u32, rate: FrameRate) -> EncodeOptions {
-        EncodeOptions {
-            width,
-            height,
-            rate,
-            audio: None,
-            crf: 17,
-            preset: Preset::Medium,
-            threads: 1,
-            queue: 4,
-            max_bytes: u64::MAX,
-            patience: Duration::from_secs(120),
-        }
-    }
-}
-
-/// x264's presets, as far as they are of use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preset {
-    Ultrafast,
-    Veryfast,
-    Fast,
-    Medium,
-    Slow,
-    Slower,
-}
-
-impl Preset {
-    fn name(self) -> &'static str {
-        match self {
-            Preset::Ultrafast => "ultrafast",
-            Preset::Veryfast => "veryfast",
-            Preset::Fast => "fast",
-            Preset::Medium => "medium",
-            Preset::Slow => "slow",
-            Preset::Slower => "slower",
-        }
-    }
-}
 
 /// A finished MP4.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +73,7 @@ impl Encoder {
                 limit: MAX_SIDE,
             });
         }
-        let arguments = arguments(path, &options);
+        let arguments = arguments::arguments(path, &options);
         let mut process = Process::start(
             "ffmpeg",
             &programs.ffmpeg,
@@ -332,6 +261,7 @@ fn read_progress(stdout: ChildStdout, progress: &Sender<u64>) {
     }
 }
 
+/// 4:2:0 needs even sides.
 fn even(side: u32) -> u32 {
     side.next_multiple_of(2)
 }
@@ -352,116 +282,6 @@ fn with_even_sides(mut frame: Frame) -> Frame {
         frame.height += 1;
     }
     frame
-}
-
-fn arguments(path: &Path, options: &EncodeOptions) -> Vec<OsString> {
-    let EncodeOptions {
-        width,
-        height,
-        rate,
-        audio,
-        crf,
-        preset,
-        threads,
-        ..
-    } = options;
-    let mut arguments = Vec::new();
-    let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-    add(&[
-        "-hide_banner",
-        "-nostdin",
-        "-loglevel",
-        "error",
-        "-nostats",
-        "-progress",
-        "pipe:1",
-        "-y",
-    ]);
-    add(&[
-        "-f",
-        "rawvideo",
-        "-pixel_format",
-        "rgb24",
-        "-framerate",
-        &rate.to_string(),
-    ]);
-    add(&[
-        "-video_size",
-        &format!("{}x{}", even(*width), even(*height)),
-        "-i",
-        "pipe:0",
-    ]);
-    if let Some(audio) = audio {
-        arguments.extend(audio_input(audio));
-    }
-    let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-    add(&["-map", "0:v:0"]);
-    if let Some(audio) = audio {
-        add(&["-map", &format!("1:{}", audio.stream), "-c:a"]);
-        add(if audio.is_copied {
-            &["copy"]
-        } else {
-            &["aac", "-b:a", "192k"]
-        });
-    }
-    add(&["-map_metadata", "-1", "-map_chapters", "-1"]);
-    add(&[
-        "-vf",
-        &format!("scale=in_range=pc:out_color_matrix=bt709:out_range=tv:{SCALER},format=yuv420p"),
-    ]);
-    let key_frames = (rate.as_f64() * SECONDS_BETWEEN_KEY_FRAMES)
-        .round()
-        .max(1.0);
-    add(&[
-        "-c:v",
-        "libx264",
-        "-preset",
-        preset.name(),
-        "-crf",
-        &crf.min(&51).to_string(),
-    ]);
-    add(&[
-        "-g",
-        &key_frames.to_string(),
-        "-threads:v",
-        &threads.max(&1).to_string(),
-    ]);
-    add(&[
-        "-color_primaries",
-        "bt709",
-        "-color_trc",
-        "bt709",
-        "-colorspace",
-        "bt709",
-        "-color_range",
-        "tv",
-    ]);
-    add(&[
-        "-fflags",
-        "+bitexact",
-        "-flags:v",
-        "+bitexact",
-        "-flags:a",
-        "+bitexact",
-    ]);
-    add(&["-movflags", "+faststart", "-f", "mp4"]);
-    let mut output = OsString::from("file:");
-    output.push(path);
-    arguments.push(output);
-    arguments
-}
-
-fn audio_input(audio: &AudioTrack) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec!["-vn".into()];
-    if let Some(length) = audio.length {
-        arguments.extend(["-t".into(), format!("{:.6}", length.as_secs_f64()).into()]);
-    }
-    arguments.extend(probe::input(
-        &audio.path,
-        audio.container,
-        &VideoLimits::default(),
-    ));
-    arguments
 }
 
 #[cfg(test)]

@@ -1,0 +1,234 @@
+//! The operator's and the worker's images, built from the Containerfile at the root of the repository.
+//!
+//! The base is bootstrapped from Debian's packages, once for each release. Layers are kept, so a
+//! changed program costs one thin layer. All storage is this user's own, apart from other tools'.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use ring::digest::{SHA256, digest};
+use tokio::process::Command;
+
+use crate::command::output;
+use crate::progress::Progress;
+use crate::tools::{Part, Tools, cache};
+
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// Without what no program reads: documentation, translations.
+const BASE: [&str; 7] = [
+    "--variant=essential",
+    "--include=ca-certificates",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/info/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+];
+
+/// An image that lies ready as an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// `docker.io/framewright/operator:dev` or `docker.io/framewright/worker:dev`.
+    pub name: String,
+    /// To be loaded with [`crate::Options::images`] or [`crate::Cluster::load`].
+    pub archive: PathBuf,
+}
+
+/// Builds both images from the programs in `context`: framewright-operator, framewright-worker,
+/// ffmpeg and ffprobe. What has not changed is not built again.
+///
+/// # Errors
+/// If a program is missing from `context`, or with what the builder said.
+pub async fn build(context: &Path) -> Result<Vec<Built>> {
+    for program in [
+        "framewright-operator",
+        "framewright-worker",
+        "ffmpeg",
+        "ffprobe",
+    ] {
+        if !context.join(program).is_file() {
+            bail!(
+                "{} lacks {program}; `make dist` puts it there",
+                context.display()
+            );
+        }
+    }
+    Tools::install(&[Part::Images]).await?;
+    let progress = Progress::new("images");
+    let builder = Builder::new()?;
+    let lock =
+        fs::File::create(builder.folder.join("lock")).context("open the lock of the images")?;
+    lock.lock().context("lock the images")?;
+    let base = builder.base(&progress).await?;
+    let mut built = Vec::new();
+    for target in ["operator", "worker"] {
+        built.push(builder.image(&base, target, context).await?);
+        progress.say(&format!("{target} is built"));
+    }
+    Ok(built)
+}
+
+struct Builder {
+    folder: PathBuf,
+    containerfile: PathBuf,
+}
+
+impl Builder {
+    fn new() -> Result<Builder> {
+        let folder = cache()?.join("images");
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        Ok(Builder {
+            folder,
+            containerfile: Path::new(env!("CARGO_MANIFEST_DIR")).join("../Containerfile"),
+        })
+    }
+
+    /// buildah with storage of our own, in namespaces that take its mounts and processes with them.
+    fn buildah(&self) -> Command {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "buildah",
+        ]);
+        command
+            .arg("--root")
+            .arg(self.folder.join("storage"))
+            .arg("--runroot")
+            .arg(self.folder.join("run"));
+        if std::env::var_os("STORAGE_DRIVER").is_none() {
+            command.args(["--storage-driver", "overlay"]);
+        }
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<String> {
+        output(self.buildah().args(arguments), PATIENCE).await
+    }
+
+    /// The name of the base image, of the same Debian release as this machine, since its programs are built here.
+    async fn base(&self, progress: &Progress) -> Result<String> {
+        let release = fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;
+        let release = release
+            .lines()
+            .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+            .context("/etc/os-release names no release of Debian")?;
+        let recipe = hex::encode(digest(&SHA256, BASE.concat().as_bytes()));
+        let name = format!(
+            "localhost/framewright-base:{release}-{}",
+            recipe.get(..12).unwrap_or(&recipe)
+        );
+        if self
+            .run(&[
+                "inspect",
+                "--type",
+                "image",
+                "--format",
+                "{{.FromImageID}}",
+                &name,
+            ])
+            .await
+            .is_ok()
+        {
+            return Ok(name);
+        }
+        progress.say("bootstrapping the base from Debian's packages, once (about a minute)");
+        let partial = tempfile::Builder::new()
+            .prefix(".base-")
+            .suffix(".tar")
+            .tempfile_in(&self.folder)
+            .context("make the base")?;
+        let mut mmdebstrap = Command::new("mmdebstrap");
+        output(
+            mmdebstrap.args(BASE).arg(release).arg(partial.path()),
+            PATIENCE,
+        )
+        .await
+        .context("bootstrap the base")?;
+        let container = self.run(&["from", "scratch"]).await?;
+        let container = container.trim();
+        self.run(&[
+            "add",
+            "--quiet",
+            container,
+            &partial.path().display().to_string(),
+            "/",
+        ])
+        .await?;
+        self.run(&["commit", "--quiet", "--rm", container, &name])
+            .await?;
+        progress.say("the base is there");
+        Ok(name)
+    }
+
+    async fn image(&self, base: &str, target: &str, context: &Path) -> Result<Built> {
+        let name = format!("docker.io/framewright/{target}:dev");
+        let id_file = tempfile::NamedTempFile::new().context("make a file for the image's id")?;
+        let mut build = self.buildah();
+        build.args([
+            "bud",
+            "--quiet",
+            "--layers",
+            "--pull-never",
+            "--isolation",
+            "chroot",
+            "--network",
+            "host",
+        ]);
+        build.args([
+            "--build-arg",
+            &format!("BASE={base}"),
+            "--target",
+            target,
+            "--tag",
+            &name,
+        ]);
+        build
+            .arg("--iidfile")
+            .arg(id_file.path())
+            .arg("--file")
+            .arg(&self.containerfile)
+            .arg(context);
+        output(&mut build, PATIENCE)
+            .await
+            .with_context(|| format!("build the image of the {target}"))?;
+        let id = fs::read_to_string(id_file.path()).context("read the image's id")?;
+        let id = id.trim().trim_start_matches("sha256:");
+        let prefix = format!("{target}-");
+        let archive = self
+            .folder
+            .join(format!("{prefix}{}.tar", id.get(..12).unwrap_or(id)));
+        if !archive.exists() {
+            self.forget(&prefix)?;
+            let partial = archive.with_extension("partial");
+            // An OCI archive would be compressed, which costs more than it saves on the way to a neighbouring folder.
+            let to = format!("docker-archive:{}:{name}", partial.display());
+            self.run(&["push", "--quiet", id, &to])
+                .await
+                .with_context(|| format!("write {}", archive.display()))?;
+            fs::rename(&partial, &archive)
+                .with_context(|| format!("write {}", archive.display()))?;
+        }
+        Ok(Built { name, archive })
+    }
+
+    /// Removes archives of earlier builds.
+    fn forget(&self, prefix: &str) -> Result<()> {
+        for entry in fs::read_dir(&self.folder)
+            .context("list the images")?
+            .flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                fs::remove_file(entry.path())
+                    .with_context(|| format!("remove {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! `framewright-e2e`: a real Kubernetes node on this machine, by hand.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use framewright_e2e::{Cluster, Mode, Options, cluster, doctor, images};
+
+/// Starts and stops Kubernetes clusters of one node on this machine, without Docker or a registry.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// Start a cluster that goes on until it is taken down.
+    Up {
+        name: String,
+        /// Only etcd and the API server
+        #[arg(long)]
+        control_plane_only: bool,
+        /// Archive of images to load; can be repeated
+        #[arg(long = "image", value_name = "ARCHIVE")]
+        images: Vec<PathBuf>,
+    },
+    /// End a cluster and remove all that it has made.
+    Down {
+        #[arg(required_unless_present = "all")]
+        name: Option<String>,
+        /// Every cluster of this user
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+    /// Build the operator's and the worker's images from the programs in a folder.
+    Images {
+        #[arg(default_value = "dist")]
+        context: PathBuf,
+    },
+    /// Print where a cluster's kubeconfig lies.
+    Kubeconfig { name: String },
+    /// List the clusters of this user.
+    List,
+    /// Look for what this machine lacks, without changing anything.
+    Doctor,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match obey(Args::parse().order).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("framewright-e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn obey(order: Order) -> Result<()> {
+    match order {
+        Order::Up {
+            name,
+            control_plane_only,
+            images,
+        } => {
+            let mode = if control_plane_only {
+                Mode::ControlPlane
+            } else {
+                Mode::Node
+            };
+            let cluster = Cluster::start(
+                &name,
+                Options {
+                    mode,
+                    images,
+                    kept: true,
+                },
+            )
+            .await?;
+            println!("{}", cluster.kubeconfig().display());
+        }
+        Order::Down {
+            name: Some(name), ..
+        } => cluster::clear(&name).await?,
+        Order::Down { name: None, .. } => {
+            for (name, _) in cluster::all()? {
+                cluster::clear(&name).await?;
+                eprintln!("{name} is gone");
+            }
+        }
+        Order::Images { context } => {
+            for image in images::build(&context).await? {
+                println!("{}\t{}", image.name, image.archive.display());
+            }
+        }
+        Order::Kubeconfig { name } => {
+            println!("{}", Cluster::attach(&name).await?.kubeconfig().display())
+        }
+        Order::List => {
+            for (name, is_running) in cluster::all()? {
+                println!(
+                    "{name}\t{}",
+                    if is_running {
+                        "running"
+                    } else {
+                        "left by a run that ended"
+                    }
+                );
+            }
+        }
+        Order::Doctor => report(&doctor::examine())?,
+    }
+    Ok(())
+}
+
+fn report(findings: &[doctor::Finding]) -> Result<()> {
+    for finding in findings {
+        println!(
+            "{:<8} {:<12} {}",
+            if finding.is_fine { "ok" } else { "missing" },
+            finding.what,
+            finding.detail
+        );
+    }
+    let missing = findings.iter().filter(|finding| !finding.is_fine).count();
+    if missing > 0 {
+        bail!("{missing} of {} are missing", findings.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! What the harness promises: fast starts, clusters that never meet, and nothing left behind.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use framewright_e2e::cluster::{all, clear};
+use framewright_e2e::images::pack;
+use framewright_e2e::tools::{Part, Tools};
+use framewright_e2e::{Cluster, Component, Mode, Options, eventually, with_namespace};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn control_plane() -> Options {
+    Options {
+        mode: Mode::ControlPlane,
+        ..Options::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_is_up_in_15_seconds_and_keeps_a_ledger() -> Result<()> {
+    Tools::install(&[Part::ControlPlane]).await?;
+    let started = Instant::now();
+    let cluster = Cluster::start("fw-harness-api", control_plane()).await?;
+    let took = started.elapsed();
+    ensure!(took < Duration::from_secs(15), "it took {took:?}");
+    let namespace = with_namespace(&cluster, "ledger", async |namespace: &str| {
+        cluster
+            .kubectl(&["--namespace", namespace, "create", "configmap", "proof"])
+            .await?;
+        Ok(namespace.to_owned())
+    })
+    .await?;
+    let ledger = fs::read_to_string(cluster.audit_log())?;
+    let entry = ledger
+        .lines()
+        .find(|line| line.contains("configmaps") && line.contains(&namespace));
+    entry.context("the audit log does not know of the configmap")?;
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_runs_on_the_node_and_finds_services_by_name() -> Result<()> {
+    let tools = Tools::install(&[Part::Node]).await?;
+    let image = pack::program(tools.path("kubectl")?, "framewright.local/kubectl:1").await?;
+    let cluster = Cluster::start(
+        "fw-harness-node",
+        Options {
+            images: vec![image],
+            ..Options::default()
+        },
+    )
+    .await?;
+    with_namespace(&cluster, "pod", async |namespace: &str| {
+        let pod = POD.replace(
+            "ARGUMENTS",
+            r#"["--server=https://kubernetes.default.svc.cluster.local", "version"]"#,
+        );
+        cluster
+            .kubectl_with_input(&["--namespace", namespace, "apply", "-f", "-"], &pod)
+            .await?;
+        cluster
+            .kubectl(&[
+                "--namespace",
+                namespace,
+                "wait",
+                "--for=jsonpath={.status.phase}=Succeeded",
+                "pod/probe",
+                "--timeout=60s",
+            ])
+            .await?;
+        let said = cluster
+            .kubectl(&["--namespace", namespace, "logs", "probe"])
+            .await?;
+        ensure!(said.contains("Server Version"), "it said {said}");
+        Ok(())
+    })
+    .await?;
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_gets_a_folder_that_a_pod_without_root_can_write_to_twice_over() -> Result<()> {
+    let tools = Tools::install(&[Part::Node]).await?;
+    let image = pack::program(tools.path("kubectl")?, "framewright.local/kubectl:1").await?;
+    let cluster = Cluster::start(
+        "fw-harness-claim",
+        Options {
+            images: vec![image],
+            ..Options::default()
+        },
+    )
+    .await?;
+    // More claims than there are volumes: those of the first round must come back.
+    for _ in 0..2 {
+        with_namespace(&cluster, "claim", async |namespace: &str| {
+            for number in 0..6 {
+                let pod = POD
+                    .replace("ARGUMENTS", r#"["--kubeconfig=/data/config", "config", "set-cluster", "proof", "--server=https://a"]"#)
+                    .replace("emptyDir: {}", &format!("persistentVolumeClaim: {{claimName: claim-{number}}}"))
+                    .replace("name: probe", &format!("name: probe-{number}"));
+                let claim = CLAIM.replace("name: claim", &format!("name: claim-{number}"));
+                cluster.kubectl_with_input(&["--namespace", namespace, "apply", "-f", "-"], &format!("{claim}---{pod}")).await?;
+            }
+            cluster.kubectl(&["--namespace", namespace, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod", "--all", "--timeout=90s"]).await.map(drop)
+        })
+        .await?;
+    }
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pretended_gpus_can_be_requested() -> Result<()> {
+    let cluster = Cluster::start("fw-harness-gpu", Options::default()).await?;
+    cluster.pretend_gpus(2).await?;
+    eventually(PATIENCE, "the node offers two GPUs", async || {
+        let count = cluster
+            .kubectl(&[
+                "get",
+                "node",
+                "node1",
+                r"--output=jsonpath={.status.allocatable.nvidia\.com/gpu}",
+            ])
+            .await?;
+        ensure!(count == "2", "it offers {count:?}");
+        Ok(())
+    })
+    .await?;
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_component_can_be_started_again() -> Result<()> {
+    let cluster = Cluster::start("fw-harness-kill", control_plane()).await?;
+    cluster.kill(Component::ApiServer).await?;
+    ensure!(
+        cluster.kubectl(&["get", "--raw", "/readyz"]).await.is_err(),
+        "the killed API server answers"
+    );
+    cluster.restart(Component::ApiServer).await?;
+    eventually(PATIENCE, "the API server answers again", async || {
+        cluster.kubectl(&["get", "--raw", "/readyz"]).await
+    })
+    .await?;
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_leaves_nothing() -> Result<()> {
+    let name = "fw-harness-rest";
+    clear(name).await?;
+    let before = Traces::of(name)?;
+    let cluster = Cluster::start(name, Options::default()).await?;
+    ensure!(Traces::of(name)? != before, "a running cluster has traces");
+    cluster.stop().await?;
+    let after = Traces::of(name)?;
+    ensure!(after == before, "before {before:#?}, after {after:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clusters_live_side_by_side() -> Result<()> {
+    let (one, two) = tokio::try_join!(
+        Cluster::start("fw-harness-one", Options::default()),
+        Cluster::start("fw-harness-two", Options::default())
+    )?;
+    ensure!(one.node_address() != two.node_address());
+    one.kubectl(&["create", "namespace", "only-in-one"]).await?;
+    ensure!(
+        two.kubectl(&["get", "namespace", "only-in-one"])
+            .await
+            .is_err(),
+        "the second cluster sees what is in the first"
+    );
+    one.stop().await?;
+    two.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "node/node1",
+        "--timeout=20s",
+    ])
+    .await?;
+    two.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_was_killed_at_any_moment_is_cleared_by_the_next() -> Result<()> {
+    let name = "fw-harness-killed";
+    Tools::install(&[Part::Node]).await?;
+    clear(name).await?;
+    let before = Traces::of(name)?;
+    for milliseconds in [20, 150, 500, 1500, 3000, 5000] {
+        let mut starter = up(name)?;
+        // The claim is about the moment, so the moment is what is waited for.
+        let _ = eventually::<(), _, _>(
+            Duration::from_millis(milliseconds),
+            "the moment",
+            async || Err("not yet"),
+        )
+        .await;
+        starter.kill()?;
+        starter.wait()?;
+    }
+    let cluster = Cluster::start(name, control_plane()).await?;
+    cluster.kubectl(&["get", "namespaces"]).await?;
+    cluster.stop().await?;
+    let after = Traces::of(name)?;
+    ensure!(after == before, "before {before:#?}, after {after:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_cluster_outlives_its_starter_and_a_second_user_is_told_of_the_first() -> Result<()>
+{
+    let name = "fw-harness-kept";
+    let mut starter = up(name)?;
+    ensure!(starter.wait()?.success());
+    ensure!(all()?.contains(&(name.to_owned(), true)));
+    let cluster = Cluster::attach(name).await?;
+    cluster.kubectl(&["get", "namespaces"]).await?;
+    cluster.stop().await?;
+
+    let held = Cluster::start(name, control_plane()).await?;
+    let error = format!("{:#}", clear(name).await.unwrap_err());
+    ensure!(error.contains(&std::process::id().to_string()), "{error}");
+    held.stop().await
+}
+
+/// A starter of its own process, so that it can be killed.
+fn up(name: &str) -> Result<std::process::Child> {
+    Command::new(env!("CARGO_BIN_EXE_framewright-e2e"))
+        .args(["up", name, "--control-plane-only"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("start framewright-e2e")
+}
+
+/// What a cluster could leave on this machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    folder: bool,
+    processes: usize,
+    mounts: String,
+    cgroups: BTreeSet<String>,
+    settings: Vec<String>,
+    links: String,
+    rules: String,
+}
+
+impl Traces {
+    fn of(name: &str) -> Result<Traces> {
+        let carries = |text: &str| {
+            text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
+                .any(|word| word == name)
+        };
+        let lines_with = |text: String| {
+            text.lines()
+                .filter(|line| carries(line))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        let settings = [
+            "vm/overcommit_memory",
+            "vm/panic_on_oom",
+            "kernel/panic",
+            "kernel/panic_on_oops",
+            "kernel/keys/root_maxkeys",
+            "net/ipv4/ip_forward",
+        ];
+        Ok(Traces {
+            folder: all()?.iter().any(|(other, _)| other == name),
+            processes: fs::read_dir("/proc")?
+                .flatten()
+                .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+                .filter(|line| carries(&String::from_utf8_lossy(line)))
+                .count(),
+            mounts: lines_with(fs::read_to_string("/proc/mounts")?),
+            cgroups: cgroups(&format!("framewright-{name}"))?,
+            settings: settings
+                .iter()
+                .map(|setting| fs::read_to_string(format!("/proc/sys/{setting}")))
+                .collect::<Result<_, _>>()?,
+            links: lines_with(said("ip", &["-details", "link"])?),
+            rules: said("iptables-save", &["--table", "nat"])?
+                .lines()
+                .filter(|line| !line.starts_with('#'))
+                .collect(),
+        })
+    }
+}
+
+fn cgroups(name: &str) -> Result<BTreeSet<String>> {
+    let list = said("find", &["/sys/fs/cgroup", "-maxdepth", "2", "-name", name])?;
+    Ok(list.lines().map(str::to_owned).collect())
+}
+
+fn said(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("start {program}"))?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: probe}
+spec:
+  restartPolicy: Never
+  securityContext: {runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65532, fsGroup: 65532, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: probe
+    image: framewright.local/kubectl:1
+    imagePullPolicy: Never
+    args: ARGUMENTS
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, emptyDir: {}}]
+"#;
+
+const CLAIM: &str = r"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: claim}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+";

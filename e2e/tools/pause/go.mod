@@ -1,0 +1,3 @@
+module framewright.dev/e2e/pause
+
+go 1.26.0
