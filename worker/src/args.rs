@@ -20,9 +20,9 @@ pub struct Arguments {
     /// Threads that compute on the CPU. Default: one a core that the process may use.
     #[arg(long, global = true, env = "FRAMEWRIGHT_THREADS")]
     pub threads: Option<usize>,
-    /// What is logged, as in RUST_LOG.
-    #[arg(long, global = true, env = "FRAMEWRIGHT_LOG", default_value = "info")]
-    pub log: String,
+    /// What is logged, such as info or framewright_worker=debug. Default: info for serve, warn for run.
+    #[arg(long, global = true, env = "RUST_LOG")]
+    pub log: Option<String>,
     /// How it is logged.
     #[arg(long, global = true, env = "FRAMEWRIGHT_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub log_format: String,
@@ -33,7 +33,7 @@ pub struct Arguments {
 pub enum Command {
     /// Dials in to the operator and works on the tasks that it sends.
     Serve(Box<ServeArgs>),
-    /// Does one job on this machine, without a cluster: FILE holds an AIJob and its ModelPools.
+    /// Does one job on this machine, without a cluster: FILE holds an AIJob and the ModelPools that it uses.
     Run(RunArgs),
 }
 
@@ -44,13 +44,22 @@ pub struct ServeArgs {
     #[arg(long, env = "FRAMEWRIGHT_OPERATOR", value_parser = secure_url)]
     pub operator: String,
     /// The certificate authority of operator and store, as PEM text.
-    #[arg(long, env = "FRAMEWRIGHT_CA", hide_env_values = true, required_unless_present = "ca_file")]
+    #[arg(
+        long,
+        env = "FRAMEWRIGHT_CA",
+        hide_env_values = true,
+        required_unless_present = "ca_file"
+    )]
     pub ca: Option<String>,
     /// The same as a file, which may be replaced while the worker runs.
     #[arg(long, env = "FRAMEWRIGHT_CA_FILE", conflicts_with = "ca")]
     pub ca_file: Option<PathBuf>,
     /// The projected service account token, with the operator's audience.
-    #[arg(long, env = "FRAMEWRIGHT_TOKEN_FILE", default_value = "/var/run/framewright/token")]
+    #[arg(
+        long,
+        env = "FRAMEWRIGHT_TOKEN_FILE",
+        default_value = "/var/run/framewright/token"
+    )]
     pub token_file: PathBuf,
     /// What to compute on: cpu or cuda. Never guessed.
     #[arg(long, env = "FRAMEWRIGHT_DEVICE")]
@@ -59,13 +68,21 @@ pub struct ServeArgs {
     #[arg(long, env = "FRAMEWRIGHT_SLOTS", default_value_t = 1, value_parser = slots)]
     pub slots: usize,
     /// Where verified weights are kept.
-    #[arg(long, env = "FRAMEWRIGHT_WEIGHTS_CACHE", default_value = "/var/lib/framewright/weights")]
+    #[arg(
+        long,
+        env = "FRAMEWRIGHT_WEIGHTS",
+        default_value = "/var/lib/framewright/weights"
+    )]
     pub weights_cache: PathBuf,
     /// The most that they may take: bytes, or a number with Ki, Mi, Gi, Ti.
-    #[arg(long, env = "FRAMEWRIGHT_WEIGHTS_CACHE_LIMIT", default_value = "20Gi")]
+    #[arg(long, env = "FRAMEWRIGHT_WEIGHTS_LIMIT", default_value = "20Gi")]
     pub weights_cache_limit: Size,
     /// Where tasks keep their files.
-    #[arg(long, env = "FRAMEWRIGHT_SCRATCH", default_value = "/var/lib/framewright/scratch")]
+    #[arg(
+        long,
+        env = "FRAMEWRIGHT_SCRATCH",
+        default_value = "/var/lib/framewright/scratch"
+    )]
     pub scratch: PathBuf,
     /// The most that they may take: bytes, or a number with Ki, Mi, Gi, Ti.
     #[arg(long, env = "FRAMEWRIGHT_SCRATCH_LIMIT", default_value = "10Gi")]
@@ -81,8 +98,9 @@ pub struct ServeArgs {
 /// Settings of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A YAML file with one AIJob and one or more ModelPools.
-    pub file: PathBuf,
+    /// A YAML file with one AIJob and one or more ModelPools, or several files that hold them.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     /// A file for an upload input: NAME=PATH, where NAME is the input's, or STEP.NAME. Default: files beside FILE, by digest.
     #[arg(long = "input", value_name = "NAME=PATH", value_parser = named_path)]
     pub inputs: Vec<(String, PathBuf)>,
@@ -148,27 +166,32 @@ impl Size {
 impl FromStr for Size {
     type Err = String;
 
+    /// A quantity as Kubernetes writes it; parts of a byte are left out.
     fn from_str(text: &str) -> Result<Size, String> {
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit: u64 = match &text[digits.len()..] {
-            "" => 1,
-            "Ki" => 1 << 10,
-            "Mi" => 1 << 20,
-            "Gi" => 1 << 30,
-            "Ti" => 1 << 40,
-            "k" => 1000,
-            "M" => 1_000_000,
-            "G" => 1_000_000_000,
-            "T" => 1_000_000_000_000,
-            _ => return Err("give bytes, or a number with Ki, Mi, Gi, Ti, k, M, G, T".into()),
+        let wrong = || "give bytes, or a number with Ki, Mi, Gi, Ti, k, M, G or T".to_owned();
+        let end = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let factor: f64 = match unit {
+            "" => 1.0,
+            "k" => 1e3,
+            "M" => 1e6,
+            "G" => 1e9,
+            "T" => 1e12,
+            "Ki" => 1024.0,
+            "Mi" => 1024.0 * 1024.0,
+            "Gi" => 1024.0 * 1024.0 * 1024.0,
+            "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+            "m" => 1e-3,
+            _ => unit
+                .strip_prefix(['e', 'E'])
+                .and_then(|power| power.parse().ok())
+                .map(|power| 10_f64.powi(power))
+                .ok_or_else(wrong)?,
         };
-        let number: u64 = digits
-            .parse()
-            .map_err(|_| "give bytes, or a number with Ki, Mi, Gi, Ti, k, M, G, T".to_owned())?;
-        number
-            .checked_mul(unit)
-            .map(Size)
-            .ok_or_else(|| "that is more than 16 EiB".into())
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        Ok(Size((number * factor) as u64))
     }
 }
 
@@ -204,7 +227,9 @@ mod tests {
         assert_eq!("10Gi".parse(), Ok(Size(10 << 30)));
         assert_eq!("500M".parse(), Ok(Size(500_000_000)));
         assert_eq!("123".parse(), Ok(Size(123)));
-        for wrong in ["", "Gi", "10Gb", "-1", "99999999999Ti"] {
+        assert_eq!("1.5Ki".parse(), Ok(Size(1536)));
+        assert_eq!("2e3".parse(), Ok(Size(2000)));
+        for wrong in ["", "Gi", "10Gb", "-1", "1..2"] {
             assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }

@@ -4,9 +4,9 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use candle_core::Device;
 use framewright_crds::aijob::Cause;
@@ -15,7 +15,9 @@ use tracing::{error, info};
 
 use crate::models::Upscaler;
 use crate::pipelines::PipelineError;
-use crate::weights;
+use crate::weights::cache::Held;
+use crate::weights::verify::Sha256;
+use crate::weights::{WeightFile, load_upscaler};
 
 /// What lies on the device. Only jobs of the engine see it.
 pub struct Bench {
@@ -24,8 +26,21 @@ pub struct Bench {
 }
 
 struct Loaded {
-    digest: String,
+    sha256: Sha256,
     upscaler: Arc<Upscaler>,
+}
+
+/// A network's file, which was verified and stays as long as this is held.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// What the pool calls it.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Keeps it in the cache, if it lies there.
+    pub held: Option<Arc<Held>>,
 }
 
 /// The way to the engine's thread. The thread ends when the last of them is gone.
@@ -124,25 +139,20 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 impl Bench {
-    /// The network in the verified file at `path`, whose digest is `digest`; loaded unless it was the last one used.
+    /// The network in this file; loaded, and verified anew, unless it was the last one used.
     ///
     /// # Errors
-    /// The file holds no network, or the device has no room for it.
-    pub fn upscaler(&mut self, digest: &str, path: &Path) -> Result<Arc<Upscaler>, PipelineError> {
+    /// The file is another one by now, it holds no network, or the device has no room for it.
+    pub fn upscaler(&mut self, weights: &Weights) -> Result<Arc<Upscaler>, PipelineError> {
         if let Some(loaded) = &self.loaded
-            && loaded.digest == digest
+            && loaded.sha256 == weights.sha256
         {
             return Ok(Arc::clone(&loaded.upscaler));
         }
         // First out, then in: there may be no room for two.
         self.loaded = None;
         let start = Instant::now();
-        let upscaler = weights::load_upscaler(path, &self.device).map_err(|source| {
-            PipelineError::Weights {
-                path: path.to_path_buf(),
-                source: Box::new(source),
-            }
-        })?;
+        let upscaler = load_upscaler(weights.file(), &self.device)?;
         let upscaler = Arc::new(upscaler);
         info!(
             network = %upscaler.architecture(),
@@ -150,10 +160,22 @@ impl Bench {
             "loaded weights"
         );
         self.loaded = Some(Loaded {
-            digest: digest.to_owned(),
+            sha256: weights.sha256,
             upscaler: Arc::clone(&upscaler),
         });
         Ok(upscaler)
+    }
+}
+
+impl Weights {
+    /// As it is loaded.
+    #[must_use]
+    pub fn file(&self) -> WeightFile<'_> {
+        WeightFile {
+            name: &self.name,
+            path: &self.path,
+            sha256: self.sha256,
+        }
     }
 }
 
@@ -169,7 +191,10 @@ mod tests {
             .await
             .expect_err("panicked");
         assert_eq!(defect.cause(), Cause::Internal);
-        assert!(defect.to_string().contains("index out of bounds"), "{defect}");
+        assert!(
+            defect.to_string().contains("index out of bounds"),
+            "{defect}"
+        );
         assert_eq!(engine.compute(|_| Ok(7)).await.expect("goes on"), 7);
     }
 

@@ -2,18 +2,19 @@
 //!
 //! Links carry signatures, so no error and no log line here holds one.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use framewright_crds::wire::OutputFile;
 use futures::{StreamExt, TryStreamExt};
 use reqwest::{Client, Response, StatusCode, header, redirect};
 use serde::Deserialize;
-use tokio::fs::File;
-use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
@@ -26,6 +27,8 @@ const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
 /// Refusals are short; more is not read.
 const PROBLEM_LIMIT: usize = 16 << 10;
+/// Pieces that wait to be written.
+const WAITING_PIECES: usize = 16;
 
 /// The store, as a worker sees it.
 #[derive(Clone, Debug)]
@@ -142,42 +145,58 @@ impl Store {
         bytes: u64,
         path: &Path,
     ) -> Result<(), StoreError> {
-        let received = self.receive(url, sha256, bytes, path).await;
-        if received.is_err() {
+        let file = File::create(path).map_err(|source| writing(path, source))?;
+        let got = self.get_into(url, sha256, bytes, path, file).await;
+        if got.is_err() {
             let _ = tokio::fs::remove_file(path).await;
         }
-        received
+        got.map(drop)
     }
 
-    async fn receive(
+    /// Gets what has this digest and size into `to`, which is at `path`, and gives that back. It was verified while it came.
+    ///
+    /// # Errors
+    /// See [`StoreError::remedy`].
+    pub async fn get_into<W: Write + Send + 'static>(
         &self,
         url: &str,
         sha256: &str,
         bytes: u64,
         path: &Path,
-    ) -> Result<(), StoreError> {
-        let answered = self.client(IDLE_DEADLINE)?.get(url).send().await.map_err(unreachable)?;
-        let mut body = accepted(answered).await?.bytes_stream();
-        let mut file = File::create(path)
-            .await
-            .map_err(|source| writing(path, source))?;
+        to: W,
+    ) -> Result<W, StoreError> {
+        let request = self.client(IDLE_DEADLINE)?.get(url).send();
+        let mut body = accepted(request.await.map_err(unreachable)?)
+            .await?
+            .bytes_stream();
+        let (pieces, mut coming) = mpsc::channel::<Bytes>(WAITING_PIECES);
+        let writing_thread = tokio::task::spawn_blocking({
+            let path = path.to_path_buf();
+            move || {
+                let mut to = to;
+                while let Some(piece) = coming.blocking_recv() {
+                    to.write_all(&piece)
+                        .map_err(|source| writing(&path, source))?;
+                }
+                to.flush().map_err(|source| writing(&path, source))?;
+                Ok::<W, StoreError>(to)
+            }
+        });
         let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
         let mut found = 0;
         while let Some(piece) = body.next().await {
             let piece = piece.map_err(unreachable)?;
             found += piece.len() as u64;
             if found > bytes {
-                return Err(StoreError::Size {
-                    found,
-                    expected: bytes,
-                });
+                break;
             }
             digest.update(&piece);
-            file.write_all(&piece)
-                .await
-                .map_err(|source| writing(path, source))?;
+            if pieces.send(piece).await.is_err() {
+                break;
+            }
         }
-        file.flush().await.map_err(|source| writing(path, source))?;
+        drop(pieces);
+        let written = writing_thread.await.map_err(|_| StoreError::Stalled)??;
         if found != bytes {
             return Err(StoreError::Size {
                 found,
@@ -191,7 +210,7 @@ impl Store {
                 expected: sha256.to_owned(),
             });
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Sends the file at `path`, which is this output.
@@ -199,7 +218,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError::remedy`].
     pub async fn put(&self, url: &str, output: &OutputFile, path: &Path) -> Result<(), StoreError> {
-        let file = File::open(path)
+        let file = tokio::fs::File::open(path)
             .await
             .map_err(|source| StoreError::Read {
                 path: path.into(),
@@ -207,10 +226,9 @@ impl Store {
             })?;
         let sent = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&sent);
-        let body = ReaderStream::with_capacity(file, 256 << 10)
-            .inspect_ok(move |piece| {
-                counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            });
+        let body = ReaderStream::with_capacity(file, 256 << 10).inspect_ok(move |piece| {
+            counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        });
         let request = self
             .client(ANSWER_DEADLINE)?
             .put(url)
@@ -250,7 +268,11 @@ impl Store {
 async fn stall(sent: &AtomicU64, all: u64) -> StoreError {
     let mut last = 0;
     loop {
-        let deadline = if last < all { IDLE_DEADLINE } else { ANSWER_DEADLINE };
+        let deadline = if last < all {
+            IDLE_DEADLINE
+        } else {
+            ANSWER_DEADLINE
+        };
         tokio::time::sleep(deadline).await;
         let now = sent.load(Ordering::Relaxed);
         if now == last {

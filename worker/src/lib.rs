@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod frame;
 pub mod health;
 pub mod media;
+pub mod memory;
 pub mod metrics;
 pub mod models;
 pub mod pipelines;

@@ -1,5 +1,7 @@
 //! `framewright-worker`: reads the arguments and hands over.
 
+use std::io::IsTerminal;
+
 use clap::Parser;
 use framewright_worker::args::{Arguments, Command};
 use framewright_worker::{run, serve};
@@ -7,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    logs(&arguments);
+    let is_run = matches!(arguments.command, Command::Run(_));
+    logs(&arguments, is_run);
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -28,11 +31,15 @@ fn main() -> anyhow::Result<()> {
     done
 }
 
-fn logs(arguments: &Arguments) {
-    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
+fn logs(arguments: &Arguments, is_run: bool) {
+    // `run` prints what it does itself.
+    let default = if is_run { "warn" } else { "info" };
+    let level = arguments.log.as_deref().unwrap_or(default);
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if arguments.log_format == "json" {
         logs.json().init();

@@ -107,8 +107,14 @@ mod tests {
         metrics.stage_over(Stage::Compute, Instant::now());
         metrics.frames(3);
         let text = metrics.text();
-        assert!(text.contains("framewright_worker_tasks_total{outcome=\"InvalidInput\"} 1"), "{text}");
-        assert!(text.contains("framewright_worker_stage_seconds_total{stage=\"compute\"}"), "{text}");
+        assert!(
+            text.contains("framewright_worker_tasks_total{outcome=\"InvalidInput\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("framewright_worker_stage_seconds_total{stage=\"compute\"}"),
+            "{text}"
+        );
         assert!(text.contains("framewright_worker_frames_total 3"), "{text}");
     }
 }

@@ -373,12 +373,10 @@ impl Queue {
     }
 
     fn stopped(&mut self, task: &TaskId) {
-        let again = self
-            .held_mut(task)
-            .and_then(|held| match &mut held.stage {
-                Stage::Stopping(again) => again.take(),
-                Stage::Waiting | Stage::Active(_) | Stage::Over(_) => None,
-            });
+        let again = self.held_mut(task).and_then(|held| match &mut held.stage {
+            Stage::Stopping(again) => again.take(),
+            Stage::Waiting | Stage::Active(_) | Stage::Over(_) => None,
+        });
         self.tasks.retain(|held| held.order.task != *task);
         if let Some(order) = again {
             self.tasks.push(HeldTask {

@@ -28,7 +28,10 @@ mod tests {
 
     #[test]
     fn sources_follow_and_repetition_is_left_out() {
-        assert_eq!(sentence(&Outer(std::io::Error::other("inner"))), "outer: inner");
+        assert_eq!(
+            sentence(&Outer(std::io::Error::other("inner"))),
+            "outer: inner"
+        );
         assert_eq!(sentence(&Outer(std::io::Error::other("outer"))), "outer");
     }
 }

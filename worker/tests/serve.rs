@@ -32,7 +32,13 @@ async fn a_task_goes_from_order_to_outcome() {
 
     assert_eq!(task, id(TASK));
     let units = 128 * 72 * 10;
-    assert_eq!(outcome, Outcome::Succeeded { output: output.clone(), units });
+    assert_eq!(
+        outcome,
+        Outcome::Succeeded {
+            output: output.clone(),
+            units
+        }
+    );
     let video = peer.folder.path().join("result.mp4");
     std::fs::write(&video, peer.store.get(&output.sha256).unwrap()).unwrap();
     assert_eq!(size_of(&video), "128,72,10");
@@ -46,8 +52,14 @@ async fn a_task_goes_from_order_to_outcome() {
     assert_eq!(worker.get("/healthz").await.0, 200);
     assert_eq!(worker.get("/ready").await.0, 200);
     let (_, metrics) = worker.get("/metrics").await;
-    assert!(metrics.contains("framewright_worker_frames_total 10"), "{metrics}");
-    assert!(metrics.contains("tasks_total{outcome=\"Succeeded\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("framewright_worker_frames_total 10"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("tasks_total{outcome=\"Succeeded\"} 1"),
+        "{metrics}"
+    );
 }
 
 /// A worker that holds the model `twice`.
@@ -57,7 +69,8 @@ async fn welcomed(peer: &mut Peer) -> Link {
     assert_eq!(tasks, []);
     let models = vec![peer.model("twice", &weights())];
     link.order(Order::Welcome { models }).await;
-    link.hear_until(|said| state_of(said, "twice", ModelState::Ready)).await;
+    link.hear_until(|said| state_of(said, "twice", ModelState::Ready))
+        .await;
     link
 }
 

@@ -97,7 +97,9 @@ impl Architecture {
     pub fn load(&self, tensors: VarBuilder<'_>) -> Result<Upscaler, ModelError> {
         let device = tensors.device().clone();
         let network = match self {
-            Architecture::Rrdb(layout) => rrdb::Rrdb::load(layout, &tensors).map(|network| Network::Rrdb(Box::new(network))),
+            Architecture::Rrdb(layout) => {
+                rrdb::Rrdb::load(layout, &tensors).map(|network| Network::Rrdb(Box::new(network)))
+            }
             Architecture::Compact(layout) => {
                 compact::Compact::load(layout, &tensors).map(Network::Compact)
             }

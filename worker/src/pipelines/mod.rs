@@ -2,14 +2,15 @@
 
 pub mod upscale;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use framewright_crds::aijob::{Cause, Progress};
 
+use crate::frame::FrameError;
 use crate::media::{Class, MediaError, Programs};
 use crate::sentence::sentence;
+use crate::weights::WeightsError;
 
 /// A file to work on.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Workplace {
     pub folder: PathBuf,
     /// The most that the output may take, in bytes.
     pub max_bytes: u64,
+    /// Memory that computing a tile may take, weights apart, in bytes.
+    pub tile_bytes: u64,
     /// ffmpeg and ffprobe.
     pub programs: Programs,
 }
@@ -79,7 +82,9 @@ pub enum PipelineError {
         other: &'static str,
         wanted: &'static str,
     },
-    #[error("upscale.scale is {scale}, but the model makes each side {factor} times larger; leave scale out, or ask for 1 to {factor}")]
+    #[error(
+        "upscale.scale is {scale}, but the model makes each side {factor} times larger; leave scale out, or ask for 1 to {factor}"
+    )]
     ScaleTooLarge { scale: i32, factor: usize },
     #[error("input {name}")]
     Input {
@@ -92,16 +97,12 @@ pub enum PipelineError {
         #[source]
         source: MediaError,
     },
-    #[error("the weights in {} cannot be used", path.display())]
-    Weights {
-        path: PathBuf,
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     #[error("the network failed")]
     Network {
         #[source]
-        source: Box<dyn Error + Send + Sync>,
+        source: FrameError,
     },
 }
 
@@ -120,8 +121,8 @@ impl PipelineError {
                     Class::Misconfigured | Class::Internal => Cause::Internal,
                 }
             }
-            PipelineError::Weights { .. } if is_out_of_memory(self) => Cause::OutOfMemory,
-            PipelineError::Weights { .. } => Cause::WeightsFailed,
+            PipelineError::Weights(_) if is_out_of_memory(self) => Cause::OutOfMemory,
+            PipelineError::Weights(_) => Cause::WeightsFailed,
             PipelineError::Network { .. } if is_out_of_memory(self) => Cause::OutOfMemory,
             PipelineError::Network { .. } => Cause::DeviceError,
             // Nobody waits for a stopped task.

@@ -1,6 +1,6 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 
-use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use framewright_crds::aijob::{Progress, Upscale};
@@ -8,13 +8,14 @@ use image::imageops::{self, FilterType};
 use image::{GrayImage, RgbImage};
 
 use super::{Input, Made, PipelineError, Watch, Workplace, size};
-use crate::frame::upscale_rgb8;
+use crate::frame::{FrameError, tiling, upscale_rgb8};
 use crate::media::decode::{DecodeOptions, Decoder};
 use crate::media::encode::{EncodeOptions, Encoder};
 use crate::media::probe::probe;
 use crate::media::sniff::sniff;
 use crate::media::{Frame, Kind, MediaError, Still, StillFormat, VideoLimits, image as stills};
 use crate::models::Upscaler;
+use crate::tiles::Tiling;
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
 const MAX_OUTPUT_PIXELS: u64 = 1 << 28;
@@ -39,7 +40,7 @@ pub fn upscale(
     let [input] = inputs else {
         return Err(PipelineError::NoInput);
     };
-    let enlarge = Enlarge::new(network, parameters.scale)?;
+    let enlarge = Enlarge::new(network, parameters.scale, workplace.tile_bytes)?;
     let read = |source| PipelineError::Input {
         name: input.name.clone(),
         source,
@@ -121,7 +122,9 @@ fn video(
     let limits = VideoLimits::default();
     let programs = &workplace.programs;
     let video = probe(programs, &input.path, &limits, PROBE_DEADLINE).map_err(read)?;
-    let wanted = parameters.frames.and_then(|frames| u64::try_from(frames).ok());
+    let wanted = parameters
+        .frames
+        .and_then(|frames| u64::try_from(frames).ok());
     let (width, height) = enlarge.size(video.width, video.height);
     let path = workplace.folder.join("output.mp4");
     let mut decoder = Decoder::open(
@@ -175,11 +178,16 @@ fn video(
 /// A network and by how much its result is reduced.
 struct Enlarge<'a> {
     network: &'a Upscaler,
+    tiling: Tiling,
     scale: u32,
 }
 
 impl Enlarge<'_> {
-    fn new(network: &Upscaler, scale: Option<i32>) -> Result<Enlarge<'_>, PipelineError> {
+    fn new(
+        network: &Upscaler,
+        scale: Option<i32>,
+        tile_bytes: u64,
+    ) -> Result<Enlarge<'_>, PipelineError> {
         let factor = network.scale();
         let scale = match scale {
             None => factor,
@@ -190,17 +198,38 @@ impl Enlarge<'_> {
         };
         Ok(Enlarge {
             network,
+            tiling: tiling(network.architecture(), tile_bytes),
             scale: u32::try_from(scale).unwrap_or(1),
         })
     }
 
     fn size(&self, width: u32, height: u32) -> (u32, u32) {
-        (width.saturating_mul(self.scale), height.saturating_mul(self.scale))
+        (
+            width.saturating_mul(self.scale),
+            height.saturating_mul(self.scale),
+        )
     }
 
     fn frame(&self, frame: Frame, watch: &Watch<'_>) -> Result<Frame, PipelineError> {
         let (width, height) = self.size(frame.width, frame.height);
-        let larger = upscale_rgb8(self.network, &frame, watch.should_stop)?;
+        let rgb = upscale_rgb8(
+            self.network,
+            &frame.rgb,
+            frame.width as usize,
+            frame.height as usize,
+            self.tiling,
+            &|| watch.should_stop.load(Ordering::Relaxed),
+        )
+        .map_err(|source| match source {
+            FrameError::Stopped => PipelineError::Stopped,
+            source => PipelineError::Network { source },
+        })?;
+        let factor = u32::try_from(self.network.scale()).unwrap_or(1);
+        let larger = Frame {
+            width: frame.width.saturating_mul(factor),
+            height: frame.height.saturating_mul(factor),
+            rgb,
+        };
         if (larger.width, larger.height) == (width, height) {
             return Ok(larger);
         }

@@ -18,7 +18,9 @@ impl Backoff {
     /// doubled time, so that many workers do not come at once.
     #[must_use]
     pub fn wait(self, failures: u32, random: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(20));
+        let doubled = self
+            .first
+            .saturating_mul(1 << failures.saturating_sub(1).min(20));
         doubled
             .min(self.most)
             .mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
@@ -45,7 +47,9 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_most() {
-        let waits: Vec<u128> = (1..8).map(|failures| BACKOFF.wait(failures, 1.0).as_millis()).collect();
+        let waits: Vec<u128> = (1..8)
+            .map(|failures| BACKOFF.wait(failures, 1.0).as_millis())
+            .collect();
         assert_eq!(waits, [200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(BACKOFF.wait(u32::MAX, 1.0), BACKOFF.most);
     }

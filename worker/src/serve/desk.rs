@@ -189,12 +189,20 @@ impl Desk {
         let (notices, noticed) = mpsc::channel(WAITING_NOTICES);
         let stop = CancellationToken::new();
         let id = order.task.clone();
-        let span = info_span!("task", job = order.job, step = id.step, attempt = id.attempt);
+        let span = info_span!(
+            "task",
+            job = order.job,
+            step = id.step,
+            attempt = id.attempt
+        );
         let events = self.events.clone();
         let Some(weights) = self.shelf.find(weights) else {
             let outcome = Outcome::Failed {
                 cause: Cause::WeightsFailed,
-                message: format!("the files of model {} are gone from the worker", order.model),
+                message: format!(
+                    "the files of model {} are gone from the worker",
+                    order.model
+                ),
             };
             let event = Event::Task {
                 task: id,

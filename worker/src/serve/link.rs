@@ -45,21 +45,21 @@ const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where the operator is and how to prove oneself.
 #[derive(Clone, Debug)]
-pub struct Dialer {
+pub(super) struct Dialer {
     /// `wss://host:port/v1/link`.
-    pub operator: String,
+    pub(super) operator: String,
     /// The file with the projected token; read at each dial, since it is replaced before it ends.
-    pub token_file: PathBuf,
+    pub(super) token_file: PathBuf,
     /// Whose certificates count.
-    pub trust: Trust,
+    pub(super) trust: Trust,
 }
 
 /// The way to speak on one connection. Dropping it closes the connection.
-pub type Line = mpsc::Sender<ToOperator>;
+pub(super) type Line = mpsc::Sender<ToOperator>;
 
 /// What happens to the link.
 #[derive(Debug)]
-pub enum LinkEvent {
+pub(super) enum LinkEvent {
     /// A connection is open.
     Open(Line),
     /// The operator spoke.
@@ -108,7 +108,10 @@ enum LinkError {
     },
     #[error("the operator closed the connection{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
     Closed { reason: String },
-    #[error("the operator sent what is no message of protocol {}", framewright_crds::wire::PROTOCOL)]
+    #[error(
+        "the operator sent what is no message of protocol {}",
+        framewright_crds::wire::PROTOCOL
+    )]
     NoMessage {
         #[source]
         source: serde_json::Error,
@@ -124,7 +127,7 @@ enum LinkError {
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Keeps the link until nobody takes its events any more.
-pub async fn keep(dialer: Dialer, events: mpsc::Sender<LinkEvent>) {
+pub(super) async fn keep(dialer: Dialer, events: mpsc::Sender<LinkEvent>) {
     let mut failures: u32 = 0;
     let mut complaint = Complaint::default();
     loop {
@@ -200,7 +203,10 @@ impl Dialer {
 /// What an answer's body says, short and in one line.
 fn said(body: Option<&[u8]>) -> String {
     let text = String::from_utf8_lossy(body.unwrap_or_default());
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     line.trim().chars().take(200).collect()
 }
 
@@ -267,7 +273,11 @@ async fn hear(
 ) -> Result<(), LinkError> {
     let message = match heard {
         Some(message) => message.map_err(broken)?,
-        None => return Err(LinkError::Closed { reason: String::new() }),
+        None => {
+            return Err(LinkError::Closed {
+                reason: String::new(),
+            });
+        }
     };
     let text = match message {
         Message::Text(text) => text,

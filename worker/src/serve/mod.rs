@@ -13,6 +13,7 @@ pub mod trust;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -27,10 +28,11 @@ use crate::health::{self, Health};
 use crate::media::MediaError;
 use crate::queue::{Identity, Queue};
 use crate::sentence::sentence;
-use crate::weights::{Cache, CacheError};
+use crate::weights::cache::{Cache, CacheError};
 use desk::Desk;
 use link::Dialer;
-use scratch::{Scratch, ScratchError};
+use scratch::Scratch;
+pub use scratch::ScratchError;
 use shelf::{Shelf, Stocker};
 use task::Tools;
 use trust::TrustError;
@@ -127,7 +129,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     let store = Store::new(trust.clone());
     let stocker = Stocker {
         store: store.clone(),
-        cache,
+        cache: Arc::new(cache),
         orders: ordered,
         events: events.clone(),
         shelf: shelf.clone(),
@@ -153,7 +155,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
 }
 
 /// The device, or what is wrong with it. A worker in trouble computes nothing, on no device.
-fn opened(device: Result<candle_core::Device, DeviceError>) -> (candle_core::Device, Option<String>) {
+fn opened(
+    device: Result<candle_core::Device, DeviceError>,
+) -> (candle_core::Device, Option<String>) {
     match device {
         Ok(device) => (device, None),
         Err(error) => (candle_core::Device::Cpu, Some(sentence(&error))),

@@ -10,7 +10,7 @@ const PREFIX: &str = "task-";
 
 /// The folder in which tasks have theirs.
 #[derive(Clone, Debug)]
-pub struct Scratch {
+pub(super) struct Scratch {
     folder: PathBuf,
     bytes_per_task: u64,
 }
@@ -34,7 +34,7 @@ pub enum ScratchError {
 
 /// A task's own folder, removed with all that is in it when this is dropped.
 #[derive(Debug)]
-pub struct TaskFolder {
+pub(super) struct TaskFolder {
     path: PathBuf,
 }
 
@@ -43,7 +43,7 @@ impl Scratch {
     ///
     /// # Errors
     /// The folder cannot be made or cleared.
-    pub fn open(folder: &Path, limit: u64, slots: usize) -> Result<Scratch, ScratchError> {
+    pub(super) fn open(folder: &Path, limit: u64, slots: usize) -> Result<Scratch, ScratchError> {
         let path = folder.to_path_buf();
         let make = |source| ScratchError::Make {
             path: path.clone(),
@@ -59,13 +59,14 @@ impl Scratch {
         }
         Ok(Scratch {
             folder: folder.to_path_buf(),
-            bytes_per_task: limit / (slots.max(1) as u64),
+            // The kubelet evicts a pod whose volume goes beyond its limit, so a task ends a little below.
+            bytes_per_task: limit / 20 * 19 / (slots.max(1) as u64),
         })
     }
 
     /// The most that one task may use, in bytes.
     #[must_use]
-    pub fn bytes_per_task(&self) -> u64 {
+    pub(super) fn bytes_per_task(&self) -> u64 {
         self.bytes_per_task
     }
 
@@ -73,7 +74,7 @@ impl Scratch {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn task(&self, task: &TaskId) -> Result<TaskFolder, ScratchError> {
+    pub(super) fn task(&self, task: &TaskId) -> Result<TaskFolder, ScratchError> {
         let digest = ring::digest::digest(&ring::digest::SHA256, task.to_string().as_bytes());
         let name = hex::encode(&digest.as_ref()[..8]);
         let path = self.folder.join(format!("{PREFIX}{name}"));
@@ -88,7 +89,7 @@ impl Scratch {
 impl TaskFolder {
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -113,7 +114,7 @@ mod tests {
         let scratch = Scratch::open(folder.path(), 100, 2).expect("opened");
         assert!(!folder.path().join("task-old").exists());
         assert!(folder.path().join("keep").exists());
-        assert_eq!(scratch.bytes_per_task(), 50);
+        assert_eq!(scratch.bytes_per_task(), 47);
 
         let id: TaskId = "uid/step/0/1".parse().expect("an id");
         let task = scratch.task(&id).expect("a folder");

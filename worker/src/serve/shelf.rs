@@ -5,7 +5,7 @@
 //! a file is wrong, and at once when the operator names the models anew.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +15,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::backoff::{Backoff, random};
-use super::task::Weights;
-use crate::fetch::{Remedy, Store};
+use crate::engine::Weights;
+use crate::fetch::{Remedy, Store, StoreError};
 use crate::queue::Event;
 use crate::sentence::sentence;
-use crate::weights::{Cache, check_upscaler};
+use crate::weights::cache::{Cache, CacheError, Held};
+use crate::weights::load_upscaler;
+use crate::weights::verify::Sha256;
 
 const RETRY: Backoff = Backoff {
     first: Duration::from_secs(1),
@@ -32,24 +34,21 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 /// The verified models, by digest. Clones show the same.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf {
-    ready: Arc<Mutex<BTreeMap<String, PathBuf>>>,
+pub(super) struct Shelf {
+    ready: Arc<Mutex<BTreeMap<String, Weights>>>,
 }
 
 impl Shelf {
     /// The model that has this digest, if it is there.
     #[must_use]
-    pub fn find(&self, digest: &str) -> Option<Weights> {
+    pub(super) fn find(&self, digest: &str) -> Option<Weights> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        ready.get(digest).map(|path| Weights {
-            digest: digest.to_owned(),
-            path: path.clone(),
-        })
+        ready.get(digest).cloned()
     }
 
-    fn put(&self, digest: &str, path: PathBuf) {
+    fn put(&self, digest: &str, weights: Weights) {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        ready.insert(digest.to_owned(), path);
+        ready.insert(digest.to_owned(), weights);
     }
 
     fn keep_only(&self, orders: &[ModelOrder]) {
@@ -59,17 +58,17 @@ impl Shelf {
 }
 
 /// Fills a [`Shelf`] with the models that are ordered.
-pub struct Stocker {
+pub(super) struct Stocker {
     /// Where uploaded files are.
-    pub store: Store,
+    pub(super) store: Store,
     /// Where verified files are kept.
-    pub cache: Cache,
+    pub(super) cache: Arc<Cache>,
     /// The newest orders.
-    pub orders: watch::Receiver<Vec<ModelOrder>>,
+    pub(super) orders: watch::Receiver<Vec<ModelOrder>>,
     /// Where the models' states are told.
-    pub events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<Event>,
     /// What to fill.
-    pub shelf: Shelf,
+    pub(super) shelf: Shelf,
 }
 
 /// Why a model is not ready.
@@ -81,9 +80,15 @@ enum Missing {
     Wrong(String),
 }
 
+impl Missing {
+    fn of(file: &FileOrder, error: &CacheError) -> Missing {
+        Missing::Wrong(format!("file {}: {}", file.path, sentence(error)))
+    }
+}
+
 impl Stocker {
     /// Works until nobody gives orders any more.
-    pub async fn work(mut self) {
+    pub(super) async fn work(mut self) {
         let mut failures = 0;
         while self.orders.changed().await.is_ok() {
             loop {
@@ -113,8 +118,8 @@ impl Stocker {
                 continue;
             }
             let again = match self.hold(order).await {
-                Ok(path) => {
-                    self.shelf.put(&order.digest, path);
+                Ok(weights) => {
+                    self.shelf.put(&order.digest, weights);
                     self.tell(order, ModelState::Ready).await;
                     continue;
                 }
@@ -140,78 +145,100 @@ impl Stocker {
             };
             wait = Some(wait.map_or(again, |wait| wait.min(again)));
         }
-        *failures = if has_failed { failures.saturating_add(1) } else { 0 };
+        *failures = if has_failed {
+            failures.saturating_add(1)
+        } else {
+            0
+        };
         wait
     }
 
-    async fn hold(&self, order: &ModelOrder) -> Result<PathBuf, Missing> {
+    async fn hold(&self, order: &ModelOrder) -> Result<Weights, Missing> {
         let [file] = order.files.as_slice() else {
             return Err(Missing::Wrong(format!(
                 "an upscaling model has exactly one file, and {} are listed; correct spec.models[].files",
                 order.files.len()
             )));
         };
-        if file.from == FileSource::AwaitingUpload {
-            return Err(Missing::AwaitingUpload);
-        }
-        let is_new = self.find(file).await?.is_none();
-        if is_new {
-            self.tell(order, ModelState::Loading).await;
-            self.bring(file).await?;
-        }
-        let path = self.find(file).await?.ok_or_else(|| {
-            Missing::Wrong(format!("file {}: it is gone from the cache again; enlarge weightsCache.sizeLimit", file.path))
-        })?;
+        let sha256: Sha256 = file
+            .sha256
+            .parse()
+            .map_err(|error| Missing::Wrong(format!("file {}: {error}", file.path)))?;
+        let (path, held) = match &file.from {
+            FileSource::AwaitingUpload => return Err(Missing::AwaitingUpload),
+            FileSource::File(path) => (PathBuf::from(path), None),
+            FileSource::Url(url) => {
+                let held = match self.cached(file, sha256).await? {
+                    Some(held) => held,
+                    None => {
+                        self.tell(order, ModelState::Loading).await;
+                        self.download(file, sha256, url).await?
+                    }
+                };
+                (held.path().to_path_buf(), Some(Arc::new(held)))
+            }
+        };
+        let weights = Weights {
+            name: file.path.clone(),
+            path,
+            sha256,
+            held,
+        };
+        // Loading it once finds everything that can be wrong with it.
         let network = on_a_thread({
-            let path = path.clone();
-            move || check_upscaler(&path)
+            let weights = weights.clone();
+            move || {
+                let upscaler = load_upscaler(weights.file(), &candle_core::Device::Cpu);
+                upscaler.map(|upscaler| upscaler.architecture().to_string())
+            }
         })
         .await?
-        .map_err(|error| Missing::Wrong(format!("file {}: {}", file.path, sentence(&error))))?;
-        info!(model = order.name, %network, is_new, "weights are verified");
-        Ok(path)
-    }
-
-    async fn find(&self, file: &FileOrder) -> Result<Option<PathBuf>, Missing> {
-        let (cache, sha256) = (self.cache.clone(), file.sha256.clone());
-        on_a_thread(move || cache.find(&sha256)).await?.map_err(|error| {
-            Missing::Wrong(format!("file {}: {}", file.path, sentence(&error)))
-        })
-    }
-
-    /// Brings the file into the cache, verified.
-    async fn bring(&self, file: &FileOrder) -> Result<(), Missing> {
-        match &file.from {
-            FileSource::Url(url) => self.download(file, url).await,
-            FileSource::File(path) => self.copy(file, Path::new(path)).await,
-            FileSource::AwaitingUpload => Err(Missing::AwaitingUpload),
-        }
-    }
-
-    async fn download(&self, file: &FileOrder, url: &str) -> Result<(), Missing> {
-        let partial = self.cache.partial(&file.sha256);
-        let bytes = u64::try_from(file.bytes).unwrap_or(0);
-        let got = self.store.get(url, &file.sha256, bytes, &partial).await;
-        got.map_err(|error| {
-            let message = format!("file {}: {}", file.path, sentence(&error));
-            match error.remedy() {
-                Remedy::Renew => Missing::GrantsExpired,
-                Remedy::Wait => Missing::Away(message),
-                Remedy::MakeRoom | Remedy::GiveUp => Missing::Wrong(message),
+        .map_err(|error| {
+            let message = sentence(&error);
+            if error.blames_the_file() || weights.held.is_none() {
+                Missing::Wrong(message)
+            } else {
+                Missing::Away(message)
             }
         })?;
-        let (cache, sha256) = (self.cache.clone(), file.sha256.clone());
-        on_a_thread(move || cache.adopt(&sha256, &partial))
-            .await?
-            .map_err(|error| Missing::Wrong(format!("file {}: {}", file.path, sentence(&error))))
+        info!(model = order.name, network, "weights are verified");
+        Ok(weights)
     }
 
-    async fn copy(&self, file: &FileOrder, path: &Path) -> Result<(), Missing> {
-        let (cache, path) = (self.cache.clone(), path.to_path_buf());
-        let (sha256, bytes) = (file.sha256.clone(), u64::try_from(file.bytes).unwrap_or(0));
-        on_a_thread(move || cache.copy(&sha256, bytes, &path))
+    async fn cached(&self, file: &FileOrder, sha256: Sha256) -> Result<Option<Held>, Missing> {
+        let cache = Arc::clone(&self.cache);
+        on_a_thread(move || cache.get(sha256))
             .await?
-            .map_err(|error| Missing::Wrong(format!("file {}: {}", file.path, sentence(&error))))
+            .map_err(|error| Missing::of(file, &error))
+    }
+
+    /// Gets the file into the cache, verified while it comes.
+    async fn download(&self, file: &FileOrder, sha256: Sha256, url: &str) -> Result<Held, Missing> {
+        let bytes = u64::try_from(file.bytes).unwrap_or(0);
+        let cache = Arc::clone(&self.cache);
+        let incoming = on_a_thread(move || cache.receive(sha256, bytes))
+            .await?
+            .map_err(|error| Missing::of(file, &error))?;
+        let path = PathBuf::from(&file.path);
+        let got = self
+            .store
+            .get_into(url, &file.sha256, bytes, &path, incoming)
+            .await;
+        let incoming = got.map_err(|error| {
+            let message = format!("file {}: {}", file.path, sentence(&error));
+            match error {
+                // The store verifies what it takes in, so this will not change.
+                StoreError::Digest { .. } | StoreError::Size { .. } => Missing::Wrong(message),
+                error => match error.remedy() {
+                    Remedy::Renew => Missing::GrantsExpired,
+                    Remedy::Wait => Missing::Away(message),
+                    Remedy::MakeRoom | Remedy::GiveUp => Missing::Wrong(message),
+                },
+            }
+        })?;
+        on_a_thread(move || incoming.finish())
+            .await?
+            .map_err(|error| Missing::of(file, &error))
     }
 
     async fn tell(&self, order: &ModelOrder, state: ModelState) {

@@ -4,7 +4,7 @@
 //! Every wait ends: by its own bound, or when the task is stopped. What was computed is not thrown away while the store is away
 //! for less than [`UPLOAD_BOUND`]. The task's files are gone when it is over.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,9 +19,10 @@ use tracing::{info, warn};
 use super::backoff::{Backoff, random};
 use super::scratch::{Scratch, ScratchError};
 use crate::digest::digest_of;
-use crate::engine::Engine;
+use crate::engine::{Engine, Weights};
 use crate::fetch::{Remedy, Store, StoreError};
 use crate::media::Programs;
+use crate::memory::tile_bytes;
 use crate::metrics::{Metrics, Stage};
 use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
 use crate::queue::{Event, News};
@@ -30,7 +31,7 @@ use crate::sentence::sentence;
 /// How long inputs are tried for; below the job's default preRunningDeadlineSeconds, so that the reason is told.
 const FETCH_BOUND: Duration = Duration::from_secs(240);
 /// How long an upload is tried for.
-pub const UPLOAD_BOUND: Duration = Duration::from_secs(30 * 60);
+pub(super) const UPLOAD_BOUND: Duration = Duration::from_secs(30 * 60);
 /// How long an answer to a request for grants is waited for, before it is asked for again.
 const GRANT_WAIT: Duration = Duration::from_secs(15);
 const RETRY: Backoff = Backoff {
@@ -41,31 +42,22 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all tasks share.
 #[derive(Clone)]
-pub struct Tools {
+pub(super) struct Tools {
     /// The store.
-    pub store: Store,
+    pub(super) store: Store,
     /// The device.
-    pub engine: Engine,
+    pub(super) engine: Engine,
     /// Room for files.
-    pub scratch: Scratch,
+    pub(super) scratch: Scratch,
     /// ffmpeg and ffprobe.
-    pub programs: Programs,
+    pub(super) programs: Programs,
     /// The counters.
-    pub metrics: Metrics,
-}
-
-/// A verified network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Weights {
-    /// The model's digest.
-    pub digest: String,
-    /// Its one file.
-    pub path: PathBuf,
+    pub(super) metrics: Metrics,
 }
 
 /// What a task is told while it works.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Notice {
+pub(super) enum Notice {
     /// The order again, with new grants.
     Renewed(Box<TaskOrder>),
     /// Where to put the output that has this digest.
@@ -78,19 +70,19 @@ pub enum Notice {
 }
 
 /// A task at work.
-pub struct Task {
+pub(super) struct Task {
     /// What it shares with others.
-    pub tools: Tools,
+    pub(super) tools: Tools,
     /// What to do.
-    pub order: TaskOrder,
+    pub(super) order: TaskOrder,
     /// With what.
-    pub weights: Weights,
+    pub(super) weights: Weights,
     /// What it is told.
-    pub notices: mpsc::Receiver<Notice>,
+    pub(super) notices: mpsc::Receiver<Notice>,
     /// Where its news go.
-    pub events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<Event>,
     /// When it is not wanted any more.
-    pub stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 /// How a task ends early.
@@ -101,7 +93,7 @@ enum Ending {
 
 impl Task {
     /// Works until the task is over or stopped, and tells which as its last news.
-    pub async fn work(mut self) {
+    pub(super) async fn work(mut self) {
         let id = self.order.task.clone();
         let news = match self.outcome().await {
             Ok(outcome) => {
@@ -219,15 +211,18 @@ impl Task {
             let workplace = Workplace {
                 folder: folder.to_path_buf(),
                 max_bytes: self.tools.scratch.bytes_per_task(),
+                tile_bytes: tile_bytes(),
                 programs: self.tools.programs.clone(),
             };
             let (task, weights) = (self.order.task.clone(), self.weights.clone());
             let (pipeline, inputs) = (self.order.pipeline.clone(), inputs.to_vec());
             let (events, should_stop) = (self.events.clone(), Arc::clone(&should_stop));
             let metrics = self.tools.metrics.clone();
+            let span = tracing::Span::current();
             self.tools.engine.compute(move |bench| {
+                let _entered = span.entered();
                 let start = Instant::now();
-                let network = bench.upscaler(&weights.digest, &weights.path)?;
+                let network = bench.upscaler(&weights)?;
                 let mut reporter = Reporter::start(events, task);
                 let mut progress = |further| reporter.report(further);
                 let mut watch = Watch {
@@ -347,7 +342,10 @@ impl Reporter {
     }
 
     fn report(&mut self, progress: framewright_crds::aijob::Progress) {
-        if self.last.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
+        if self
+            .last
+            .is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL)
+        {
             return;
         }
         self.last = Some(Instant::now());

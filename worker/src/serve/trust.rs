@@ -27,7 +27,9 @@ pub enum TrustError {
         #[source]
         source: io::Error,
     },
-    #[error("the certificate authority's PEM cannot be read; it needs -----BEGIN CERTIFICATE----- lines")]
+    #[error(
+        "the certificate authority's PEM cannot be read; it needs -----BEGIN CERTIFICATE----- lines"
+    )]
     Pem {
         #[source]
         source: rustls::pki_types::pem::Error,
@@ -82,7 +84,9 @@ mod tests {
     fn an_authority_without_certificates_is_refused_with_a_sentence() {
         let error = Trust::Text("hello".into()).tls().expect_err("refused");
         assert!(error.to_string().contains("no certificate"), "{error}");
-        let error = Trust::File("/nowhere/ca.pem".into()).tls().expect_err("refused");
+        let error = Trust::File("/nowhere/ca.pem".into())
+            .tls()
+            .expect_err("refused");
         assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
     }
 }

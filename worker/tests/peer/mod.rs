@@ -103,10 +103,19 @@ impl Peer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_framewright-worker"));
         command
             .arg("serve")
-            .args(["--operator", &format!("wss://localhost:{}/v1/link", self.address.port())])
+            .args([
+                "--operator",
+                &format!("wss://localhost:{}/v1/link", self.address.port()),
+            ])
             .args(["--token-file".as_ref(), token.as_os_str()])
-            .args(["--weights-cache".as_ref(), self.folder.path().join("weights").as_os_str()])
-            .args(["--scratch".as_ref(), self.folder.path().join("scratch").as_os_str()])
+            .args([
+                "--weights-cache".as_ref(),
+                self.folder.path().join("weights").as_os_str(),
+            ])
+            .args([
+                "--scratch".as_ref(),
+                self.folder.path().join("scratch").as_os_str(),
+            ])
             .args(["--health-port", &health.to_string()])
             .args(more)
             .env("FRAMEWRIGHT_CA", &self.ca)
@@ -141,7 +150,12 @@ impl Peer {
     /// A model of one file that the store has.
     pub fn model(&self, name: &str, weights: &[u8]) -> ModelOrder {
         let sha256 = self.store.put(weights);
-        self.model_from(name, &sha256, weights.len(), FileSource::Url(self.url(&sha256)))
+        self.model_from(
+            name,
+            &sha256,
+            weights.len(),
+            FileSource::Url(self.url(&sha256)),
+        )
     }
 
     pub fn model_from(
@@ -257,7 +271,9 @@ impl Worker {
 
     /// Waits for the end of the process and gives its exit code.
     pub async fn ended(&mut self) -> Option<i32> {
-        eventually("the worker ends", || self.process.try_wait().unwrap()).await.code()
+        eventually("the worker ends", || self.process.try_wait().unwrap())
+            .await
+            .code()
     }
 
     /// Asks the health port.
@@ -306,17 +322,36 @@ pub fn clip(folder: &Path, frames: u32) -> Vec<u8> {
 pub fn clip_of(folder: &Path, width: u32, height: u32, frames: u32) -> Vec<u8> {
     let path = folder.join(format!("clip-{width}-{height}-{frames}.mp4"));
     let seconds = f64::from(frames) / 10.0;
-    ffmpeg(&[
-        "-f", "lavfi", "-i", &format!("testsrc2=size={width}x{height}:rate=10:duration={seconds}"),
-        "-f", "lavfi", "-i", &format!("sine=duration={seconds}"),
-        "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac",
-    ], &path);
+    ffmpeg(
+        &[
+            "-f",
+            "lavfi",
+            "-i",
+            &format!("testsrc2=size={width}x{height}:rate=10:duration={seconds}"),
+            "-f",
+            "lavfi",
+            "-i",
+            &format!("sine=duration={seconds}"),
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-pix_fmt",
+            "yuv420p",
+            "-c:a",
+            "aac",
+        ],
+        &path,
+    );
     std::fs::read(path).unwrap()
 }
 
 pub fn picture(folder: &Path) -> Vec<u8> {
     let path = folder.join("picture.png");
-    ffmpeg(&["-f", "lavfi", "-i", "testsrc2=size=40x24", "-frames:v", "1"], &path);
+    ffmpeg(
+        &["-f", "lavfi", "-i", "testsrc2=size=40x24", "-frames:v", "1"],
+        &path,
+    );
     std::fs::read(path).unwrap()
 }
 
@@ -333,7 +368,12 @@ fn ffmpeg(arguments: &[&str], output: &PathBuf) {
 pub fn size_of(video: &Path) -> String {
     let probed = Command::new("ffprobe")
         .args(["-v", "error", "-count_frames", "-select_streams", "v:0"])
-        .args(["-show_entries", "stream=width,height,nb_read_frames", "-of", "csv=p=0"])
+        .args([
+            "-show_entries",
+            "stream=width,height,nb_read_frames",
+            "-of",
+            "csv=p=0",
+        ])
         .arg(video)
         .output()
         .unwrap();

@@ -1,2 +1,0 @@
-//! Stand-in.
-pub async fn run(_args: crate::args::RunArgs) -> Result<(), std::io::Error> { Ok(()) }
