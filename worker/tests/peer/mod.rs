@@ -26,32 +26,34 @@ use tokio::sync::mpsc;
 
 /// Nothing that a test waits for takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
-pub const TOKEN: &str = "a-projected-token";
+pub(crate) const TOKEN: &str = "a-projected-token";
 
 /// Operator and store.
-pub struct Peer {
-    pub store: Arc<Store>,
+pub(crate) struct Peer {
+    pub(crate) store: Arc<Store>,
     address: SocketAddr,
     ca: String,
     links: mpsc::Receiver<Link>,
-    pub folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 /// One worker's stream.
-pub struct Link {
+pub(crate) struct Link {
     heard: mpsc::Receiver<ToOperator>,
     say: mpsc::Sender<Message>,
-    pub token: String,
+    pub(crate) token: String,
 }
 
 /// Artifacts by digest, and faults.
 #[derive(Default)]
-pub struct Store {
+pub(crate) struct Store {
     artifacts: Mutex<HashMap<String, Vec<u8>>>,
-    pub is_down: AtomicBool,
+    pub(crate) is_down: AtomicBool,
     /// Grants of a lower number are over.
-    pub oldest_grant: AtomicUsize,
-    pub refused: AtomicUsize,
+    pub(crate) oldest_grant: AtomicUsize,
+    pub(crate) refused: AtomicUsize,
+    /// The operator pings nobody.
+    pub(crate) is_silent: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -61,7 +63,7 @@ struct Shared {
 }
 
 impl Peer {
-    pub async fn start() -> Peer {
+    pub(crate) async fn start() -> Peer {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (ca, certificate, key) = certificates();
         let tls = RustlsConfig::from_pem(certificate.into_bytes(), key.into_bytes())
@@ -92,11 +94,11 @@ impl Peer {
     }
 
     /// Starts a worker that dials this operator.
-    pub fn worker(&self) -> Worker {
+    pub(crate) fn worker(&self) -> Worker {
         self.worker_with(&[])
     }
 
-    pub fn worker_with(&self, more: &[&str]) -> Worker {
+    pub(crate) fn worker_with(&self, more: &[&str]) -> Worker {
         let token = self.folder.path().join("token");
         std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
         let health = free_port();
@@ -120,27 +122,44 @@ impl Peer {
             .args(more)
             .env("FRAMEWRIGHT_CA", &self.ca)
             .stdin(Stdio::null());
+        let log = self.folder.path().join(format!("worker-{health}.log"));
+        command.stderr(std::fs::File::create(&log).unwrap());
         if !more.contains(&"--device") {
             command.args(["--device", "cpu"]);
         }
         Worker {
             process: command.spawn().unwrap(),
             health,
+            log,
+        }
+    }
+
+    /// The same operator under another certificate authority.
+    pub(crate) async fn impostor(&self) -> Peer {
+        let other = Peer::start().await;
+        Peer {
+            ca: self.ca.clone(),
+            ..other
         }
     }
 
     /// The next stream that a worker opens.
-    pub async fn accept(&mut self) -> Link {
+    pub(crate) async fn accept(&mut self) -> Link {
         within(self.links.recv()).await.expect("the server runs")
     }
 
+    /// Whether no worker has opened a stream.
+    pub(crate) fn nobody_came(&mut self) -> bool {
+        self.links.try_recv().is_err()
+    }
+
     /// A link to what the store has, or will have, under this digest.
-    pub fn url(&self, digest: &str) -> String {
+    pub(crate) fn url(&self, digest: &str) -> String {
         self.grant(digest, usize::MAX)
     }
 
     /// The same, with a number that can be declared to be over.
-    pub fn grant(&self, digest: &str, number: usize) -> String {
+    pub(crate) fn grant(&self, digest: &str, number: usize) -> String {
         format!(
             "https://localhost:{}/v1/artifacts/{digest}?grant={number}",
             self.address.port()
@@ -148,7 +167,7 @@ impl Peer {
     }
 
     /// A model of one file that the store has.
-    pub fn model(&self, name: &str, weights: &[u8]) -> ModelOrder {
+    pub(crate) fn model(&self, name: &str, weights: &[u8]) -> ModelOrder {
         let sha256 = self.store.put(weights);
         self.model_from(
             name,
@@ -158,7 +177,7 @@ impl Peer {
         )
     }
 
-    pub fn model_from(
+    pub(crate) fn model_from(
         &self,
         name: &str,
         sha256: &str,
@@ -178,7 +197,7 @@ impl Peer {
     }
 
     /// A task with one input that the store has.
-    pub fn task(&self, id: &str, model: &str, input: &str, content: &[u8]) -> TaskOrder {
+    pub(crate) fn task(&self, id: &str, model: &str, input: &str, content: &[u8]) -> TaskOrder {
         let sha256 = self.store.put(content);
         TaskOrder {
             task: id.parse().unwrap(),
@@ -196,15 +215,21 @@ impl Peer {
 }
 
 impl Store {
+    /// Gives these bytes to whoever asks for that digest.
+    pub(crate) fn lie(&self, digest: &str, content: &[u8]) {
+        let mut artifacts = self.artifacts.lock().unwrap();
+        artifacts.insert(digest.to_owned(), content.to_vec());
+    }
+
     /// Keeps this and gives its digest.
-    pub fn put(&self, content: &[u8]) -> String {
+    pub(crate) fn put(&self, content: &[u8]) -> String {
         let digest = digest(content);
         let mut artifacts = self.artifacts.lock().unwrap();
         artifacts.insert(digest.clone(), content.to_vec());
         digest
     }
 
-    pub fn get(&self, digest: &str) -> Option<Vec<u8>> {
+    pub(crate) fn get(&self, digest: &str) -> Option<Vec<u8>> {
         self.artifacts.lock().unwrap().get(digest).cloned()
     }
 
@@ -227,17 +252,17 @@ impl Store {
 
 impl Link {
     /// What the worker says next.
-    pub async fn hear(&mut self) -> ToOperator {
+    pub(crate) async fn hear(&mut self) -> ToOperator {
         self.try_hear().await.expect("the stream is open")
     }
 
     /// The same, or nothing when the worker has closed the stream.
-    pub async fn try_hear(&mut self) -> Option<ToOperator> {
+    pub(crate) async fn try_hear(&mut self) -> Option<ToOperator> {
         within(self.heard.recv()).await
     }
 
     /// Skips messages until one is as wanted.
-    pub async fn hear_until<T>(&mut self, wanted: impl Fn(ToOperator) -> Option<T>) -> T {
+    pub(crate) async fn hear_until<T>(&mut self, wanted: impl Fn(ToOperator) -> Option<T>) -> T {
         loop {
             if let Some(found) = wanted(self.hear().await) {
                 return found;
@@ -246,38 +271,44 @@ impl Link {
     }
 
     /// Says this as the leader of epoch 1.
-    pub async fn order(&self, order: Order) {
+    pub(crate) async fn order(&self, order: Order) {
         self.order_of_epoch(1, order).await;
     }
 
-    pub async fn order_of_epoch(&self, epoch: u64, order: Order) {
+    pub(crate) async fn order_of_epoch(&self, epoch: u64, order: Order) {
         let text = serde_json::to_string(&ToWorker { epoch, order }).unwrap();
         let _ = self.say.send(Message::text(text)).await;
     }
 }
 
 /// A worker's process; dropping it kills it.
-pub struct Worker {
+pub(crate) struct Worker {
     process: Child,
-    pub health: u16,
+    pub(crate) health: u16,
+    log: PathBuf,
 }
 
 impl Worker {
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.unwrap().success());
     }
 
     /// Waits for the end of the process and gives its exit code.
-    pub async fn ended(&mut self) -> Option<i32> {
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
         eventually("the worker ends", || self.process.try_wait().unwrap())
             .await
             .code()
     }
 
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Asks the health port.
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("http://127.0.0.1:{}{path}", self.health);
         let answer = client.get(url).send().await.unwrap();
@@ -289,6 +320,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("the worker's log:\n{}", self.log());
+        }
     }
 }
 
@@ -299,7 +333,7 @@ async fn within<T>(waited_for: impl Future<Output = T>) -> T {
 }
 
 /// Looks until it finds.
-pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -310,16 +344,16 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
     }
 }
 
-pub fn digest(content: &[u8]) -> String {
+pub(crate) fn digest(content: &[u8]) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, content))
 }
 
 /// A clip of 64x36 pixels with a tone, 10 frames a second.
-pub fn clip(folder: &Path, frames: u32) -> Vec<u8> {
+pub(crate) fn clip(folder: &Path, frames: u32) -> Vec<u8> {
     clip_of(folder, 64, 36, frames)
 }
 
-pub fn clip_of(folder: &Path, width: u32, height: u32, frames: u32) -> Vec<u8> {
+pub(crate) fn clip_of(folder: &Path, width: u32, height: u32, frames: u32) -> Vec<u8> {
     let path = folder.join(format!("clip-{width}-{height}-{frames}.mp4"));
     let seconds = f64::from(frames) / 10.0;
     ffmpeg(
@@ -346,7 +380,12 @@ pub fn clip_of(folder: &Path, width: u32, height: u32, frames: u32) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-pub fn picture(folder: &Path) -> Vec<u8> {
+/// A clip of 64x36 pixels that keeps a worker busy for many seconds.
+pub(crate) fn long_clip(folder: &Path) -> Vec<u8> {
+    clip(folder, 4000)
+}
+
+pub(crate) fn picture(folder: &Path) -> Vec<u8> {
     let path = folder.join("picture.png");
     ffmpeg(
         &["-f", "lavfi", "-i", "testsrc2=size=40x24", "-frames:v", "1"],
@@ -365,7 +404,7 @@ fn ffmpeg(arguments: &[&str], output: &PathBuf) {
 }
 
 /// Width, height and frames of a video.
-pub fn size_of(video: &Path) -> String {
+pub(crate) fn size_of(video: &Path) -> String {
     let probed = Command::new("ffprobe")
         .args(["-v", "error", "-count_frames", "-select_streams", "v:0"])
         .args([
@@ -381,7 +420,7 @@ pub fn size_of(video: &Path) -> String {
 }
 
 /// Weights of a network that makes each side twice as large, as a safetensors file: values by formula.
-pub fn weights() -> Vec<u8> {
+pub(crate) fn weights() -> Vec<u8> {
     let case = crate::golden::case("compact_x2");
     let file = tempfile::NamedTempFile::new().unwrap();
     candle_core::safetensors::save(&crate::golden::weights(&case.weights), file.path()).unwrap();
@@ -413,10 +452,12 @@ async fn link(
 ) -> Response {
     let authorization = headers.get("authorization").unwrap().to_str().unwrap();
     let token = authorization.strip_prefix("Bearer ").unwrap().to_owned();
-    upgrade.on_upgrade(move |socket| converse(socket, token, shared.links))
+    upgrade.on_upgrade(move |socket| converse(socket, token, shared))
 }
 
-async fn converse(mut socket: WebSocket, token: String, links: mpsc::Sender<Link>) {
+async fn converse(mut socket: WebSocket, token: String, shared: Shared) {
+    let Shared { store, links } = shared;
+    let mut pings = tokio::time::interval(Duration::from_secs(5));
     let (say, mut to_say) = mpsc::channel(64);
     let (hearing, heard) = mpsc::channel(64);
     if links.send(Link { heard, say, token }).await.is_err() {
@@ -424,6 +465,9 @@ async fn converse(mut socket: WebSocket, token: String, links: mpsc::Sender<Link
     }
     loop {
         tokio::select! {
+            _ = pings.tick() => if !store.is_silent.load(Ordering::Relaxed) {
+                let _ = socket.send(Message::Ping(Bytes::new())).await;
+            },
             message = to_say.recv() => match message {
                 Some(message) => if socket.send(message).await.is_err() { return },
                 // The test has dropped its end: the connection breaks.
