@@ -31,6 +31,14 @@ pub(crate) enum Error {
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error(
+        "{owner} has fields that another manager has set; take them over with --force-conflicts, or leave them out of the manifest"
+    )]
+    Conflict {
+        owner: String,
+        #[source]
+        source: ApiError,
+    },
+    #[error(
         "{owner} exists with another spec, which differs in {fields}; give the new job another metadata.name, or remove the old one with `kubectl framewright cancel {} -n {}`",
         owner.name, owner.namespace
     )]
@@ -51,7 +59,14 @@ pub(crate) async fn apply(
 ) -> Result<Applied, Error> {
     match owner.kind {
         OwnerKind::ModelPools => {
-            write(cluster, owner, document, force).await?;
+            let written = write(cluster, owner, document, force).await;
+            written.map_err(|source| match source.code() {
+                Some(409) => Error::Conflict {
+                    owner: owner.to_string(),
+                    source,
+                },
+                Some(_) | None => Error::Api(source),
+            })?;
             Ok(Applied::Pool)
         }
         OwnerKind::AIJobs => {

@@ -87,23 +87,23 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Res
         }
         sleep(LOOK).await;
     }
-    println!("{owner} is deleted, with the results of {}", steps(done));
+    println!("{owner} is deleted{}", with_results(done));
     Ok(Ended::Well)
 }
 
 fn question(owner: &Owner, is_over: bool, done: usize) -> String {
     let what = if is_over { "is over" } else { "is stopped" };
     format!(
-        "{owner} {what} and deleted, with the results of {}. Go on? [y/N] ",
-        steps(done)
+        "{owner} {what} and deleted{}. Go on? [y/N] ",
+        with_results(done)
     )
 }
 
-fn steps(done: usize) -> String {
+fn with_results(done: usize) -> String {
     match done {
-        0 => "no finished step".to_owned(),
-        1 => "1 finished step".to_owned(),
-        more => format!("{more} finished steps"),
+        0 => String::new(),
+        1 => ", with the result of its finished step".to_owned(),
+        more => format!(", with the results of its {more} finished steps"),
     }
 }
 

@@ -118,24 +118,21 @@ impl ApiError {
         }
     }
 
-    pub(crate) fn is_forbidden(&self) -> bool {
-        code(&self.reason.0) == Some(403)
+    /// The HTTP status, if the API server answered with one.
+    pub(crate) fn code(&self) -> Option<u16> {
+        if let kube::Error::Api(status) = &self.reason.0 {
+            return Some(status.code);
+        }
+        None
     }
 
     /// Whether asking again cannot help.
     pub(crate) fn is_final(&self) -> bool {
-        match code(&self.reason.0) {
+        match self.code() {
             Some(code) => (400..500).contains(&code) && code != 408 && code != 410 && code != 429,
             None => matches!(self.reason.0, kube::Error::SerdeError(_)),
         }
     }
-}
-
-fn code(error: &kube::Error) -> Option<u16> {
-    if let kube::Error::Api(status) = error {
-        return Some(status.code);
-    }
-    None
 }
 
 /// The client's error as one sentence. It has no source of its own: the sentence holds what matters of it.
@@ -170,7 +167,8 @@ fn answered(code: u16, message: &str) -> String {
     match code {
         _ if is_unknown_kind => "this cluster knows neither AIJob nor ModelPool; install Framewright's chart in it, or choose another cluster with --context".to_owned(),
         401 => format!("{message}: the cluster does not accept these credentials; log in again, or choose another --context"),
-        403 => format!("{message}; ask an administrator of the cluster for this permission"),
+        // The API server leaves the rest empty where it tells nobody what is missing.
+        403 => format!("{}; ask an administrator of the cluster for this permission", message.trim_end_matches([':', ' '])),
         _ => message.to_owned(),
     }
 }

@@ -90,6 +90,10 @@ pub(crate) async fn fetch(
                 found,
             });
         }
+        screen.say(&format!(
+            "{}: what came is damaged; once more from the start",
+            output.name
+        ));
         is_second = true;
     }
     let renamed = fs::rename(&part, &target).await;

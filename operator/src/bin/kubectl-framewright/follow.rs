@@ -205,7 +205,7 @@ pub(crate) fn report(owner: &Owner, job: &AIJob) -> Ended {
         return Ended::Well;
     }
     let reason = words::state(&status).map_or("without a reason".to_owned(), |state| {
-        format!("{}: {}", state.reason, state.message)
+        format!("{}, {}", state.reason, state.message)
     });
     eprintln!("{owner} failed: {reason}");
     Ended::JobFailed

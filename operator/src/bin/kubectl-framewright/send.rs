@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::{Method, Request};
+use indicatif::HumanBytes;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;
@@ -69,10 +70,15 @@ pub(crate) async fn send(
             return Ok(());
         };
         let meter = screen.transfer(format!("uploads {path}"), file.digest.bytes, 0);
-        let Err(error) = put(store, file, &address, &meter).await else {
+        let result = put(store, file, &address, &meter).await;
+        drop(meter);
+        let Err(error) = result else {
+            screen.say(&format!(
+                "{path}: uploaded, {}",
+                HumanBytes(file.digest.bytes)
+            ));
             return Ok(());
         };
-        drop(meter);
         match patience.after(&error, false) {
             Next::AgainAfter(pause) => {
                 screen.say(&format!(

@@ -41,13 +41,9 @@ pub(crate) enum Error {
     #[error("cannot find the store's pod")]
     Find(#[source] ApiError),
     #[error(
-        "you may not reach the store: that takes get and list on pods, and get and create on pods/portforward, in namespace {namespace}; ask whoever installed Framewright there for this role"
+        "you may not reach the store: that takes get and list on pods, and get and create on pods/portforward, in namespace {namespace}; ask whoever installed Framewright there for its Role framewright-store-portforward (chart value storeAccess.subjects)"
     )]
-    Forbidden {
-        namespace: String,
-        #[source]
-        source: ApiError,
-    },
+    Forbidden { namespace: String },
     #[error(
         "no pod of Framewright's store is in namespace {namespace}; name the namespace that Framewright is installed in with --system-namespace"
     )]
@@ -162,10 +158,9 @@ impl Store<'_> {
 }
 
 fn forbidden_or(source: ApiError, namespace: &str, other: impl FnOnce(ApiError) -> Error) -> Error {
-    if source.is_forbidden() {
+    if source.code() == Some(403) {
         return Error::Forbidden {
             namespace: namespace.to_owned(),
-            source,
         };
     }
     other(source)
@@ -222,4 +217,36 @@ where
         reason,
         message,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_ends_or_is_not_ready_is_not_chosen() {
+        let ending = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        let pods = [
+            pod("old", &ending, "True"),
+            pod("starting", &json!({}), "False"),
+            pod("ready", &json!({}), "True"),
+        ];
+        assert_eq!(
+            choose(&pods),
+            Some(("framewright-system".into(), "ready".into()))
+        );
+        assert_eq!(choose(&pods[..2]), None);
+    }
+
+    fn pod(name: &str, more: &serde_json::Value, ready: &str) -> Pod {
+        let mut metadata = json!({"name": name, "namespace": "framewright-system"});
+        if let (Some(metadata), Some(more)) = (metadata.as_object_mut(), more.as_object()) {
+            metadata.extend(more.clone());
+        }
+        let conditions = json!([{"type": "Ready", "status": ready}]);
+        serde_json::from_value(json!({"metadata": metadata, "status": {"conditions": conditions}}))
+            .expect("is a pod")
+    }
 }

@@ -101,13 +101,14 @@ fn class(error: &Error) -> Class {
         Error::Find(error) | Error::Forward(error) if error.is_final() => Class::Stop,
         Error::Find(_)
         | Error::Forward(_)
+        // Between two pods of a store that restarts there is none.
+        | Error::NoPod { .. }
         | Error::NotReady { .. }
         | Error::Port(_)
         | Error::Slow
         | Error::Http(_)
         | Error::Stalled { .. } => Class::Again,
         Error::Forbidden { .. }
-        | Error::NoPod { .. }
         | Error::Link(_)
         | Error::Request(_)
         | Error::ReadFile { .. }

@@ -47,31 +47,27 @@ fn is_news(old: Option<&Condition>, new: &Condition) -> bool {
     }
 }
 
-/// The job's state as a sentence.
+/// The job's state as a sentence, with its reason as kubectl shows it.
 pub(crate) fn in_words(state: &Condition) -> String {
-    let lead = match state.reason.as_str() {
-        reason::AWAITING_UPLOAD => "waits for an upload",
-        reason::MODEL_NOT_FOUND => "waits for a pool that has the model",
-        reason::POOL_NOT_FOUND => "waits for its pool to exist",
-        reason::NOT_ALLOWED => "waits to be allowed into its pool",
-        reason::QUEUED => "waits for a free worker",
-        reason::POOL_NOT_READY => "waits for its pool",
-        reason::STARTING => "starts",
-        reason::RUNNING => "runs",
-        reason::RETRYING => "is tried again",
-        reason::SUSPENDED => "is suspended",
-        reason::SUCCEEDED => "done",
-        reason::BACKOFF_LIMIT_EXCEEDED => "failed after too many attempts",
-        reason::INVALID_INPUT => "failed, for its input is invalid",
-        reason::QUEUE_DEADLINE_EXCEEDED => "failed, having waited too long",
-        reason::INVALID_SPEC => "cannot be worked on",
-        other => other,
+    let Condition {
+        status,
+        reason,
+        message,
+        ..
+    } = state;
+    let lead = match (status.as_str(), reason.as_str()) {
+        ("True", _) => return "done".to_owned(),
+        ("False", _) => "failed",
+        (_, reason::RUNNING) => "runs",
+        (_, reason::STARTING) => "starts",
+        (_, _) => "waits",
     };
-    if state.message.is_empty() {
-        lead.to_owned()
+    let message = if message.is_empty() {
+        String::new()
     } else {
-        format!("{lead}: {}", state.message)
-    }
+        format!(": {message}")
+    };
+    format!("{lead} ({reason}){message}")
 }
 
 fn step_changes(old: Option<&StepStatus>, new: &StepStatus, with_progress: bool) -> Vec<String> {
@@ -84,7 +80,7 @@ fn step_changes(old: Option<&StepStatus>, new: &StepStatus, with_progress: bool)
     let has_changed =
         old.is_none_or(|old| old.state != new.state || old.attempts_made != new.attempts_made);
     if has_changed {
-        lines.extend(state_words(new, old.is_none()));
+        lines.extend(state_words(new));
     }
     if with_progress && !new.state.is_terminal() {
         lines.extend(tenth(old, new));
@@ -118,7 +114,7 @@ fn failure(attempt: &Attempt) -> String {
     format!("attempt {number} on {namespace}/{worker} failed: {cause}{message}")
 }
 
-fn state_words(step: &StepStatus, is_first: bool) -> Option<String> {
+fn state_words(step: &StepStatus) -> Option<String> {
     let because = step
         .message
         .as_ref()
@@ -131,8 +127,8 @@ fn state_words(step: &StepStatus, is_first: bool) -> Option<String> {
     });
     match step.state {
         StepState::Blocked => None,
-        // The job says for what it waits.
-        StepState::Queued if is_first => None,
+        // Before its first attempt, the job says for what it waits.
+        StepState::Queued if step.attempts_made == 0 => None,
         StepState::Queued => Some(format!("waits for a worker{because}")),
         StepState::Starting => Some(format!("starts{on}")),
         StepState::Running => Some(format!("computes{on}")),
@@ -186,13 +182,13 @@ mod tests {
         );
         assert_eq!(
             changes("demo", &AIJobStatus::default(), &waits, true),
-            ["demo: waits for a free worker: all 2 workers of pool fleet/x are busy"]
+            ["demo: waits (Queued): all 2 workers of pool fleet/x are busy"]
         );
         assert!(changes("demo", &waits, &waits, true).is_empty());
         let other = status("Queued", "another", json!([step("Queued", 0, json!({}))]));
         assert_eq!(
             changes("demo", &waits, &other, true),
-            ["demo: waits for a free worker: another"]
+            ["demo: waits (Queued): another"]
         );
     }
 
@@ -285,7 +281,7 @@ mod tests {
     fn status(reason: &str, message: &str, steps: Value) -> AIJobStatus {
         serde_json::from_value(json!({
             "conditions": [{
-                "type": "Succeeded", "status": "Unknown", "reason": reason, "message": message,
+                "type": "Succeeded", "status": if reason == "Succeeded" { "True" } else { "Unknown" }, "reason": reason, "message": message,
                 "lastTransitionTime": "2026-01-01T00:00:00Z"
             }],
             "steps": steps
