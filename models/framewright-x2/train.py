@@ -24,7 +24,7 @@ SEED = 20
 SIDE, FRAMES = 128, 2
 PATCH, BATCH = 32, 16  # in pixels of the small picture
 BORDER = 4
-PEAK, WARM_UP, COOL_DOWN, AVERAGING = 1.5e-3, 200, 2000, 0.999
+PEAK, WARM_UP, COOL_DOWN, AVERAGING = 2e-3, 200, 1500, 0.999
 # Below this mean squared error (about that of rounding to 8 bits) a patch is as good as it can look.
 ROUNDING = 1.0 / 12 / 255**2
 
