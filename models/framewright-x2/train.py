@@ -94,7 +94,7 @@ def learning_rate(step: int, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("framewright-x2.safetensors"))
-    parser.add_argument("--steps", type=int, default=24000)
+    parser.add_argument("--steps", type=int, default=7500)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--state", type=Path, help="keep the whole state there each minute, and go on from it")
@@ -115,7 +115,7 @@ def main() -> None:
     optimiser = torch.optim.Adam(model.parameters())
     done = 0
     if arguments.state and arguments.state.exists():
-        state = torch.load(arguments.state, weights_only=False)
+        state = torch.load(arguments.state, weights_only=True)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         average, done, random.bit_generator.state = state["average"], state["step"], state["random"]
