@@ -24,7 +24,7 @@ SEED = 20
 SIDE, FRAMES = 128, 2
 PATCH, BATCH = 32, 16  # in pixels of the small picture
 BORDER = 4
-PEAK, WARM_UP, COOL_DOWN, AVERAGING = 2e-3, 200, 1500, 0.999
+PEAK, WARM_UP, COOL_DOWN, AVERAGING = 2e-3, 200, 1000, 0.999
 # Below this mean squared error (about that of rounding to 8 bits) a patch is as good as it can look.
 ROUNDING = 1.0 / 12 / 255**2
 
@@ -138,7 +138,7 @@ def main() -> None:
         if step == arguments.steps or time.monotonic() - reported > 60:
             stored = network.rounded(average)
             gains = held_out_gains(stored, held_out)
-            network.save(stored, arguments.output, {"format": "pt", "license": "Apache-2.0", "step": str(step)})
+            network.save(stored, arguments.output, f"framewright-x2, Apache-2.0, step {step}")
             parts = " ".join(f"{kind} {gain:+.2f}" for kind, gain in gains.items())
             mean, elapsed = sum(gains.values()) / len(gains), time.monotonic() - begun
             level = sum(losses) / len(losses)
