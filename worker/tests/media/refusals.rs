@@ -147,12 +147,11 @@ fn frames_that_cannot_be_decoded_are_invalid_input_and_not_left_out() {
         &[&picture("24", 48), "-g 48 -movflags +faststart"],
     );
     let mut bytes = fs::read(&source).expect("the clip");
-    let data = position(&bytes, b"mdat");
-    let middle = data.midpoint(bytes.len());
-    bytes[middle..].fill(0xff);
+    let end = bytes.len();
+    bytes[end - 150..].fill(0xff);
     fs::write(&source, bytes).expect("the damage");
 
-    let error = run_through(&source).expect_err("its second half is gone");
+    let error = run_through(&source).expect_err("its last frames are gone");
 
     assert_eq!(error.class(), Class::InvalidInput, "{error}");
 }
