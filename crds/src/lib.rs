@@ -1,1 +1,28 @@
-//! API types.
+//! What people write, and what operator and worker say to each other.
+//!
+//! # Layout
+//! - [`aijob`]: the `AIJob` kind, its steps and its status
+//! - [`modelpool`]: the `ModelPool` kind, its models, its pod template and its status
+//! - `rules`: the longer CEL rules
+//! - [`conditions`]: every condition type and reason a person can see
+//! - [`names`]: labels, annotations, ports, pod names, task ids, artifact keys
+//! - [`wire`]: the messages on a worker's stream
+
+#![allow(
+    unreachable_pub,
+    reason = "the KubeSchema derive repeats each type inside a function"
+)]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printcolumn and validation is one"
+)]
+
+pub mod aijob;
+pub mod conditions;
+pub mod modelpool;
+pub mod names;
+mod rules;
+pub mod wire;
+
+pub use aijob::AIJob;
+pub use modelpool::ModelPool;

@@ -1,1 +1,51 @@
-//! Operator.
+//! The Framewright operator: makes AIJobs and ModelPools come true.
+//!
+//! # Layout
+//! - [`jobs`]: one AIJob: observe → plan → act → report
+//! - [`schedule`]: which task goes to which worker (pure); [`dispatch`] runs it
+//! - [`pools`]: one ModelPool: its pods, their revision, their number
+//! - [`link`]: the workers' streams: identity, tasks, events
+//! - [`store`]: keeps artifacts, in a process of its own; [`grants`] and [`links`] sign who may reach them
+//! - [`controller`]: wires all of it; [`context`] is what the parts share
+//! - [`leadership`]: who leads; [`certificates`]: keys and certificates; [`janitor`]: clears what outlived its object
+
+pub mod args;
+pub mod backoff;
+pub mod certificates;
+pub mod check;
+pub mod context;
+pub mod controller;
+pub mod dispatch;
+pub mod grants;
+pub mod health;
+pub mod janitor;
+pub mod jobs;
+pub mod leadership;
+pub mod link;
+pub mod links;
+pub mod metrics;
+pub mod pools;
+pub mod received;
+pub mod recent;
+pub mod schedule;
+pub mod store;
+pub mod uploads;
+
+/// An error with all that caused it, on one line.
+pub fn chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl std::fmt::Display + 'a {
+    std::fmt::from_fn(move |out| {
+        write!(out, "{error}")?;
+        let mut said = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Some libraries repeat their source in their own text.
+            if !said.ends_with(&text) {
+                write!(out, ": {text}")?;
+            }
+            said = text;
+            source = cause.source();
+        }
+        Ok(())
+    })
+}

@@ -1,1 +1,24 @@
-//! Worker.
+//! The Framewright worker: runs models on media.
+//!
+//! *Layout*, in reading order: [`args`] · [`serve`] dials in to the operator and [`run`] does one file; both put their work
+//! through [`engine`], the one thread that owns the device, and [`pipelines`], what can be done. [`queue`] decides which task is
+//! next. [`models`] are the networks, [`weights`] their files, [`media`] images and videos, [`fetch`] the store.
+
+pub mod args;
+pub mod device;
+pub mod digest;
+pub mod engine;
+pub mod fetch;
+pub mod frame;
+pub mod health;
+pub mod media;
+pub mod memory;
+pub mod metrics;
+pub mod models;
+pub mod pipelines;
+pub mod queue;
+pub mod run;
+pub mod sentence;
+pub mod serve;
+pub mod tiles;
+pub mod weights;

@@ -1,0 +1,353 @@
+//! The `ModelPool` kind: which models, on what, for whom.
+
+use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::aijob::UploadStatus;
+
+/// A set of equal workers that hold the same models.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "framewright.dev",
+    version = "v1alpha1",
+    kind = "ModelPool",
+    plural = "modelpools",
+    namespaced,
+    status = "ModelPoolStatus",
+    derive = "PartialEq",
+    doc = "A set of equal worker pods that hold the same models and work on AIJobs.",
+    shortname = "mpool",
+    category = "framewright",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "The reason of the pool's Ready condition."
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "Workers that take tasks."
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".spec.replicas",
+        description = "Workers asked for."
+    ),
+    printcolumn(name = "Device", type_ = "string", json_path = ".spec.device"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelPoolSpec {
+    /// What the workers compute on; never guessed. A worker that does not find it takes no work, and the pool says so.
+    pub device: Device,
+
+    /// How many workers. 0 to 1000, default 1. `kubectl scale` changes it.
+    #[serde(default = "replicas_default")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: i32,
+
+    /// The models that each worker holds, by name. 1 to 16.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub models: Vec<Model>,
+
+    /// Where a worker keeps verified weights. Default: an emptyDir of 20Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_cache: Option<WeightsCache>,
+
+    /// Room for the files of a running task. Default: an emptyDir of 10Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<Scratch>,
+
+    /// A few fields of the worker pods, at the paths that they have in a pod template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<WorkerTemplate>,
+
+    /// Which other namespaces may use the pool. Default: none, only the pool's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub access: Option<Vec<Access>>,
+}
+
+fn replicas_default() -> i32 {
+    1
+}
+
+/// What a worker computes on.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// The CPU, in 32-bit floating point.
+    Cpu,
+    /// An NVIDIA GPU; ask for it in template.spec.containers[0].resources.
+    Cuda,
+}
+
+/// A model: a name, its files, and where they come from.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Model {
+    /// The name that steps use.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// Where the files come from.
+    pub source: ModelSource,
+    /// The files, each pinned by its digest. An upscaling model has one.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub files: Vec<ModelFile>,
+}
+
+/// Where a model's files come from. Exactly one member is set.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.upload), has(self.volume)].filter(set, set).size() == 1")
+    .message("source must set exactly one of upload and volume"))]
+pub struct ModelSource {
+    /// Uploaded to the links that then stand in status.uploads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadSource>,
+    /// Read from a volume that each worker mounts read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeSource>,
+}
+
+/// No parameters.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct UploadSource {}
+
+/// A folder on a volume.
+#[derive(
+    KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeSource {
+    /// A PersistentVolumeClaim in the pool's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// The folder on it that holds the files. Default: its top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')")
+        .message("source.volume.path must be relative to the volume and must not contain '..'"))]
+    pub path: Option<String>,
+}
+
+/// One file of a model: safetensors, pinned.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelFile {
+    /// The file's path in the model. Pickle files (.pth, .pt, .ckpt, .bin, .pkl) are refused: they can run code.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[A-Za-z0-9_][-A-Za-z0-9_./]*$")
+    )]
+    #[x_kube(
+        validation = Rule::new("!self.split('/').exists(p, p == '..' || p == '.' || p == '')")
+            .message("files[].path must not contain '..', '.' or empty parts"),
+        validation = Rule::new("self.endsWith('.safetensors')")
+            .message(Message::Expression("'files[].path ' + self + ' must end in .safetensors; convert another format first (docs/models.md has the command)'".into())),
+    )]
+    pub path: String,
+    /// SHA-256 of the file: 64 lower-case hexadecimal digits.
+    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
+    pub sha256: String,
+    /// Size of the file in bytes. 1 to 1099511627776 (1 TiB).
+    #[schemars(range(min = 1, max = 1_099_511_627_776_i64))]
+    pub bytes: i64,
+}
+
+/// Where a worker keeps verified weights, by digest.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WeightsCache {
+    /// The most that it holds; what was used longest ago goes first. Default 20Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_limit: Option<Quantity>,
+    /// A PersistentVolumeClaim (ReadWriteMany for several workers) that outlives the pods. Default: an emptyDir.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: Option<String>,
+}
+
+/// Room for the files of a running task.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Scratch {
+    /// The size of the emptyDir. A task that needs more fails with the cause ScratchFull. Default 10Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_limit: Option<Quantity>,
+}
+
+/// A few fields of the worker pods. What is not here cannot be set: volumes, security context and service account are the operator's.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerTemplate {
+    /// Labels and annotations of the pods, such as kueue.x-k8s.io/queue-name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMetadata>,
+    /// Fields of the pods' spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<TemplateSpec>,
+}
+
+/// Metadata of worker pods.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateMetadata {
+    /// Labels. Those under framewright.dev and app.kubernetes.io are the operator's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("!self.exists(key, key.startsWith('framewright.dev/') || key.startsWith('app.kubernetes.io/'))")
+        .message("template.metadata.labels must not set labels under framewright.dev or app.kubernetes.io; the operator sets those"))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Fields of the worker pods' spec, with the meaning that they have in a Pod.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateSpec {
+    /// Such as nvidia.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<String>,
+    /// Nodes with these labels only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// Taints that the pods tolerate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerations: Option<Vec<Toleration>>,
+    /// Affinity, as in a Pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// A PriorityClass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Another scheduler than the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_name: Option<String>,
+    /// Names of image pull secrets in the pool's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Option<Vec<k8s_openapi::api::core::v1::LocalObjectReference>>,
+    /// How long a worker may finish its task when its pod is deleted, in seconds. 1 to 86400, default 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub termination_grace_period_seconds: Option<i64>,
+    /// One container, named worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1))]
+    #[x_kube(validation = Rule::new("self[0].name == 'worker'")
+        .message("template.spec.containers must hold one container, named worker"))]
+    pub containers: Option<Vec<WorkerContainer>>,
+}
+
+/// Fields of the worker container.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerContainer {
+    /// Always worker.
+    pub name: String,
+    /// Another image than the one that came with the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// Requests and limits; a GPU is asked for here, such as nvidia.com/gpu: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// Namespaces that may use the pool.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// What this entry is called.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Which namespaces.
+    pub namespaces: NamespaceAccess,
+}
+
+/// Which namespaces.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceAccess {
+    /// Selects namespaces by their labels; an empty selector means all. One by name: matchLabels: {kubernetes.io/metadata.name: NAME}.
+    pub selector: LabelSelector,
+}
+
+/// What became of the pool.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelPoolStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready: whether all the workers asked for take tasks for all models; its message says what is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Worker pods that exist and are not ending.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Workers that take tasks.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Selects the pool's pods; for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The models, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub models: Vec<ModelStatus>,
+    /// Where to upload weights whose source is upload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["sha256"]))]
+    pub uploads: Vec<UploadStatus>,
+    /// The value of the `framewright.dev/renew-links` annotation that the links were last renewed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links_renewed_for: Option<String>,
+}
+
+/// What became of one model.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelStatus {
+    /// The model's name.
+    pub name: String,
+    /// Workers that have verified and loaded it.
+    pub ready_workers: i32,
+    /// Why not all of them have: AwaitingUpload, Loading, or what is wrong with a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same as a sentence, which names the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

@@ -1,0 +1,176 @@
+//! Sends manifests to the API server: pools by server-side apply, jobs once; a job that exists is followed if it is the same.
+
+use framewright_crds::AIJob;
+use framewright_crds::aijob::AIJobSpec;
+use framewright_crds::names::OwnerKind;
+use kube::api::{Patch, PatchParams, ValidationDirective};
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::Value;
+
+use crate::cluster::{ApiError, Cluster};
+use crate::manifest::Document;
+use crate::owner::Owner;
+
+/// What the plugin calls itself in managedFields.
+pub(crate) const MANAGER: &str = "kubectl-framewright";
+
+/// What became of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// A pool that is new or changed, or neither.
+    Pool,
+    /// A new job.
+    Job,
+    /// This job was there already.
+    SameJob,
+}
+
+/// Why a manifest was not applied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(
+        "{owner} has fields that another manager has set; take them over with --force-conflicts, or leave them out of the manifest"
+    )]
+    Conflict {
+        owner: String,
+        #[source]
+        source: ApiError,
+    },
+    #[error(
+        "{owner} exists with another spec, which differs in {fields}; give the new job another metadata.name, or remove the old one with `kubectl framewright cancel {} -n {}`",
+        owner.name, owner.namespace
+    )]
+    OtherJob { owner: Owner, fields: String },
+    #[error("{owner} exists and the manifest cannot be compared with it: {why}")]
+    NotComparable {
+        owner: Owner,
+        why: serde_json::Error,
+    },
+}
+
+/// Applies one manifest, whose files are digests by now.
+pub(crate) async fn apply(
+    cluster: &Cluster,
+    owner: &Owner,
+    document: &Document,
+    force: bool,
+) -> Result<Applied, Error> {
+    match owner.kind {
+        OwnerKind::ModelPools => {
+            let written = write(cluster, owner, document, force).await;
+            written.map_err(|source| match source.code() {
+                Some(409) => Error::Conflict {
+                    owner: owner.to_string(),
+                    source,
+                },
+                Some(_) | None => Error::Api(source),
+            })?;
+            Ok(Applied::Pool)
+        }
+        OwnerKind::AIJobs => {
+            let doing = ApiError::when(format!("read {owner}"));
+            let there = cluster
+                .jobs(&owner.namespace)
+                .get_opt(&owner.name)
+                .await
+                .map_err(doing)?;
+            match there {
+                Some(job) => same(owner, &job, document),
+                None => {
+                    write(cluster, owner, document, false).await?;
+                    Ok(Applied::Job)
+                }
+            }
+        }
+    }
+}
+
+async fn write(
+    cluster: &Cluster,
+    owner: &Owner,
+    document: &Document,
+    force: bool,
+) -> Result<(), ApiError> {
+    let resource = match owner.kind {
+        OwnerKind::AIJobs => ApiResource::erase::<AIJob>(&()),
+        OwnerKind::ModelPools => ApiResource::erase::<framewright_crds::ModelPool>(&()),
+    };
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        force,
+        // A misspelt field must not be dropped in silence.
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::default()
+    };
+    let objects: kube::Api<DynamicObject> = cluster.objects(&owner.namespace, &resource);
+    objects
+        .patch(&owner.name, &params, &Patch::Apply(&document.object))
+        .await
+        .map_err(ApiError::when(format!("apply {owner}")))?;
+    Ok(())
+}
+
+fn same(owner: &Owner, job: &AIJob, document: &Document) -> Result<Applied, Error> {
+    let spec = document.object.get("spec").cloned().unwrap_or(Value::Null);
+    let asked: AIJobSpec = serde_json::from_value(spec).map_err(|why| Error::NotComparable {
+        owner: owner.clone(),
+        why,
+    })?;
+    let fields = differing(&job.spec, &asked);
+    if fields.is_empty() {
+        return Ok(Applied::SameJob);
+    }
+    Err(Error::OtherJob {
+        owner: owner.clone(),
+        fields: fields.join(", "),
+    })
+}
+
+/// The spec's fields that differ, defaults filled in on both sides.
+fn differing(there: &AIJobSpec, asked: &AIJobSpec) -> Vec<String> {
+    let members = |spec: &AIJobSpec| match serde_json::to_value(spec) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    let (there, asked) = (members(there), members(asked));
+    let mut names: Vec<&String> = there.keys().chain(asked.keys()).collect();
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .filter(|name| there.get(*name) != asked.get(*name))
+        .map(|name| format!("spec.{name}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn defaults_make_no_difference() {
+        assert!(differing(&spec(json!({})), &spec(json!({"backoffLimit": 3}))).is_empty());
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let there = spec(json!({}));
+        let asked = spec(json!({"priority": 5, "suspend": true}));
+        assert_eq!(differing(&there, &asked), ["spec.priority", "spec.suspend"]);
+    }
+
+    fn spec(more: Value) -> AIJobSpec {
+        let mut spec = json!({"steps": [{
+            "name": "large", "model": "x2", "upscale": {},
+            "inputs": [{"name": "video", "upload": {"sha256": "a".repeat(64), "bytes": 1}}]
+        }]});
+        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+            spec.extend(more);
+        }
+        serde_json::from_value(spec).expect("is a spec")
+    }
+}

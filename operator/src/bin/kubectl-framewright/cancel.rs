@@ -1,0 +1,122 @@
+//! `cancel`: deletes a job, which stops its work and takes its results with it.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use framewright_crds::aijob::StepState;
+use framewright_crds::conditions::{self, job};
+use framewright_crds::names::OwnerKind;
+use kube::api::{DeleteParams, Preconditions};
+use tokio::time::{Instant, sleep};
+
+use crate::Ended;
+use crate::args::Cancel;
+use crate::cluster::{ApiError, Cluster};
+use crate::owner::Owner;
+use crate::screen::Screen;
+
+/// How long the operator may take to let go of a job.
+const GONE: Duration = Duration::from_secs(60);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why the job is still there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("cannot read an answer; say --yes where nobody can be asked")]
+    Ask(#[source] std::io::Error),
+    #[error("{owner} was not cancelled")]
+    Declined { owner: Owner },
+    #[error(
+        "{owner} is marked for deletion and still there after {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether the operator runs",
+        GONE.as_secs()
+    )]
+    StillThere { owner: Owner },
+}
+
+pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Result<Ended, Error> {
+    let Cancel { job, yes } = args;
+    let owner = Owner {
+        kind: OwnerKind::AIJobs,
+        namespace: cluster.namespace.clone(),
+        name: job,
+    };
+    screen.set_farewell(format!(
+        "stopped; `kubectl get aijob {} -n {}` tells whether the job is still there",
+        owner.name, owner.namespace
+    ));
+    let jobs = cluster.jobs(&owner.namespace);
+    let job = jobs
+        .get(&owner.name)
+        .await
+        .map_err(ApiError::when(format!("read {owner}")))?;
+    let status = job.status.clone().unwrap_or_default();
+    let done = status
+        .steps
+        .iter()
+        .filter(|step| step.state == StepState::Succeeded)
+        .count();
+    let is_over = conditions::is_true(&status.conditions, job::FINISHED);
+    if !yes && std::io::stdin().is_terminal() && !ask(&question(&owner, is_over, done)).await? {
+        return Err(Error::Declined { owner });
+    }
+    let params = DeleteParams {
+        // A job made anew under this name in the meantime is another one.
+        preconditions: Some(Preconditions {
+            uid: job.metadata.uid.clone(),
+            ..Preconditions::default()
+        }),
+        ..DeleteParams::background()
+    };
+    jobs.delete(&owner.name, &params)
+        .await
+        .map_err(ApiError::when(format!("delete {owner}")))?;
+    let begun = Instant::now();
+    loop {
+        let there = jobs
+            .get_opt(&owner.name)
+            .await
+            .map_err(ApiError::when(format!("read {owner}")))?;
+        if there.is_none_or(|there| there.metadata.uid != job.metadata.uid) {
+            break;
+        }
+        if begun.elapsed() >= GONE {
+            return Err(Error::StillThere { owner });
+        }
+        sleep(LOOK).await;
+    }
+    println!("{owner} is deleted{}", with_results(done));
+    Ok(Ended::Well)
+}
+
+fn question(owner: &Owner, is_over: bool, done: usize) -> String {
+    let what = if is_over { "is over" } else { "is stopped" };
+    format!(
+        "{owner} {what} and deleted{}. Go on? [y/N] ",
+        with_results(done)
+    )
+}
+
+fn with_results(done: usize) -> String {
+    match done {
+        0 => String::new(),
+        1 => ", with the result of its finished step".to_owned(),
+        more => format!(", with the results of its {more} finished steps"),
+    }
+}
+
+async fn ask(question: &str) -> Result<bool, Error> {
+    eprint!("{question}");
+    let _ = std::io::stderr().flush();
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = reading
+        .await
+        .map_err(|stopped| Error::Ask(std::io::Error::other(stopped)))?;
+    let answer = answer.map_err(Error::Ask)?.trim().to_ascii_lowercase();
+    Ok(answer == "y" || answer == "yes")
+}

@@ -1,0 +1,205 @@
+//! Which cluster is meant, and what its API server's errors say to a person.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use framewright_crds::{AIJob, ModelPool};
+use k8s_openapi::api::core::v1::Pod;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client, Config};
+
+use crate::args::ClusterArgs;
+
+/// An API server, and the namespaces that the command is about.
+pub(crate) struct Cluster {
+    client: Client,
+    /// `--namespace`, else the context's.
+    pub namespace: String,
+    /// `--namespace` alone.
+    pub asked_namespace: Option<String>,
+    /// `--system-namespace` alone.
+    pub system_namespace: Option<String>,
+}
+
+/// Why there is no cluster to speak to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error(
+        "cannot use the kubeconfig; name one with --kubeconfig or KUBECONFIG, and a context in it with --context"
+    )]
+    Kubeconfig(#[source] Box<dyn StdError + Send + Sync>),
+    #[error("cannot set up a connection as the kubeconfig describes it")]
+    Client(#[source] Reason),
+}
+
+impl Cluster {
+    pub(crate) async fn connect(args: ClusterArgs) -> Result<Cluster, ConnectError> {
+        let ClusterArgs {
+            namespace: asked_namespace,
+            kubeconfig,
+            context,
+            system_namespace,
+        } = args;
+        let options = KubeConfigOptions {
+            context,
+            ..KubeConfigOptions::default()
+        };
+        let config = match kubeconfig {
+            Some(file) => match Kubeconfig::read_from(file) {
+                Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
+                Err(error) => Err(error),
+            }
+            .map_err(boxed)?,
+            None if options.context.is_some() => {
+                Config::from_kubeconfig(&options).await.map_err(boxed)?
+            }
+            None => Config::infer().await.map_err(boxed)?,
+        };
+        let namespace = asked_namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
+        let client =
+            Client::try_from(config).map_err(|error| ConnectError::Client(Reason(error)))?;
+        Ok(Cluster {
+            client,
+            namespace,
+            asked_namespace,
+            system_namespace,
+        })
+    }
+
+    pub(crate) fn jobs(&self, namespace: &str) -> Api<AIJob> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Objects as they are written, not as this plugin's types have them.
+    pub(crate) fn objects(&self, namespace: &str, kind: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, kind)
+    }
+
+    pub(crate) fn all_jobs(&self) -> Api<AIJob> {
+        Api::all(self.client.clone())
+    }
+
+    pub(crate) fn pools(&self, namespace: &str) -> Api<ModelPool> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub(crate) fn all_pods(&self) -> Api<Pod> {
+        Api::all(self.client.clone())
+    }
+}
+
+fn boxed(error: impl StdError + Send + Sync + 'static) -> ConnectError {
+    ConnectError::Kubeconfig(Box::new(error))
+}
+
+/// Something that the API server did not do.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing}")]
+pub(crate) struct ApiError {
+    pub doing: String,
+    #[source]
+    pub reason: Reason,
+}
+
+impl ApiError {
+    /// For `map_err`; `doing` completes "cannot …".
+    pub(crate) fn when(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> ApiError {
+        let doing = doing.into();
+        move |error| ApiError {
+            doing,
+            reason: Reason(error),
+        }
+    }
+
+    /// The HTTP status, if the API server answered with one.
+    pub(crate) fn code(&self) -> Option<u16> {
+        if let kube::Error::Api(status) = &self.reason.0 {
+            return Some(status.code);
+        }
+        None
+    }
+
+    /// Whether asking again cannot help.
+    pub(crate) fn is_final(&self) -> bool {
+        match self.code() {
+            Some(code) => (400..500).contains(&code) && code != 408 && code != 410 && code != 429,
+            None => matches!(self.reason.0, kube::Error::SerdeError(_)),
+        }
+    }
+}
+
+/// The client's error as one sentence. It has no source of its own: the sentence holds what matters of it.
+#[derive(Debug)]
+pub(crate) struct Reason(pub kube::Error);
+
+impl StdError for Reason {}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let kube::Error::Api(status) = &self.0 {
+            return out.write_str(&answered(status.code, &status.message));
+        }
+        if let kube::Error::SerdeError(error) = &self.0 {
+            return write!(
+                out,
+                "the answer has another shape than this plugin knows ({error}); use the plugin that came with the installed Framewright"
+            );
+        }
+        write!(
+            out,
+            "no usable answer from the API server ({}); `kubectl cluster-info` tells whether it can be reached",
+            innermost(&self.0)
+        )
+    }
+}
+
+fn answered(code: u16, message: &str) -> String {
+    let is_unknown_kind = code == 404
+        && (message.contains("could not find the requested resource")
+            || message.contains("page not found"));
+    match code {
+        _ if is_unknown_kind => "this cluster knows neither AIJob nor ModelPool; install Framewright's chart in it, or choose another cluster with --context".to_owned(),
+        401 => format!("{message}: the cluster does not accept these credentials; log in again, or choose another --context"),
+        // The API server leaves the rest empty where it tells nobody what is missing.
+        403 => format!("{}; ask an administrator of the cluster for this permission", message.trim_end_matches([':', ' '])),
+        _ => message.to_owned(),
+    }
+}
+
+fn innermost(error: &dyn StdError) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_without_framewright_is_told_from_a_job_that_is_gone() {
+        assert!(answered(404, "404 page not found").contains("install Framewright"));
+        assert!(
+            answered(404, "the server could not find the requested resource")
+                .contains("install Framewright")
+        );
+        assert_eq!(
+            answered(404, "aijobs.framewright.dev \"x\" not found"),
+            "aijobs.framewright.dev \"x\" not found"
+        );
+    }
+
+    #[test]
+    fn a_missing_permission_says_whom_to_ask() {
+        assert!(answered(403, "user x cannot list pods").contains("administrator"));
+    }
+}

@@ -1,0 +1,227 @@
+//! Brings one result here: resumed where an earlier try broke, verified by digest, and only then under its own name.
+
+use std::path::{Path, PathBuf};
+
+use framewright_crds::aijob::OutputStatus;
+use tokio::fs;
+use tokio::time::sleep;
+
+use crate::digest;
+use crate::download::get;
+use crate::links::{Found, Wanted};
+use crate::owner::{self, Owner};
+use crate::screen::Screen;
+use crate::send::sentence;
+use crate::store::{self, Store};
+use crate::transfer::{Next, Patience};
+
+/// Why a result is not here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot make the folder {folder}")]
+    Folder {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot download result {output}")]
+    Link {
+        output: String,
+        #[source]
+        source: owner::Error,
+    },
+    #[error("cannot download result {output} of {owner}")]
+    Store {
+        output: String,
+        owner: Owner,
+        #[source]
+        source: store::Error,
+    },
+    #[error(transparent)]
+    Read(#[from] digest::Error),
+    #[error(
+        "result {output} came twice with another digest than {wanted}, last with sha256:{found}; the store's volume may be damaged"
+    )]
+    Digest {
+        output: String,
+        wanted: String,
+        found: String,
+    },
+}
+
+/// The result's file in `folder`, downloaded if it is not there yet.
+pub(crate) async fn fetch(
+    store: &Store<'_>,
+    screen: &Screen,
+    owner: &Owner,
+    output: &OutputStatus,
+    folder: &Path,
+) -> Result<PathBuf, Error> {
+    let made = fs::create_dir_all(folder).await;
+    made.map_err(|source| Error::Folder {
+        folder: folder.to_owned(),
+        source,
+    })?;
+    let target = folder.join(file_name(&owner.name, &output.name, &output.media_type));
+    if is_here(screen, &target, output).await? {
+        screen.say(&format!("{}: is here already", target.display()));
+        return Ok(target);
+    }
+    let digest = bare(&output.digest);
+    let part = folder.join(format!(
+        ".{}-{}-{}.part",
+        owner.name,
+        output.name,
+        digest.get(..12).unwrap_or(digest)
+    ));
+    let mut is_second = false;
+    loop {
+        complete(store, screen, owner, output, &part).await?;
+        let found = digest::of_file(screen, part.clone()).await?.digest.sha256;
+        if found == digest {
+            break;
+        }
+        // What an earlier run left may be the reason, so once more from the start.
+        let _ = fs::remove_file(&part).await;
+        if is_second {
+            return Err(Error::Digest {
+                output: output.name.clone(),
+                wanted: output.digest.clone(),
+                found,
+            });
+        }
+        screen.say(&format!(
+            "{}: what came is damaged; once more from the start",
+            output.name
+        ));
+        is_second = true;
+    }
+    let renamed = fs::rename(&part, &target).await;
+    renamed.map_err(|source| Error::Store {
+        output: output.name.clone(),
+        owner: owner.clone(),
+        source: store::Error::WriteFile {
+            path: target.clone(),
+            source,
+        },
+    })?;
+    Ok(target)
+}
+
+async fn is_here(
+    screen: &Screen,
+    target: &Path,
+    output: &OutputStatus,
+) -> Result<bool, digest::Error> {
+    match fs::metadata(target).await {
+        Ok(metadata) if metadata.is_file() && i64::try_from(metadata.len()) == Ok(output.bytes) => {
+            let found = digest::of_file(screen, target.to_owned()).await?;
+            Ok(found.digest.sha256 == bare(&output.digest))
+        }
+        Ok(_) | Err(_) => Ok(false),
+    }
+}
+
+/// Until the part file is as long as the result.
+async fn complete(
+    store: &Store<'_>,
+    screen: &Screen,
+    owner: &Owner,
+    output: &OutputStatus,
+    part: &Path,
+) -> Result<(), Error> {
+    let wanted = Wanted::Output(output.name.clone());
+    let bytes = u64::try_from(output.bytes).unwrap_or(0);
+    let mut patience = Patience::default();
+    let mut is_new = false;
+    loop {
+        let begun = length(part)
+            .await
+            .filter(|length| *length <= bytes)
+            .unwrap_or(0);
+        if begun == bytes && bytes > 0 {
+            return Ok(());
+        }
+        let found = owner.link(store.cluster, &wanted, is_new).await;
+        let found = found.map_err(|source| Error::Link {
+            output: output.name.clone(),
+            source,
+        })?;
+        let Found::Link(address) = found else {
+            return Ok(());
+        };
+        let meter = screen.transfer(format!("downloads {}", output.name), bytes, begun);
+        let Err(error) = get(store, &address, part, begun, bytes, &meter).await else {
+            return Ok(());
+        };
+        drop(meter);
+        let has_moved = length(part).await.is_some_and(|length| length > begun);
+        match patience.after(&error, has_moved) {
+            Next::AgainAfter(pause) => {
+                screen.say(&format!(
+                    "{}: {}; goes on in {} s",
+                    output.name,
+                    sentence(&error),
+                    pause.as_secs()
+                ));
+                sleep(pause).await;
+                is_new = false;
+            }
+            Next::NewLink => is_new = true,
+            Next::Stop => {
+                return Err(Error::Store {
+                    output: output.name.clone(),
+                    owner: owner.clone(),
+                    source: error,
+                });
+            }
+        }
+    }
+}
+
+async fn length(path: &Path) -> Option<u64> {
+    Some(fs::metadata(path).await.ok()?.len())
+}
+
+fn bare(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap_or(digest)
+}
+
+/// What a result is called here.
+pub(crate) fn file_name(job: &str, output: &str, media_type: &str) -> String {
+    format!("{job}-{output}.{}", extension(media_type))
+}
+
+fn extension(media_type: &str) -> &'static str {
+    let essence = media_type.split(';').next().unwrap_or("").trim();
+    match essence.to_ascii_lowercase().as_str() {
+        "video/mp4" => "mp4",
+        "video/webm" => "webm",
+        "video/x-matroska" => "mkv",
+        "video/quicktime" => "mov",
+        "image/png" => "png",
+        "image/jpeg" => "jpg",
+        "image/webp" => "webp",
+        "image/gif" => "gif",
+        "audio/mpeg" => "mp3",
+        "audio/wav" | "audio/x-wav" => "wav",
+        "application/json" => "json",
+        "text/plain" => "txt",
+        _ => "bin",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_called_by_job_name_and_media_type() {
+        assert_eq!(file_name("demo", "smooth", "video/mp4"), "demo-smooth.mp4");
+        assert_eq!(
+            file_name("demo", "poster", "image/PNG; q=1"),
+            "demo-poster.png"
+        );
+        assert_eq!(file_name("demo", "x", "what/ever"), "demo-x.bin");
+    }
+}

@@ -1,0 +1,212 @@
+//! Watches a job until it is over: each change in words, a bar for each step; then what became of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use framewright_crds::AIJob;
+use framewright_crds::aijob::{AIJobStatus, StepState, StepStatus};
+use framewright_crds::conditions::{self, job};
+use framewright_crds::names::OwnerKind;
+use futures::StreamExt as _;
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::time::{Instant, interval};
+
+use crate::Ended;
+use crate::args::Follow;
+use crate::cluster::{ApiError, Cluster};
+use crate::owner::Owner;
+use crate::screen::Screen;
+use crate::{table, words};
+
+/// How long the API server may be away.
+const AWAY: Duration = Duration::from_secs(300);
+/// How long the operator may take to look at a job before that is said.
+const LOOKED_AT: Duration = Duration::from_secs(30);
+
+/// Why a job's end was not seen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("{owner} is gone: somebody deleted it, or its ttlSecondsAfterFinished passed")]
+    Gone { owner: Owner },
+    #[error(
+        "cannot watch {owner}; the job goes on, and `kubectl framewright follow {} -n {}` takes this up again",
+        owner.name, owner.namespace
+    )]
+    Away {
+        owner: Owner,
+        #[source]
+        source: watcher::Error,
+    },
+}
+
+pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Follow) -> Result<Ended, Error> {
+    let Follow { job } = args;
+    let owner = Owner {
+        kind: OwnerKind::AIJobs,
+        namespace: cluster.namespace.clone(),
+        name: job,
+    };
+    let doing = ApiError::when(format!("read {owner}"));
+    cluster
+        .jobs(&owner.namespace)
+        .get(&owner.name)
+        .await
+        .map_err(doing)?;
+    screen.set_farewell(farewell(&owner));
+    let job = until_over(cluster, screen, &owner).await?;
+    let ended = report(&owner, &job);
+    if ended == Ended::Well {
+        screen.say(&format!(
+            "its results: kubectl framewright get {} -n {}",
+            owner.name, owner.namespace
+        ));
+    }
+    Ok(ended)
+}
+
+/// What Ctrl-C leaves behind.
+pub(crate) fn farewell(owner: &Owner) -> String {
+    let Owner {
+        kind: _,
+        namespace,
+        name,
+    } = owner;
+    format!(
+        "{owner} goes on in the cluster.\n  to follow it: kubectl framewright follow {name} -n {namespace}\n  to cancel it: kubectl framewright cancel {name} -n {namespace}"
+    )
+}
+
+/// The job as it was when it was over.
+pub(crate) async fn until_over(
+    cluster: &Cluster,
+    screen: &Screen,
+    owner: &Owner,
+) -> Result<AIJob, Error> {
+    let watch =
+        watcher::watch_object(cluster.jobs(&owner.namespace), &owner.name).default_backoff();
+    let mut watch = std::pin::pin!(watch);
+    let mut bars = Bars::default();
+    let mut before = AIJobStatus::default();
+    let mut heard = Instant::now();
+    let mut is_away = false;
+    let mut clock = interval(LOOKED_AT);
+    clock.reset();
+    loop {
+        let event = tokio::select! {
+            event = watch.next() => event,
+            _ = clock.tick() => {
+                if before.observed_generation.is_none() && !is_away {
+                    screen.say(&format!("{}: the operator has not looked at it yet; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs", owner.name));
+                }
+                continue;
+            }
+        };
+        let job = match event {
+            Some(Ok(Some(job))) => job,
+            Some(Ok(None)) | None => {
+                return Err(Error::Gone {
+                    owner: owner.clone(),
+                });
+            }
+            Some(Err(source)) => {
+                if is_final(&source) || heard.elapsed() > AWAY {
+                    return Err(Error::Away {
+                        owner: owner.clone(),
+                        source,
+                    });
+                }
+                if !is_away {
+                    screen.say(&format!(
+                        "{}: the API server does not answer; tries again for {} s",
+                        owner.name,
+                        AWAY.as_secs()
+                    ));
+                }
+                is_away = true;
+                continue;
+            }
+        };
+        heard = Instant::now();
+        is_away = false;
+        let status = job.status.clone().unwrap_or_default();
+        for line in words::changes(&owner.name, &before, &status, !screen.is_terminal) {
+            screen.say(&line);
+        }
+        bars.show(screen, &owner.name, &status.steps);
+        if conditions::is_true(&status.conditions, job::FINISHED) {
+            return Ok(job);
+        }
+        before = status;
+    }
+}
+
+fn is_final(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            matches!(error, kube::Error::Api(status) if [401, 403, 404].contains(&status.code))
+        }
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => false,
+    }
+}
+
+/// A bar for each step that has begun.
+#[derive(Default)]
+struct Bars(BTreeMap<String, ProgressBar>);
+
+impl Bars {
+    fn show(&mut self, screen: &Screen, job: &str, steps: &[StepStatus]) {
+        for step in steps {
+            match step.state {
+                StepState::Starting | StepState::Running => {
+                    let bar = self.0.entry(step.name.clone());
+                    let bar = bar.or_insert_with(|| screen.step(format!("{job}/{}", step.name)));
+                    let percent = step.progress.map_or(0, |progress| progress.percent);
+                    bar.set_position(u64::try_from(percent).unwrap_or(0));
+                    let far = words::how_far(step).unwrap_or_else(|| "starts".to_owned());
+                    let frames = far
+                        .split_once(", ")
+                        .map_or("", |(_, frames)| frames)
+                        .to_owned();
+                    bar.set_message(frames);
+                }
+                StepState::Blocked
+                | StepState::Queued
+                | StepState::Succeeded
+                | StepState::Failed
+                | StepState::Skipped => {
+                    if let Some(bar) = self.0.remove(&step.name) {
+                        bar.finish_and_clear();
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        for bar in self.0.values() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Prints what became of the job: its steps, and why it failed.
+pub(crate) fn report(owner: &Owner, job: &AIJob) -> Ended {
+    let status = job.status.clone().unwrap_or_default();
+    print!("{}", table::steps(&status.steps, Timestamp::now()));
+    if conditions::is_true(&status.conditions, job::SUCCEEDED) {
+        return Ended::Well;
+    }
+    let reason = words::state(&status).map_or("without a reason".to_owned(), |state| {
+        format!("{}, {}", state.reason, state.message)
+    });
+    eprintln!("{owner} failed: {reason}");
+    Ended::JobFailed
+}

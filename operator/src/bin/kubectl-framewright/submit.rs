@@ -1,0 +1,313 @@
+//! `submit`: digests for paths, manifests to the API server, files to the store, then the job's story and its results.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use framewright_crds::names::OwnerKind;
+use futures::future::join_all;
+
+use crate::Ended;
+use crate::apply::{self, Applied};
+use crate::args::Submit;
+use crate::cluster::{ApiError, Cluster};
+use crate::digest::{self, FileDigest, LocalFile};
+use crate::files::{self, Named, Place};
+use crate::manifest::{self, Document};
+use crate::owner::{self, Owner};
+use crate::screen::Screen;
+use crate::store::Store;
+use crate::{fetch, follow, get, inputs, send};
+
+/// Where a submission stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    File(#[from] digest::Error),
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    #[error(transparent)]
+    Files(#[from] files::Error),
+    #[error(transparent)]
+    Inputs(#[from] inputs::Error),
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Send(#[from] send::Error),
+    #[error(transparent)]
+    Follow(#[from] follow::Error),
+    #[error(transparent)]
+    Fetch(#[from] fetch::Error),
+}
+
+impl Error {
+    /// Whether the command line or a file here is wrong.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Error::File(_) | Error::Manifest(_) | Error::Files(_) | Error::Inputs(_) => true,
+            Error::Apply(_)
+            | Error::Api(_)
+            | Error::Send(_)
+            | Error::Follow(_)
+            | Error::Fetch(_) => false,
+        }
+    }
+}
+
+/// A file that one of the documents needs in the store.
+struct Needed {
+    document: usize,
+    label: String,
+    digest: FileDigest,
+    path: Option<PathBuf>,
+}
+
+pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Result<Ended, Error> {
+    let Submit {
+        file,
+        inputs,
+        output,
+        no_wait,
+        force_conflicts,
+    } = args;
+    let text = read(&file)?;
+    let name = file.display().to_string();
+    let mut documents = manifest::parse(&name, &text, cluster.asked_namespace.as_deref())?;
+    let mut places = files::places(&documents)?;
+    inputs::assign(&mut places, &inputs)?;
+    let folder = file
+        .parent()
+        .filter(|_| !is_standard_input(&file))
+        .unwrap_or(Path::new(""));
+    let needed = resolve(screen, &mut documents, &places, folder).await?;
+
+    let mut jobs = Vec::new();
+    for (index, owner) in in_order(cluster, &documents) {
+        let Some(document) = documents.get(index) else {
+            continue;
+        };
+        let applied = apply::apply(cluster, &owner, document, force_conflicts).await?;
+        screen.say(&match applied {
+            Applied::Pool => format!("{owner}: applied"),
+            Applied::Job => format!("{owner}: created"),
+            Applied::SameJob => format!("{owner}: exists with the same spec, and is taken up"),
+        });
+        if owner.kind == OwnerKind::AIJobs {
+            jobs.push(owner.clone());
+            screen.set_farewell(join(jobs.iter().map(|job| {
+                format!(
+                    "{}\n  where files were still to be uploaded, repeat the submit",
+                    follow::farewell(job)
+                )
+            })));
+        }
+    }
+    for (index, owner) in in_order(cluster, &documents) {
+        let needed = needed.iter().filter(|needed| needed.document == index);
+        upload(cluster, screen, &owner, &needed.collect::<Vec<_>>()).await?;
+    }
+    if !jobs.is_empty() {
+        screen.set_farewell(join(jobs.iter().map(follow::farewell)));
+    }
+    if no_wait {
+        for job in &jobs {
+            screen.say(&format!(
+                "to follow it: kubectl framewright follow {} -n {}",
+                job.name, job.namespace
+            ));
+        }
+        return Ok(Ended::Well);
+    }
+    finish(cluster, screen, &jobs, &output).await
+}
+
+fn join(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn is_standard_input(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn read(file: &Path) -> Result<String, digest::Error> {
+    let mut text = String::new();
+    let result = if is_standard_input(file) {
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    result.map_err(|source| digest::Error::Read {
+        path: file.to_owned(),
+        source,
+    })
+}
+
+/// Pools before jobs, so that a job finds its pool.
+fn in_order(cluster: &Cluster, documents: &[Document]) -> Vec<(usize, Owner)> {
+    let owner = |(index, document): (usize, &Document)| {
+        let namespace = document
+            .namespace
+            .clone()
+            .unwrap_or_else(|| cluster.namespace.clone());
+        (
+            index,
+            Owner {
+                kind: document.kind,
+                namespace,
+                name: document.name.clone(),
+            },
+        )
+    };
+    let mut owners: Vec<(usize, Owner)> = documents.iter().enumerate().map(owner).collect();
+    owners.sort_by_key(|(_, owner)| owner.kind == OwnerKind::AIJobs);
+    owners
+}
+
+/// Reads every file that is named by its path, and looks beside the manifest for those that are named by digest.
+async fn resolve(
+    screen: &Screen,
+    documents: &mut [Document],
+    places: &[Place],
+    folder: &Path,
+) -> Result<Vec<Needed>, Error> {
+    let mut needed = Vec::new();
+    for place in places {
+        let (digest, path) = match &place.named {
+            Named::Path {
+                path,
+                is_argument,
+                sha256: _,
+            } => {
+                // What the command line says is relative to where the command runs.
+                let path = if *is_argument {
+                    path.clone()
+                } else {
+                    folder.join(path)
+                };
+                let LocalFile { path, digest } = digest::of_file(screen, path).await?;
+                files::fill(documents, place, &digest)?;
+                (digest, Some(path))
+            }
+            Named::Digest(digest) if place.is_uploaded => {
+                (digest.clone(), beside(screen, folder, digest).await)
+            }
+            Named::Digest(_) | Named::Nothing => continue,
+        };
+        if place.is_uploaded {
+            needed.push(Needed {
+                document: place.document,
+                label: place.label.clone(),
+                digest,
+                path,
+            });
+        }
+    }
+    Ok(needed)
+}
+
+/// A file in the manifest's folder that has this content.
+async fn beside(screen: &Screen, folder: &Path, wanted: &FileDigest) -> Option<PathBuf> {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    // A folder that cannot be listed has no such file.
+    let entries = std::fs::read_dir(folder).ok()?;
+    for entry in entries.flatten() {
+        let is_candidate = std::fs::metadata(entry.path())
+            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == wanted.bytes);
+        if is_candidate
+            && let Ok(file) = digest::of_file(screen, entry.path()).await
+            && file.digest == *wanted
+        {
+            return Some(file.path);
+        }
+    }
+    None
+}
+
+async fn upload(
+    cluster: &Cluster,
+    screen: &Screen,
+    owner: &Owner,
+    needed: &[&Needed],
+) -> Result<(), Error> {
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let files = owner.files(cluster).await?;
+    if files.over.is_some() {
+        return Ok(());
+    }
+    let store = Store { cluster };
+    let mut sent: Vec<&str> = Vec::new();
+    for Needed {
+        document: _,
+        label,
+        digest,
+        path,
+    } in needed
+    {
+        if sent.contains(&digest.sha256.as_str()) {
+            continue;
+        }
+        sent.push(&digest.sha256);
+        match path {
+            Some(path) => {
+                let file = LocalFile {
+                    path: path.clone(),
+                    digest: digest.clone(),
+                };
+                send::send(&store, screen, owner, &file).await?;
+            }
+            None if is_received(&files, digest) => {}
+            None => {
+                let word = match owner.kind {
+                    OwnerKind::AIJobs => "job",
+                    OwnerKind::ModelPools => "pool",
+                };
+                screen.say(&format!(
+                    "{owner}: {label} names a file by its digest that does not lie beside the manifest; to give it: kubectl framewright upload {word}/{} PATH -n {}",
+                    owner.name, owner.namespace
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_received(files: &owner::Files, digest: &FileDigest) -> bool {
+    files
+        .uploads
+        .iter()
+        .any(|upload| upload.received && upload.sha256 == digest.sha256)
+}
+
+/// Follows all jobs at the same time, then tells of each and brings its results.
+async fn finish(
+    cluster: &Cluster,
+    screen: &Screen,
+    jobs: &[Owner],
+    output: &Path,
+) -> Result<Ended, Error> {
+    let ends = join_all(
+        jobs.iter()
+            .map(|owner| follow::until_over(cluster, screen, owner)),
+    )
+    .await;
+    let mut ended = Ended::Well;
+    for (owner, end) in jobs.iter().zip(ends) {
+        let job = end?;
+        if follow::report(owner, &job) == Ended::JobFailed {
+            ended = Ended::JobFailed;
+        }
+        screen.set_farewell(format!(
+            "stopped; to download the results: kubectl framewright get {} -n {}",
+            owner.name, owner.namespace
+        ));
+        get::results(cluster, screen, owner, &job, output).await?;
+    }
+    Ok(ended)
+}

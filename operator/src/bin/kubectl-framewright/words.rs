@@ -1,0 +1,313 @@
+//! A job's story in words: what changed between two looks at its status. No I/O and no clock.
+
+use framewright_crds::aijob::{AIJobStatus, Attempt, StepState, StepStatus};
+use framewright_crds::conditions::{self, job, job_reason as reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::table::{computing, duration, grouped};
+
+/// Lines for what is new in `after`. With `with_progress`, every tenth part of a step too, for want of a bar.
+pub(crate) fn changes(
+    job: &str,
+    before: &AIJobStatus,
+    after: &AIJobStatus,
+    with_progress: bool,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for step in &after.steps {
+        let old = before.steps.iter().find(|old| old.name == step.name);
+        let new = step_changes(old, step, with_progress);
+        lines.extend(
+            new.into_iter()
+                .map(|line| format!("{job}/{}: {line}", step.name)),
+        );
+    }
+    let (old, new) = (state(before), state(after));
+    if let Some(new) = new
+        && is_news(old, new)
+    {
+        lines.push(format!("{job}: {}", in_words(new)));
+    }
+    lines
+}
+
+/// The condition whose reason is the job's state.
+pub(crate) fn state(status: &AIJobStatus) -> Option<&Condition> {
+    conditions::get(&status.conditions, job::SUCCEEDED)
+}
+
+/// While a worker works, its steps tell more than the job's message, which then changes often.
+fn is_news(old: Option<&Condition>, new: &Condition) -> bool {
+    let is_told_by_steps =
+        [reason::RUNNING, reason::STARTING, reason::RETRYING].contains(&new.reason.as_str());
+    match old {
+        _ if is_told_by_steps => false,
+        Some(old) => old.reason != new.reason || old.message != new.message,
+        None => true,
+    }
+}
+
+/// The job's state as a sentence, with its reason as kubectl shows it.
+pub(crate) fn in_words(state: &Condition) -> String {
+    let Condition {
+        status,
+        reason,
+        message,
+        ..
+    } = state;
+    let lead = match (status.as_str(), reason.as_str()) {
+        ("True", _) => return "done".to_owned(),
+        ("False", _) => "failed",
+        (_, reason::RUNNING) => "runs",
+        (_, reason::STARTING) => "starts",
+        (_, _) => "waits",
+    };
+    let message = if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {message}")
+    };
+    format!("{lead} ({reason}){message}")
+}
+
+fn step_changes(old: Option<&StepStatus>, new: &StepStatus, with_progress: bool) -> Vec<String> {
+    let mut lines: Vec<String> = new
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.cause.is_some() && !is_known_failure(old, attempt))
+        .map(failure)
+        .collect();
+    let has_changed =
+        old.is_none_or(|old| old.state != new.state || old.attempts_made != new.attempts_made);
+    if has_changed {
+        lines.extend(state_words(new));
+    }
+    if with_progress && !new.state.is_terminal() {
+        lines.extend(tenth(old, new));
+    }
+    lines
+}
+
+fn is_known_failure(old: Option<&StepStatus>, attempt: &Attempt) -> bool {
+    let attempts = old.into_iter().flat_map(|old| &old.attempts);
+    attempts
+        .into_iter()
+        .any(|known| known.number == attempt.number && known.cause.is_some())
+}
+
+fn failure(attempt: &Attempt) -> String {
+    let Attempt {
+        number,
+        worker,
+        namespace,
+        cause,
+        message,
+        pod_uid: _,
+        bound_at: _,
+        started_at: _,
+        finished_at: _,
+    } = attempt;
+    let cause = cause.map_or_else(String::new, |cause| format!("{cause:?}"));
+    let message = message
+        .as_ref()
+        .map_or_else(String::new, |message| format!(", {message}"));
+    format!("attempt {number} on {namespace}/{worker} failed: {cause}{message}")
+}
+
+fn state_words(step: &StepStatus) -> Option<String> {
+    let because = step
+        .message
+        .as_ref()
+        .map_or_else(String::new, |message| format!(": {message}"));
+    let on = step.attempts.last().map_or_else(String::new, |attempt| {
+        format!(
+            " on {}/{}, attempt {}",
+            attempt.namespace, attempt.worker, attempt.number
+        )
+    });
+    match step.state {
+        StepState::Blocked => None,
+        // Before its first attempt, the job says for what it waits.
+        StepState::Queued if step.attempts_made == 0 => None,
+        StepState::Queued => Some(format!("waits for a worker{because}")),
+        StepState::Starting => Some(format!("starts{on}")),
+        StepState::Running => Some(format!("computes{on}")),
+        StepState::Succeeded => {
+            let time = step
+                .attempts
+                .last()
+                .and_then(|attempt| computing(attempt, attempt.finished_at.as_ref()?.0));
+            let time = time.map_or_else(String::new, |time| format!(" in {}", duration(time)));
+            let units = step
+                .units
+                .map_or_else(String::new, |units| format!(", {} units", grouped(units)));
+            Some(format!("done{time}{units}"))
+        }
+        StepState::Failed => Some(format!("failed{because}")),
+        StepState::Skipped => Some(format!("was skipped{because}")),
+    }
+}
+
+fn tenth(old: Option<&StepStatus>, new: &StepStatus) -> Option<String> {
+    let progress = new.progress?;
+    let before = old
+        .filter(|old| old.attempts_made == new.attempts_made)
+        .and_then(|old| old.progress);
+    let before = before.map_or(0, |progress| progress.percent / 10);
+    (progress.percent / 10 > before).then(|| how_far(new).unwrap_or_default())
+}
+
+/// Such as "40%, frame 20 of 50".
+pub(crate) fn how_far(step: &StepStatus) -> Option<String> {
+    let progress = step.progress?;
+    Some(match (progress.frame, progress.frames) {
+        (Some(frame), Some(frames)) => format!("{}%, frame {frame} of {frames}", progress.percent),
+        (Some(frame), None) => format!("{}%, frame {frame}", progress.percent),
+        (None, _) => format!("{}%", progress.percent),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_waits_says_for_what_and_once() {
+        let waits = status(
+            "Queued",
+            "all 2 workers of pool fleet/x are busy",
+            json!([step("Queued", 0, json!({}))]),
+        );
+        assert_eq!(
+            changes("demo", &AIJobStatus::default(), &waits, true),
+            ["demo: waits (Queued): all 2 workers of pool fleet/x are busy"]
+        );
+        assert!(changes("demo", &waits, &waits, true).is_empty());
+        let other = status("Queued", "another", json!([step("Queued", 0, json!({}))]));
+        assert_eq!(
+            changes("demo", &waits, &other, true),
+            ["demo: waits (Queued): another"]
+        );
+    }
+
+    #[test]
+    fn a_step_tells_where_it_runs_and_how_far_it_is() {
+        let queued = status("Queued", "", json!([step("Queued", 0, json!({}))]));
+        let runs = |percent| {
+            let more = json!({"attempts": [attempt(1, json!({}))], "progress": {"percent": percent, "frame": 3, "frames": 9}});
+            status("Running", "1 step", json!([step("Running", 1, more)]))
+        };
+        assert_eq!(
+            changes("demo", &queued, &runs(0), true),
+            ["demo/large: computes on fleet/upscaler-0, attempt 1"]
+        );
+        assert!(changes("demo", &runs(30), &runs(39), true).is_empty());
+        assert_eq!(
+            changes("demo", &runs(39), &runs(40), true),
+            ["demo/large: 40%, frame 3 of 9"]
+        );
+        assert!(changes("demo", &runs(39), &runs(40), false).is_empty());
+    }
+
+    #[test]
+    fn a_failed_attempt_is_told_once_with_its_cause() {
+        let runs = status(
+            "Running",
+            "",
+            json!([step(
+                "Running",
+                1,
+                json!({"attempts": [attempt(1, json!({}))]})
+            )]),
+        );
+        let lost = attempt(
+            1,
+            json!({"cause": "WorkerLost", "message": "its stream broke"}),
+        );
+        let failed = status(
+            "Retrying",
+            "",
+            json!([step(
+                "Queued",
+                1,
+                json!({"attempts": [lost], "message": "tried again"})
+            )]),
+        );
+        assert_eq!(
+            changes("demo", &runs, &failed, true),
+            [
+                "demo/large: attempt 1 on fleet/upscaler-0 failed: WorkerLost, its stream broke",
+                "demo/large: waits for a worker: tried again"
+            ]
+        );
+        let again = status(
+            "Retrying",
+            "",
+            json!([step(
+                "Starting",
+                2,
+                json!({"attempts": [lost, attempt(2, json!({}))]})
+            )]),
+        );
+        assert_eq!(
+            changes("demo", &failed, &again, true),
+            ["demo/large: starts on fleet/upscaler-0, attempt 2"]
+        );
+    }
+
+    #[test]
+    fn the_end_has_time_and_units() {
+        let ended = attempt(
+            1,
+            json!({"startedAt": "2026-01-01T00:00:10Z", "finishedAt": "2026-01-01T00:00:52Z"}),
+        );
+        let done = status(
+            "Succeeded",
+            "",
+            json!([step(
+                "Succeeded",
+                1,
+                json!({"attempts": [ended], "units": 1_000_000})
+            )]),
+        );
+        assert_eq!(
+            changes("demo", &AIJobStatus::default(), &done, true),
+            ["demo/large: done in 42 s, 1,000,000 units", "demo: done"]
+        );
+    }
+
+    fn status(reason: &str, message: &str, steps: Value) -> AIJobStatus {
+        serde_json::from_value(json!({
+            "conditions": [{
+                "type": "Succeeded", "status": if reason == "Succeeded" { "True" } else { "Unknown" }, "reason": reason, "message": message,
+                "lastTransitionTime": "2026-01-01T00:00:00Z"
+            }],
+            "steps": steps
+        }))
+        .expect("is a status")
+    }
+
+    fn step(state: &str, attempts_made: i32, more: Value) -> Value {
+        extended(
+            json!({"name": "large", "state": state, "attemptsMade": attempts_made}),
+            more,
+        )
+    }
+
+    fn attempt(number: i32, more: Value) -> Value {
+        let attempt = json!({
+            "number": number, "namespace": "fleet", "worker": "upscaler-0", "podUid": "u",
+            "boundAt": "2026-01-01T00:00:00Z"
+        });
+        extended(attempt, more)
+    }
+
+    fn extended(mut value: Value, more: Value) -> Value {
+        if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+            value.extend(more);
+        }
+        value
+    }
+}

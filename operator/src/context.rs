@@ -1,0 +1,96 @@
+//! What every part of the running operator shares.
+
+use std::sync::Arc;
+
+use framewright_crds::{AIJob, ModelPool};
+use futures::channel::mpsc::UnboundedSender;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Client;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::Notify;
+
+use crate::args::RunArgs;
+use crate::dispatch::placements::Placements;
+use crate::leadership::Leadership;
+use crate::link::fleet::Fleet;
+use crate::links::Links;
+use crate::metrics::Metrics;
+use crate::pools::refusals::Refusals;
+use crate::received::Received;
+use crate::recent::Recent;
+use crate::store::client::StoreClient;
+
+/// An object that may be malformed: it then stops nobody else.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// Shared by all parts.
+pub struct Context {
+    pub client: Client,
+    pub args: RunArgs,
+    /// PEM of the authority that workers trust.
+    pub authority: String,
+    pub leadership: Leadership,
+    pub caches: Caches,
+    pub fleet: Fleet,
+    pub placements: Placements,
+    pub recent_jobs: Recent<AIJob>,
+    pub recent_pools: Recent<ModelPool>,
+    pub received: Received,
+    pub refusals: Refusals,
+    pub links: Links,
+    pub store: StoreClient,
+    pub recorder: Recorder,
+    pub metrics: Arc<Metrics>,
+    pub wake: Wake,
+}
+
+/// What the watches have seen.
+#[derive(Clone)]
+pub struct Caches {
+    pub jobs: Store<Guarded<AIJob>>,
+    pub pools: Store<Guarded<ModelPool>>,
+    pub pods: Store<Pod>,
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+}
+
+/// Ways to have something looked at.
+pub struct Wake {
+    pub jobs: UnboundedSender<ObjectRef<Guarded<AIJob>>>,
+    pub pools: UnboundedSender<ObjectRef<Guarded<ModelPool>>>,
+    /// Something that the scheduler looks at has changed.
+    pub scheduler: Notify,
+}
+
+impl Wake {
+    /// Has a job looked at.
+    pub fn job(&self, namespace: &str, name: &str) {
+        // Fails only when the operator is ending.
+        let _ = self
+            .jobs
+            .unbounded_send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// Has a pool looked at.
+    pub fn pool(&self, namespace: &str, name: &str) {
+        let _ = self
+            .pools
+            .unbounded_send(ObjectRef::new(name).within(namespace));
+    }
+}
+
+impl Context {
+    /// Since when this replica leads; workers get a while from then on to dial in.
+    #[must_use]
+    pub fn leads_since(&self) -> Timestamp {
+        self.leadership.since().unwrap_or_else(|| self.now())
+    }
+
+    /// The time; here and nowhere else in the decisions' inputs.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}

@@ -1,0 +1,51 @@
+//! Tells the kubelet that the operator is alive and ready, and Prometheus how it is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use framewright_crds::names::HEALTH_PORT;
+
+use crate::metrics::Metrics;
+
+#[derive(Clone)]
+struct Shown {
+    is_ready: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+}
+
+/// Serves `/healthz`, `/ready` (the caches have been filled) and `/metrics` until the process ends.
+///
+/// # Errors
+/// The listener's own.
+pub async fn serve(is_ready: Arc<AtomicBool>, metrics: Arc<Metrics>) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(show))
+        .with_state(Shown { is_ready, metrics });
+    let listener =
+        tokio::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT))).await?;
+    axum::serve(listener, router).await
+}
+
+async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
+    if shown.is_ready.load(Ordering::Acquire) {
+        (StatusCode::OK, "ready")
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the caches are being filled",
+        )
+    }
+}
+
+async fn show(State(shown): State<Shown>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shown.metrics.text())
+}

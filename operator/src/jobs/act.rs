@@ -1,0 +1,230 @@
+//! Sends a plan's orders to workers, tells people, deletes what is past its time.
+
+use framewright_crds::AIJob;
+use framewright_crds::names::{OwnerKind, TaskId};
+use framewright_crds::wire;
+use jiff::SignedDuration;
+use kube::api::{Api, DeleteParams, Preconditions};
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
+
+use super::plan::orders::{Addressed, Order};
+use super::plan::{Note, Plan};
+use super::seen::Observed;
+use crate::context::{Context, Guarded};
+use crate::links::Place;
+
+/// How long a worker's grants live; it asks for new ones when it needs them longer.
+const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
+
+/// What could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot delete the finished job")]
+    Delete(#[source] Box<kube::Error>),
+}
+
+/// Does what the plan says. Everything here may be repeated.
+///
+/// # Errors
+/// [`Error`] when the API server refuses; orders that do not reach a worker are planned again.
+pub async fn act(
+    context: &Context,
+    job: &AIJob,
+    seen: &Observed,
+    plan: &Plan,
+) -> Result<(), Error> {
+    let Plan {
+        delete,
+        status: _,
+        orders,
+        notes: _,
+        look_again: _,
+    } = plan;
+    for order in orders {
+        send(context, seen, order);
+    }
+    if *delete {
+        tracing::info!(job = %format!("{}/{}", seen.namespace, seen.name), "deleting the job, ttlSecondsAfterFinished has passed");
+        remove(context, job).await?;
+    }
+    Ok(())
+}
+
+/// Events of a plan whose status is now durable.
+pub async fn tell(context: &Context, job: &AIJob, notes: &[Note]) {
+    for Note {
+        warning,
+        reason,
+        message,
+    } in notes
+    {
+        let event = Event {
+            type_: if *warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: reason.clone(),
+            note: Some(message.clone()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        publish(context, &event, &job.object_ref(&())).await;
+    }
+}
+
+/// An object that cannot be read gets an event of its own, and stops nobody else.
+pub async fn tell_invalid<K: Resource<DynamicType = ()>>(
+    context: &Context,
+    object: &Guarded<K>,
+    invalid: &InvalidObject,
+) {
+    tracing::warn!(name = %object.name_any(), namespace = ?object.namespace(), error = %invalid.error, "cannot read the object");
+    let event = Event {
+        type_: EventType::Warning,
+        reason: "Unreadable".to_owned(),
+        note: Some(format!(
+            "this operator cannot read the object: {}",
+            invalid.error
+        )),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    publish(context, &event, &object.object_ref(&())).await;
+}
+
+async fn publish(
+    context: &Context,
+    event: &Event,
+    about: &k8s_openapi::api::core::v1::ObjectReference,
+) {
+    let publishing = context.recorder.publish(event, about);
+    match tokio::time::timeout(std::time::Duration::from_secs(5), publishing).await {
+        Ok(Ok(())) => {}
+        // An event is a courtesy: the status says the same.
+        Ok(Err(error)) => tracing::debug!(error = %crate::chain(&error), "cannot publish an event"),
+        Err(_) => tracing::debug!("publishing an event took too long"),
+    }
+}
+
+fn send(context: &Context, seen: &Observed, Addressed { worker, order }: &Addressed) {
+    let place = Place {
+        namespace: &seen.namespace,
+        kind: OwnerKind::AIJobs,
+        uid: &seen.uid,
+    };
+    let job = format!("{}/{}", seen.namespace, seen.name);
+    let fleet = &context.fleet;
+    match order {
+        Order::Run { task, model, .. } => {
+            if let Some(order) = run_order(context, seen, order)
+                && fleet.send(&worker.uid, wire::Order::Run(Box::new(order)))
+            {
+                tracing::info!(%job, %task, worker = %worker.name, "task sent");
+                fleet.ordered(&worker.uid, task, &job, model, seen.now);
+            }
+        }
+        Order::Upload { task, output } => {
+            let expires = seen.now.checked_add(GRANT_LIFE).unwrap_or(seen.now);
+            match context.links.worker_put(&place, output, expires) {
+                Ok(url) => {
+                    let sha256 = output.sha256.clone();
+                    fleet.send(
+                        &worker.uid,
+                        wire::Order::Upload {
+                            task: task.clone(),
+                            sha256,
+                            url,
+                        },
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(%job, %task, %error, "a worker named an output that cannot be stored")
+                }
+            }
+        }
+        Order::Settle { task } => tell_worker(
+            context,
+            &worker.uid,
+            task,
+            wire::Order::Settled { task: task.clone() },
+        ),
+        Order::Cancel { task } => {
+            tracing::info!(%job, %task, worker = %worker.name, "task cancelled");
+            tell_worker(
+                context,
+                &worker.uid,
+                task,
+                wire::Order::Cancel { task: task.clone() },
+            );
+        }
+    }
+}
+
+/// A worker that is told to forget a task is thought to have; if it has not, its next Hello says so.
+fn tell_worker(context: &Context, uid: &str, task: &TaskId, order: wire::Order) {
+    if context.fleet.send(uid, order) {
+        context.fleet.forget(uid, task);
+        context.wake.scheduler.notify_one();
+    }
+}
+
+/// The order with its grants signed.
+pub fn run_order(context: &Context, seen: &Observed, order: &Order) -> Option<wire::TaskOrder> {
+    let Order::Run {
+        task,
+        model,
+        pipeline,
+        inputs,
+    } = order
+    else {
+        return None;
+    };
+    let place = Place {
+        namespace: &seen.namespace,
+        kind: OwnerKind::AIJobs,
+        uid: &seen.uid,
+    };
+    let expires = seen.now.checked_add(GRANT_LIFE).ok()?;
+    let inputs = inputs
+        .iter()
+        .map(|input| {
+            Some(wire::InputOrder {
+                name: input.name.clone(),
+                sha256: input.sha256.clone(),
+                bytes: input.bytes,
+                url: context
+                    .links
+                    .worker_get(&place, &input.sha256, expires)
+                    .ok()?,
+            })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(wire::TaskOrder {
+        task: task.clone(),
+        job: format!("{}/{}", seen.namespace, seen.name),
+        model: model.clone(),
+        pipeline: pipeline.clone(),
+        inputs,
+    })
+}
+
+async fn remove(context: &Context, job: &AIJob) -> Result<(), Error> {
+    let jobs: Api<AIJob> =
+        Api::namespaced(context.client.clone(), &job.namespace().unwrap_or_default());
+    let only_this = Preconditions {
+        uid: job.uid(),
+        resource_version: job.resource_version(),
+    };
+    let params = DeleteParams {
+        preconditions: Some(only_this),
+        ..DeleteParams::background()
+    };
+    match jobs.delete(&job.name_any(), &params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(Error::Delete(Box::new(error))),
+    }
+}

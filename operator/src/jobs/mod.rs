@@ -1,0 +1,84 @@
+//! Reconciles one AIJob: observe → plan → act → report.
+//!
+//! Orders to workers follow only from a status that is durable, so acting comes before reporting: what a report makes durable is
+//! acted on in the next round, which follows at once.
+//!
+//! # Layout
+//! - [`seen`]: what is known about a job
+//! - [`observe`]: finds it out
+//! - [`plan`]: decides, without I/O
+//! - [`act`]: sends orders, tells people, deletes
+//! - [`report`]: writes the status
+
+pub mod act;
+pub mod observe;
+pub mod plan;
+pub mod report;
+pub mod seen;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use framewright_crds::AIJob;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+
+use crate::context::{Context, Guarded};
+
+/// Rounds in one go: a bind, its order, and one for what came in meanwhile.
+const ROUNDS: usize = 4;
+/// How long a new job waits for the scheduler's first look, so that its first status tells it all.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
+/// Why a round failed. It is tried again, later each time.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot act on the job")]
+    Act(#[source] act::Error),
+    #[error("cannot report on the job")]
+    Report(#[source] report::Error),
+}
+
+/// Looks at one job.
+///
+/// # Errors
+/// [`Error`] when the API server does not take a write.
+pub async fn reconcile(job: Arc<Guarded<AIJob>>, context: Arc<Context>) -> Result<Action, Error> {
+    if context.leadership.epoch().is_none() {
+        return Ok(Action::await_change());
+    }
+    let job = match &job.0 {
+        Ok(job) => job,
+        Err(invalid) => {
+            act::tell_invalid(&context, &job, invalid).await;
+            return Ok(Action::await_change());
+        }
+    };
+    if job.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let uid = job.uid().unwrap_or_default();
+    if job.status.is_none() && !context.placements.is_considered(&uid) {
+        context.wake.scheduler.notify_one();
+        return Ok(Action::requeue(FIRST_LOOK));
+    }
+    let mut look_again = None;
+    for _ in 0..ROUNDS {
+        let job = context.recent_jobs.newest(job);
+        let seen = observe::observe(&job, &context).await;
+        let plan = plan::plan(&seen, &context.links);
+        look_again = plan.look_again;
+        act::act(&context, &job, &seen, &plan)
+            .await
+            .map_err(Error::Act)?;
+        if plan.delete
+            || !report::report(&context, &job, &seen, &plan)
+                .await
+                .map_err(Error::Report)?
+        {
+            break;
+        }
+    }
+    let look_again = look_again.and_then(|wait| Duration::try_from(wait).ok());
+    Ok(look_again.map_or_else(Action::await_change, Action::requeue))
+}

@@ -1,0 +1,240 @@
+//! What has become of a step's open attempt.
+
+use framewright_crds::aijob::{AIJobSpec, Attempt, Cause, Progress, StepStatus};
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::{Outcome, OutputFile, TaskState};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::jobs::seen::{Ended, Held, Observed, Presence};
+
+/// How long a worker's stream may be away before its attempt is given up.
+pub const AWAY_LIMIT: SignedDuration = SignedDuration::from_secs(20);
+/// How long a computing task may report nothing new.
+pub const STUCK_LIMIT: SignedDuration = SignedDuration::from_secs(300);
+/// How long a finished output may wait for the store.
+pub const UPLOAD_LIMIT: SignedDuration = SignedDuration::from_secs(3600);
+
+/// What has become of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The worker prepares, or the order is on its way.
+    Starting,
+    /// The worker computes.
+    Running { progress: Progress },
+    /// The output is in the store.
+    Succeeded { output: OutputFile, units: i64 },
+    /// It is over without an output.
+    Failed { cause: Cause, message: String },
+}
+
+/// The newest attempt, if it has not ended.
+#[must_use]
+pub fn open(step: &StepStatus) -> Option<&Attempt> {
+    step.attempts
+        .last()
+        .filter(|attempt| attempt.finished_at.is_none())
+}
+
+/// The task id of an attempt.
+#[must_use]
+pub fn task_id(job_uid: &str, step: &str, attempt: i32) -> TaskId {
+    TaskId {
+        job_uid: job_uid.to_owned(),
+        step: step.to_owned(),
+        replica: 0,
+        attempt,
+    }
+}
+
+/// What the bound worker holds of this attempt. Nobody else's word counts.
+#[must_use]
+pub fn held<'a>(seen: &'a Observed, step: &str, attempt: &Attempt) -> Option<&'a Held> {
+    seen.held.iter().find(|held| {
+        held.task.step == step
+            && held.task.attempt == attempt.number
+            && held.worker.uid == attempt.pod_uid
+    })
+}
+
+/// Judges the open attempt of a step.
+#[must_use]
+pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
+    let held = held(seen, &step.name, attempt);
+    // A finished task counts even when the worker has gone since.
+    if let Some(Held {
+        state: TaskState::Finished { outcome },
+        ..
+    }) = held
+    {
+        return match outcome {
+            Outcome::Succeeded { output, units } => Verdict::Succeeded {
+                output: output.clone(),
+                units: *units,
+            },
+            Outcome::Failed { cause, message } => Verdict::Failed {
+                cause: *cause,
+                message: message.clone(),
+            },
+        };
+    }
+    if seen.spec.suspend {
+        return failed(Cause::Suspended, "stopped, since spec.suspend is true");
+    }
+    if let Some(lost) = lost(seen, &step.name, attempt) {
+        return lost;
+    }
+    if let Some(late) = late(seen, attempt, held) {
+        return late;
+    }
+    match held.map(|held| &held.state) {
+        None | Some(TaskState::Starting) if attempt.started_at.is_none() => Verdict::Starting,
+        None | Some(TaskState::Starting) => Verdict::Running {
+            progress: step.progress.unwrap_or_default(),
+        },
+        Some(TaskState::Running { progress }) => Verdict::Running {
+            progress: *progress,
+        },
+        Some(TaskState::Uploading { .. } | TaskState::Finished { .. }) => {
+            let progress = step.progress.unwrap_or_default();
+            Verdict::Running {
+                progress: Progress {
+                    percent: 100,
+                    ..progress
+                },
+            }
+        }
+    }
+}
+
+/// Whether the worker computes, or has.
+#[must_use]
+pub fn has_started(held: Option<&Held>) -> bool {
+    match held.map(|held| &held.state) {
+        None | Some(TaskState::Starting) => false,
+        Some(
+            TaskState::Running { .. } | TaskState::Uploading { .. } | TaskState::Finished { .. },
+        ) => true,
+    }
+}
+
+/// The next moment at which time alone ends this attempt.
+#[must_use]
+pub fn deadline(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
+    let held = held(seen, step, attempt);
+    let time_limit = match &attempt.started_at {
+        Some(started) => started
+            .0
+            .checked_add(seconds(seen.spec.active_deadline_seconds)),
+        None => attempt
+            .bound_at
+            .0
+            .checked_add(seconds(seen.spec.pre_running_deadline_seconds)),
+    };
+    let away = match seen.steps.get(step).and_then(|step| step.presence.as_ref()) {
+        Some(Presence::Away { since }) => since.checked_add(AWAY_LIMIT).ok(),
+        Some(Presence::Connected | Presence::Gone(_)) | None => None,
+    };
+    let stuck = held
+        .filter(|held| has_started(Some(held)))
+        .and_then(|held| held.changed_at.checked_add(patience(&held.state)).ok());
+    [time_limit.ok(), away, stuck].into_iter().flatten().min()
+}
+
+fn lost(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
+    match seen.steps.get(step)?.presence.as_ref()? {
+        Presence::Connected => restarted(seen, step, attempt),
+        Presence::Gone(Ended { cause, message }) => Some(failed(*cause, message)),
+        Presence::Away { since } => {
+            let away = seen.now.duration_since(*since);
+            (away >= AWAY_LIMIT).then(|| {
+                failed(
+                    Cause::WorkerLost,
+                    &format!(
+                        "worker {} has not answered for {} s",
+                        attempt.worker,
+                        away.as_secs()
+                    ),
+                )
+            })
+        }
+    }
+}
+
+/// A worker that computed the task and does not hold it any more has lost it: its process started anew.
+fn restarted(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
+    if attempt.started_at.is_none() || held(seen, step, attempt).is_some() {
+        return None;
+    }
+    Some(
+        match seen.steps.get(step).and_then(|step| step.restart.as_ref()) {
+            Some(Ended { cause, message }) => failed(*cause, message),
+            None => failed(
+                Cause::WorkerLost,
+                &format!("worker {} started anew and lost the task", attempt.worker),
+            ),
+        },
+    )
+}
+
+fn late(seen: &Observed, attempt: &Attempt, held: Option<&Held>) -> Option<Verdict> {
+    let since = |then: Timestamp| seen.now.duration_since(then);
+    let AIJobSpec {
+        active_deadline_seconds,
+        pre_running_deadline_seconds,
+        ..
+    } = &seen.spec;
+    if let Some(started) = &attempt.started_at {
+        if since(started.0) >= seconds(*active_deadline_seconds) {
+            return Some(failed(
+                Cause::ActiveDeadline,
+                &format!(
+                    "computed for longer than activeDeadlineSeconds ({active_deadline_seconds} s)"
+                ),
+            ));
+        }
+    } else if !has_started(held)
+        && since(attempt.bound_at.0) >= seconds(*pre_running_deadline_seconds)
+    {
+        return Some(failed(
+            Cause::PreRunningDeadline,
+            &format!(
+                "worker {} was not computing within preRunningDeadlineSeconds ({pre_running_deadline_seconds} s)",
+                attempt.worker
+            ),
+        ));
+    }
+    let held = held.filter(|held| has_started(Some(held)))?;
+    let quiet = since(held.changed_at);
+    (quiet >= patience(&held.state)).then(|| match &held.state {
+        TaskState::Uploading { .. } => failed(
+            Cause::StoreUnavailable,
+            &format!("the output could not be stored for {} s", quiet.as_secs()),
+        ),
+        TaskState::Starting | TaskState::Running { .. } | TaskState::Finished { .. } => failed(
+            Cause::Stuck,
+            &format!(
+                "worker {} made no progress for {} s",
+                attempt.worker,
+                quiet.as_secs()
+            ),
+        ),
+    })
+}
+
+fn patience(state: &TaskState) -> SignedDuration {
+    match state {
+        TaskState::Uploading { .. } => UPLOAD_LIMIT,
+        TaskState::Starting | TaskState::Running { .. } | TaskState::Finished { .. } => STUCK_LIMIT,
+    }
+}
+
+fn failed(cause: Cause, message: &str) -> Verdict {
+    Verdict::Failed {
+        cause,
+        message: message.to_owned(),
+    }
+}
+
+fn seconds(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds)
+}

@@ -1,0 +1,105 @@
+//! Which steps have what they need.
+
+use std::collections::BTreeSet;
+
+use framewright_crds::aijob::{AIJobSpec, Artifact, Step, StepState, StepStatus};
+
+/// What a step lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A file that nobody has uploaded yet.
+    Upload { input: String, sha256: String },
+    /// An earlier step that is not done.
+    Step { name: String },
+    /// An earlier step that will never be done.
+    FailedStep { name: String },
+}
+
+/// The first thing that the step lacks, or none if it can run.
+#[must_use]
+pub fn missing(step: &Step, done: &[StepStatus], received: &BTreeSet<String>) -> Option<Missing> {
+    step.inputs.iter().find_map(|input| {
+        if let Some(upload) = &input.upload {
+            return (!received.contains(&upload.sha256)).then(|| Missing::Upload {
+                input: input.name.clone(),
+                sha256: upload.sha256.clone(),
+            });
+        }
+        let name = &input.from_step.as_ref()?.name;
+        match done
+            .iter()
+            .find(|status| &status.name == name)
+            .map(|status| status.state)
+        {
+            Some(StepState::Succeeded) => None,
+            Some(StepState::Failed | StepState::Skipped) => {
+                Some(Missing::FailedStep { name: name.clone() })
+            }
+            Some(
+                StepState::Blocked | StepState::Queued | StepState::Starting | StepState::Running,
+            )
+            | None => Some(Missing::Step { name: name.clone() }),
+        }
+    })
+}
+
+/// An input that is there: its name and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    pub name: String,
+    pub sha256: String,
+    pub bytes: i64,
+}
+
+/// All inputs of a step, if all are there.
+#[must_use]
+pub fn present(step: &Step, done: &[StepStatus]) -> Option<Vec<Present>> {
+    step.inputs
+        .iter()
+        .map(|input| {
+            if let Some(upload) = &input.upload {
+                return Some(Present {
+                    name: input.name.clone(),
+                    sha256: upload.sha256.clone(),
+                    bytes: upload.bytes,
+                });
+            }
+            let from = &input.from_step.as_ref()?.name;
+            let output = done
+                .iter()
+                .find(|status| &status.name == from)?
+                .output
+                .as_ref()?;
+            Some(Present {
+                name: input.name.clone(),
+                sha256: sha256_of(output).to_owned(),
+                bytes: output.bytes,
+            })
+        })
+        .collect()
+}
+
+/// The bare digest of an artifact.
+#[must_use]
+pub fn sha256_of(artifact: &Artifact) -> &str {
+    artifact
+        .digest
+        .strip_prefix("sha256:")
+        .unwrap_or(&artifact.digest)
+}
+
+/// The steps whose result no other step takes, in the order of the spec.
+#[must_use]
+pub fn last_steps(spec: &AIJobSpec) -> Vec<&Step> {
+    let taken: BTreeSet<&str> = spec
+        .steps
+        .iter()
+        .flat_map(|step| &step.inputs)
+        .filter_map(|input| input.from_step.as_ref())
+        .map(|from| from.name.as_str())
+        .collect();
+    spec.steps
+        .iter()
+        .filter(|step| !taken.contains(step.name.as_str()))
+        .collect()
+}

@@ -1,0 +1,120 @@
+//! Links for uploads and results: which there are, and when they are made anew.
+
+use framewright_crds::aijob::{AIJobStatus, FromStep, JobOutput, OutputStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::inputs;
+use crate::jobs::seen::Observed;
+use crate::uploads::{Known, expiry};
+
+/// Makes links. Signing is pure: the same arguments give the same link.
+pub trait Signer {
+    /// Where to PUT these bytes.
+    fn upload(&self, owner: &Owner<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String;
+    /// Where to GET this artifact, to be saved under this name.
+    fn download(
+        &self,
+        owner: &Owner<'_>,
+        artifact: &OutputStatus,
+        file_name: &str,
+        expires: Timestamp,
+    ) -> String;
+}
+
+/// The job whose artifact it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    pub namespace: &'a str,
+    pub uid: &'a str,
+}
+
+/// Sets `status.uploads`: one entry for each file that the spec names, with a link until it has come.
+pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
+    let owner = Owner {
+        namespace: &seen.namespace,
+        uid: &seen.uid,
+    };
+    let files = seen
+        .spec
+        .steps
+        .iter()
+        .flat_map(|step| &step.inputs)
+        .filter_map(|input| input.upload.as_ref())
+        .map(|upload| (upload.sha256.as_str(), upload.bytes));
+    let renew = seen.renew_links.is_some() && seen.renew_links != status.links_renewed_for;
+    let known = Known {
+        old: &status.uploads,
+        received: &seen.received,
+        renew,
+        now: seen.now,
+    };
+    let sign = |sha256: &str, bytes: i64, expires| signer.upload(&owner, sha256, bytes, expires);
+    status.uploads = crate::uploads::entries(files, &known, &sign);
+    if renew {
+        status.links_renewed_for.clone_from(&seen.renew_links);
+    }
+}
+
+/// Sets `status.outputs`, with new links.
+pub fn results(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
+    let owner = Owner {
+        namespace: &seen.namespace,
+        uid: &seen.uid,
+    };
+    let wanted = seen
+        .spec
+        .outputs
+        .clone()
+        .unwrap_or_else(|| default_outputs(seen));
+    let outputs = wanted.iter().filter_map(|wanted| {
+        let step = status
+            .steps
+            .iter()
+            .find(|step| step.name == wanted.from_step.name)?;
+        let artifact = step.output.as_ref()?;
+        let expires = expiry(seen.now)?;
+        let mut output = OutputStatus {
+            name: wanted.name.clone(),
+            step: step.name.clone(),
+            digest: artifact.digest.clone(),
+            media_type: artifact.media_type.clone(),
+            bytes: artifact.bytes,
+            link: None,
+            expires_at: Some(Time(expires)),
+        };
+        let file_name = format!(
+            "{}-{}{}",
+            seen.name,
+            wanted.name,
+            extension(&artifact.media_type)
+        );
+        output.link = Some(signer.download(&owner, &output, &file_name, expires));
+        Some(output)
+    });
+    status.outputs = outputs.collect();
+    status.links_renewed_for.clone_from(&seen.renew_links);
+}
+
+/// Each step's result that no other step takes, named after the step.
+fn default_outputs(seen: &Observed) -> Vec<JobOutput> {
+    inputs::last_steps(&seen.spec)
+        .into_iter()
+        .map(|step| JobOutput {
+            name: step.name.clone(),
+            from_step: FromStep {
+                name: step.name.clone(),
+            },
+        })
+        .collect()
+}
+
+fn extension(media_type: &str) -> &'static str {
+    match media_type {
+        "video/mp4" => ".mp4",
+        "image/png" => ".png",
+        "image/jpeg" => ".jpg",
+        "image/webp" => ".webp",
+        _ => "",
+    }
+}

@@ -1,0 +1,162 @@
+//! Decides everything about one job: its next status, the orders to workers, and when to look again. No I/O, no clock.
+//!
+//! # Layout
+//! - [`inputs`]: which steps have what they need
+//! - [`attempt`]: what has become of a step's open attempt
+//! - [`steps`]: each step's next status
+//! - [`retry`]: whether and when a failed step is tried again
+//! - [`waiting`]: what a step waits for, in words
+//! - [`conditions`]: the job's conditions and summary
+//! - [`links`]: uploads and results
+//! - [`orders`]: what workers are told
+//! - [`resolve`]: which pools a step may use
+//! - [`size`]: keeps the status small
+
+pub mod attempt;
+pub mod conditions;
+pub mod inputs;
+pub mod links;
+pub mod orders;
+pub mod resolve;
+pub mod retry;
+pub mod size;
+pub mod steps;
+pub mod waiting;
+
+use framewright_crds::aijob::{AIJobSpec, AIJobStatus};
+use framewright_crds::conditions::{is_true, job};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::jobs::seen::Observed;
+use links::Signer;
+use orders::Addressed;
+
+/// Progress alone is written at most this often.
+pub const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+
+/// All that is to be done about a job now.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The job is past its time: delete it, and do nothing else.
+    pub delete: bool,
+    /// The status to write; the same as the observed one if there is nothing to write.
+    pub status: AIJobStatus,
+    /// What to tell workers. Follows from the observed status alone, so that nothing is sent before it is durable.
+    pub orders: Vec<Addressed>,
+    /// What to tell people.
+    pub notes: Vec<Note>,
+    /// When to look again though nothing happened.
+    pub look_again: Option<SignedDuration>,
+}
+
+/// An Event on the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub warning: bool,
+    pub reason: String,
+    pub message: String,
+}
+
+/// The whole decision.
+#[must_use]
+pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
+    let orders = orders::orders(seen);
+    if is_finished(&seen.status) {
+        return finished(seen, signer, orders);
+    }
+    let (steps, notes) = steps::next(seen);
+    let mut status = seen.status.clone();
+    status.steps = steps;
+    links::uploads(seen, &mut status, signer);
+    conditions::summarize(seen, &mut status);
+    if is_finished(&status) {
+        links::results(seen, &mut status, signer);
+    }
+    size::shrink(&mut status);
+    let look_again = Some(look_again(seen, &status));
+    if only_progress_differs(&seen.status, &status) && !is_progress_due(seen) {
+        status = seen.status.clone();
+    }
+    Plan {
+        delete: false,
+        status,
+        orders,
+        notes,
+        look_again,
+    }
+}
+
+/// Whether the job is over.
+#[must_use]
+pub fn is_finished(status: &AIJobStatus) -> bool {
+    is_true(&status.conditions, job::FINISHED)
+}
+
+/// When a finished job is deleted.
+#[must_use]
+pub fn deleted_at(spec: &AIJobSpec, status: &AIJobStatus) -> Option<Timestamp> {
+    let finished = status.finished_at.as_ref()?.0;
+    finished
+        .checked_add(SignedDuration::from_secs(spec.ttl_seconds_after_finished))
+        .ok()
+}
+
+/// A job that is over: only its links change, and it leaves in time.
+fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Plan {
+    let left = deleted_at(&seen.spec, &seen.status).map(|at| at.duration_since(seen.now));
+    let mut status = seen.status.clone();
+    if seen.renew_links.is_some() && seen.renew_links != status.links_renewed_for {
+        links::results(seen, &mut status, signer);
+    }
+    let delete = left.is_some_and(|left| !left.is_positive());
+    Plan {
+        delete,
+        status,
+        orders,
+        notes: Vec::new(),
+        look_again: left,
+    }
+}
+
+/// The next moment at which time alone changes something, not sooner than in half a second nor later than in a minute.
+fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
+    let deadlines = status
+        .steps
+        .iter()
+        .filter_map(|step| steps::next_deadline(seen, step))
+        .min()
+        .map(|at| at.duration_since(seen.now));
+    let soonest = SignedDuration::from_millis(500);
+    let latest = if crate::uploads::are_awaited(&status.uploads) {
+        SignedDuration::from_secs(2)
+    } else {
+        SignedDuration::from_secs(60)
+    };
+    deadlines.unwrap_or(latest).clamp(soonest, latest)
+}
+
+fn is_progress_due(seen: &Observed) -> bool {
+    match seen.written_at {
+        Some(written) => seen.now.duration_since(written) >= PROGRESS_INTERVAL,
+        None => true,
+    }
+}
+
+fn only_progress_differs(old: &AIJobStatus, new: &AIJobStatus) -> bool {
+    without_progress(old) == without_progress(new)
+}
+
+fn without_progress(status: &AIJobStatus) -> AIJobStatus {
+    let mut status = status.clone();
+    status.progress = None;
+    for step in &mut status.steps {
+        step.progress = None;
+    }
+    // The conditions' messages tell frames too.
+    for condition in &mut status.conditions {
+        if condition.reason == framewright_crds::conditions::job_reason::RUNNING {
+            condition.message.clear();
+        }
+    }
+    status
+}

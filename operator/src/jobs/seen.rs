@@ -1,0 +1,133 @@
+//! What is known about one job at one moment: the whole input of the plan. Plain data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use framewright_crds::aijob::{AIJobSpec, AIJobStatus, Cause};
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::TaskState;
+use jiff::Timestamp;
+
+/// A worker pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerRef {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// A pool, by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolName {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl std::fmt::Display for PoolName {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One job and what surrounds it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub generation: Option<i64>,
+    pub created: Timestamp,
+    pub spec: AIJobSpec,
+    /// The newest status that the API server has confirmed. Orders follow from it alone.
+    pub status: AIJobStatus,
+    /// Value of the annotation that asks for new links.
+    pub renew_links: Option<String>,
+    pub now: Timestamp,
+    /// When the status was written last, as far as this process knows.
+    pub written_at: Option<Timestamp>,
+    /// Digests of the uploads that are in the store.
+    pub received: BTreeSet<String>,
+    /// Why the store could not be asked, if so.
+    pub store_trouble: Option<String>,
+    /// For each step by name.
+    pub steps: BTreeMap<String, StepSeen>,
+    /// The tasks of this job that workers hold.
+    pub held: Vec<Held>,
+}
+
+/// What surrounds one step.
+#[derive(Clone, Debug, Default)]
+pub struct StepSeen {
+    /// Where it can run.
+    pub resolution: Option<Resolution>,
+    /// The worker that the scheduler chose for it.
+    pub binding: Option<Binding>,
+    /// The worker of its open attempt.
+    pub presence: Option<Presence>,
+    /// How that worker's process ended since the attempt was bound, if it did.
+    pub restart: Option<Ended>,
+}
+
+/// The scheduler's choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    pub worker: WorkerRef,
+    pub pool: PoolName,
+    /// Digest of the model's weights, as the pool orders them.
+    pub weights_digest: String,
+}
+
+/// Where a step can run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// In one of these; the first trouble of a pool, if none of them is ready.
+    Pools {
+        pools: Vec<PoolName>,
+        trouble: Option<Trouble>,
+    },
+    /// No pool in the job's namespace or in the catalog has the model.
+    ModelNotFound { searched: Vec<String> },
+    /// The pool that poolRef names does not exist.
+    PoolNotFound { pool: PoolName },
+    /// The pool that poolRef names does not have the model.
+    ModelNotInPool { pool: PoolName, models: Vec<String> },
+    /// The pool exists and does not let this namespace in.
+    NotAllowed { pool: PoolName },
+}
+
+/// Why a pool takes no task, in the words of its Ready condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub pool: PoolName,
+    pub reason: String,
+    pub message: String,
+}
+
+/// Whether the worker of an open attempt is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Its stream is open.
+    Connected,
+    /// The pod is there, its stream is not.
+    Away { since: Timestamp },
+    /// The pod is gone for good, or its container ended.
+    Gone(Ended),
+}
+
+/// How a worker's process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub cause: Cause,
+    pub message: String,
+}
+
+/// A task on a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    pub task: TaskId,
+    pub worker: WorkerRef,
+    pub state: TaskState,
+    /// When its state or progress last changed.
+    pub changed_at: Timestamp,
+    /// Its grants ran out, and it asked for new ones.
+    pub wants_grants: bool,
+}

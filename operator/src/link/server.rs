@@ -1,0 +1,239 @@
+//! Listens for workers over TLS, and carries each one's stream.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum_server::tls_rustls::RustlsConfig;
+use framewright_crds::names::{LINK_PATH, LINK_PORT};
+use framewright_crds::wire::{MESSAGE_LIMIT, Order, PROTOCOL, ToOperator, ToWorker};
+use futures::{SinkExt, StreamExt};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::events;
+use super::fleet::Greeting;
+use super::identity::{Identity, identify};
+use crate::context::Context;
+
+/// How long a worker may take for its first message.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// A stream on which nothing came for so long is dead.
+const SILENCE_LIMIT: Duration = Duration::from_secs(20);
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// Orders that may wait for a slow worker.
+const ORDERS_WAITING: usize = 256;
+/// Tokens that are under review at one time.
+const REVIEWS_AT_ONCE: usize = 32;
+
+struct Door {
+    context: Arc<Context>,
+    reviews: Semaphore,
+    streams: AtomicU64,
+}
+
+/// Listens until the process ends.
+///
+/// # Errors
+/// The listener's own.
+pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<()> {
+    let door = Door {
+        context,
+        reviews: Semaphore::new(REVIEWS_AT_ONCE),
+        streams: AtomicU64::new(0),
+    };
+    let router = Router::new()
+        .route(LINK_PATH, get(open))
+        .route("/healthz", get(|| async { "ok" }))
+        .with_state(Arc::new(door));
+    let address = SocketAddr::from(([0, 0, 0, 0], LINK_PORT));
+    axum_server::bind_rustls(address, tls)
+        .serve(router.into_make_service())
+        .await
+}
+
+async fn open(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let Some(epoch) = door.context.leadership.epoch() else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this replica does not lead; try again",
+        )
+            .into_response();
+    };
+    let Ok(_permit) = door.reviews.try_acquire() else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many workers dial in at once; try again",
+        )
+            .into_response();
+    };
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    match identify(&door.context, token).await {
+        Ok(identity) => {
+            let door = Arc::clone(&door);
+            upgrade
+                .max_message_size(MESSAGE_LIMIT)
+                .on_upgrade(
+                    move |socket| async move { carry(&door, socket, identity, epoch).await },
+                )
+        }
+        Err(refused) => {
+            tracing::warn!(reason = %crate::chain(&refused), "a stream was refused");
+            door.context.metrics.stream_refused();
+            let status = if refused.is_passing() {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::UNAUTHORIZED
+            };
+            (status, refused.to_string()).into_response()
+        }
+    }
+}
+
+async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u64) {
+    let context = &door.context;
+    let name = identity.worker.name.clone();
+    let greeting = match tokio::time::timeout(HELLO_LIMIT, hello(&mut socket, &identity)).await {
+        Ok(Ok(greeting)) => greeting,
+        Ok(Err(message)) => {
+            tracing::warn!(worker = %name, message, "a worker was refused");
+            refuse(&mut socket, epoch, message).await;
+            return;
+        }
+        Err(_) => return tracing::warn!(worker = %name, "a worker said nothing"),
+    };
+    let id = door.streams.fetch_add(1, Ordering::Relaxed);
+    let (orders, queue) = mpsc::channel(ORDERS_WAITING);
+    tracing::info!(worker = %name, pool = %identity.pool, tasks = greeting.tasks.len(), "worker dialled in");
+    let jobs: Vec<String> = greeting.tasks.iter().map(|task| task.job.clone()).collect();
+    context.fleet.connect(greeting, id, orders, context.now());
+    events::wake_pool(context, &identity);
+    wake_jobs(context, &jobs);
+    let why = pump(context, socket, &identity, epoch, queue).await;
+    context
+        .fleet
+        .disconnect(&identity.worker.uid, id, context.now());
+    tracing::info!(worker = %name, why, "worker's stream ended");
+    events::wake_pool(context, &identity);
+    let held = context.fleet.jobs_of(&identity.worker.uid);
+    wake_jobs(context, &held);
+}
+
+fn wake_jobs(context: &Context, jobs: &[String]) {
+    for (namespace, name) in jobs.iter().filter_map(|job| job.split_once('/')) {
+        context.wake.job(namespace, name);
+    }
+}
+
+/// The first message, or why the worker cannot be used.
+async fn hello(socket: &mut WebSocket, identity: &Identity) -> Result<Greeting, String> {
+    while let Some(Ok(message)) = socket.recv().await {
+        let Message::Text(text) = message else {
+            continue;
+        };
+        let parsed = serde_json::from_str(&text)
+            .map_err(|error| format!("the first message cannot be read: {error}"))?;
+        let ToOperator::Hello {
+            protocol,
+            version,
+            device,
+            device_trouble,
+            slots,
+            tasks,
+        } = parsed
+        else {
+            return Err("the first message is no Hello".to_owned());
+        };
+        if protocol != PROTOCOL {
+            return Err(format!(
+                "the worker (version {version}) speaks protocol {protocol}, this operator {PROTOCOL}; use the worker image that came with the operator"
+            ));
+        }
+        return Ok(Greeting {
+            worker: identity.worker.clone(),
+            pool: identity.pool.clone(),
+            device,
+            device_trouble,
+            slots: slots.min(64),
+            tasks,
+        });
+    }
+    Err("the stream ended before a Hello".to_owned())
+}
+
+async fn refuse(socket: &mut WebSocket, epoch: u64, message: String) {
+    let refused = ToWorker {
+        epoch,
+        order: Order::Refused { message },
+    };
+    if let Ok(text) = serde_json::to_string(&refused) {
+        // The worker learns it here or by the stream's end.
+        let _ = tokio::time::timeout(SEND_LIMIT, socket.send(Message::Text(text.into()))).await;
+    }
+}
+
+/// Carries messages both ways until the stream ends; why it ended.
+async fn pump(
+    context: &Context,
+    socket: WebSocket,
+    identity: &Identity,
+    epoch: u64,
+    mut orders: mpsc::Receiver<Order>,
+) -> &'static str {
+    let (mut down, mut up) = socket.split();
+    let mut ping = tokio::time::interval(PING_EVERY);
+    let mut heard = tokio::time::Instant::now();
+    loop {
+        let frame = tokio::select! {
+            message = up.next() => {
+                heard = tokio::time::Instant::now();
+                match message {
+                    Some(Ok(Message::Text(text))) => {
+                        match serde_json::from_str(&text) {
+                            Ok(message) => events::take_in(context, identity, message),
+                            Err(error) => tracing::warn!(worker = %identity.worker.name, %error, "a message cannot be read"),
+                        }
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_))) => {}
+                    Some(Ok(Message::Close(_))) | None => return "closed by the worker",
+                    Some(Err(_)) => return "broken",
+                }
+                continue;
+            }
+            order = orders.recv() => match order {
+                Some(order) => match serde_json::to_string(&ToWorker { epoch, order }) {
+                    Ok(text) => Message::Text(text.into()),
+                    Err(_) => continue,
+                },
+                None => return "replaced by a newer one, or this replica no longer leads",
+            },
+            _ = ping.tick() => {
+                if context.leadership.epoch() != Some(epoch) {
+                    return "this replica no longer leads";
+                }
+                if heard.elapsed() >= SILENCE_LIMIT {
+                    return "silent for too long";
+                }
+                Message::Ping(Vec::new().into())
+            }
+        };
+        match tokio::time::timeout(SEND_LIMIT, down.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return "broken",
+            Err(_) => return "the worker does not read",
+        }
+    }
+}

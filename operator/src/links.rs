@@ -1,0 +1,160 @@
+//! Signs links for statuses and workers, with the operator's key.
+
+use framewright_crds::aijob::OutputStatus;
+use framewright_crds::names::OwnerKind;
+use jiff::Timestamp;
+
+use crate::grants::{Grant, SigningKeys, Verb, sign};
+use crate::jobs::plan::links as job_links;
+use crate::pools::plan::status as pool_links;
+use crate::store::key::{ArtifactKey, BadKey, Owner};
+
+/// Signs links.
+#[derive(Clone, Debug)]
+pub struct Links {
+    keys: SigningKeys,
+    /// The store as workers reach it.
+    inside: String,
+    /// The store as people reach it; the same, if the chart sets no other.
+    outside: String,
+}
+
+impl Links {
+    #[must_use]
+    pub fn new(keys: SigningKeys, inside: String, outside: Option<String>) -> Links {
+        let outside = outside.unwrap_or_else(|| inside.clone());
+        Links {
+            keys,
+            inside,
+            outside,
+        }
+    }
+
+    /// Where a worker GETs an artifact.
+    ///
+    /// # Errors
+    /// `BadKey` when the names cannot be part of a key.
+    pub fn worker_get(
+        &self,
+        at: &Place<'_>,
+        sha256: &str,
+        expires: Timestamp,
+    ) -> Result<String, BadKey> {
+        let verb = Verb::Get {
+            key: at.key(sha256)?,
+            file_name: sha256.to_owned(),
+            media_type: "application/octet-stream".to_owned(),
+        };
+        Ok(sign(&self.inside, &Grant { verb, expires }, &self.keys))
+    }
+
+    /// Where a worker PUTs its output.
+    ///
+    /// # Errors
+    /// `BadKey` when the names cannot be part of a key.
+    pub fn worker_put(
+        &self,
+        at: &Place<'_>,
+        output: &framewright_crds::wire::OutputFile,
+        expires: Timestamp,
+    ) -> Result<String, BadKey> {
+        let verb = Verb::Put {
+            key: at.key(&output.sha256)?,
+            bytes: u64::try_from(output.bytes).unwrap_or(0),
+            media_type: output.media_type.clone(),
+        };
+        Ok(sign(&self.inside, &Grant { verb, expires }, &self.keys))
+    }
+
+    fn outside_put(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String {
+        let link = at.key(sha256).map(|key| {
+            let media_type = "application/octet-stream".to_owned();
+            let verb = Verb::Put {
+                key,
+                bytes: u64::try_from(bytes).unwrap_or(0),
+                media_type,
+            };
+            sign(&self.outside, &Grant { verb, expires }, &self.keys)
+        });
+        // The API admits none but good digests, and the API server makes the rest of a key.
+        link.unwrap_or_default()
+    }
+}
+
+/// Whose artifact it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub namespace: &'a str,
+    pub kind: OwnerKind,
+    pub uid: &'a str,
+}
+
+impl Place<'_> {
+    /// # Errors
+    /// `BadKey` when the names cannot be part of a key.
+    pub fn key(&self, sha256: &str) -> Result<ArtifactKey, BadKey> {
+        ArtifactKey::new(Owner::new(self.namespace, self.kind, self.uid)?, sha256)
+    }
+}
+
+impl job_links::Signer for Links {
+    fn upload(
+        &self,
+        owner: &job_links::Owner<'_>,
+        sha256: &str,
+        bytes: i64,
+        expires: Timestamp,
+    ) -> String {
+        let place = Place {
+            namespace: owner.namespace,
+            kind: OwnerKind::AIJobs,
+            uid: owner.uid,
+        };
+        self.outside_put(&place, sha256, bytes, expires)
+    }
+
+    fn download(
+        &self,
+        owner: &job_links::Owner<'_>,
+        artifact: &OutputStatus,
+        file_name: &str,
+        expires: Timestamp,
+    ) -> String {
+        let place = Place {
+            namespace: owner.namespace,
+            kind: OwnerKind::AIJobs,
+            uid: owner.uid,
+        };
+        let sha256 = artifact
+            .digest
+            .strip_prefix("sha256:")
+            .unwrap_or(&artifact.digest);
+        let link = place.key(sha256).map(|key| {
+            let verb = Verb::Get {
+                key,
+                file_name: file_name.to_owned(),
+                media_type: artifact.media_type.clone(),
+            };
+            sign(&self.outside, &Grant { verb, expires }, &self.keys)
+        });
+        link.unwrap_or_default()
+    }
+}
+
+impl pool_links::Signer for Links {
+    fn upload(
+        &self,
+        namespace: &str,
+        uid: &str,
+        sha256: &str,
+        bytes: i64,
+        expires: Timestamp,
+    ) -> String {
+        let place = Place {
+            namespace,
+            kind: OwnerKind::ModelPools,
+            uid,
+        };
+        self.outside_put(&place, sha256, bytes, expires)
+    }
+}

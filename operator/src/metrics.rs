@@ -1,0 +1,126 @@
+//! The operator's metrics.
+
+use std::time::Duration;
+
+use framewright_crds::aijob::AIJobStatus;
+use framewright_crds::conditions::{get, is_true, job};
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<Kind, Counter>,
+    failures: Family<Kind, Counter>,
+    seconds: Family<Kind, Histogram, fn() -> Histogram>,
+    status_writes: Counter,
+    finished: Family<Reason, Counter>,
+    streams_refused: Counter,
+    leads: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("framewright"),
+            reconciles: Family::default(),
+            failures: Family::default(),
+            seconds: Family::new_with_constructor(|| {
+                Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0])
+            }),
+            status_writes: Counter::default(),
+            finished: Family::default(),
+            streams_refused: Counter::default(),
+            leads: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("reconciles", "Looks at objects", metrics.reconciles.clone());
+        registry.register(
+            "reconcile_failures",
+            "Looks that failed and are tried again",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "reconcile_seconds",
+            "How long a look takes",
+            metrics.seconds.clone(),
+        );
+        registry.register(
+            "job_status_writes",
+            "Writes of AIJob statuses",
+            metrics.status_writes.clone(),
+        );
+        registry.register(
+            "jobs_finished",
+            "AIJobs that are over, by the reason of their Succeeded condition",
+            metrics.finished.clone(),
+        );
+        registry.register(
+            "streams_refused",
+            "Streams refused for want of a good token",
+            metrics.streams_refused.clone(),
+        );
+        registry.register("leads", "1 while this replica leads", metrics.leads.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// A look at an object has ended.
+    pub fn reconciled(&self, kind: &'static str, took: Duration, failed: bool) {
+        let kind = Kind { kind };
+        self.reconciles.get_or_create(&kind).inc();
+        self.seconds
+            .get_or_create(&kind)
+            .observe(took.as_secs_f64());
+        if failed {
+            self.failures.get_or_create(&kind).inc();
+        }
+    }
+
+    /// A job's status was written.
+    pub fn job_written(&self, status: &AIJobStatus) {
+        self.status_writes.inc();
+        if is_true(&status.conditions, job::FINISHED)
+            && status.outputs.iter().all(|output| output.link.is_some())
+        {
+            let reason = get(&status.conditions, job::SUCCEEDED)
+                .map(|condition| condition.reason.clone())
+                .unwrap_or_default();
+            self.finished.get_or_create(&Reason { reason }).inc();
+        }
+    }
+
+    /// Somebody without a good token dialled in.
+    pub fn stream_refused(&self) {
+        self.streams_refused.inc();
+    }
+
+    /// Leadership came or went.
+    pub fn leads(&self, leads: bool) {
+        self.leads.set(i64::from(leads));
+    }
+
+    /// All of them, in the OpenMetrics text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,189 @@
+//! Makes, drains and deletes a pool's pods, and tells its workers which models to hold.
+
+use std::collections::BTreeSet;
+
+use framewright_crds::ModelPool;
+use framewright_crds::modelpool::{Model, ModelFile};
+use framewright_crds::names::OwnerKind;
+use framewright_crds::wire::{FileOrder, FileSource, ModelOrder};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use ring::digest;
+
+use super::plan::Plan;
+use super::seen::Observed;
+use super::template::{Template, file_on_volume};
+use crate::context::Context;
+use crate::jobs::seen::{PoolName, WorkerRef};
+use crate::links::Place;
+
+/// How long a grant for weights lives; a worker asks for new ones when it needs them longer.
+const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
+
+/// What could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot make pod {name}")]
+    Create {
+        name: String,
+        source: Box<kube::Error>,
+    },
+    #[error("cannot delete pod {name}")]
+    Delete {
+        name: String,
+        source: Box<kube::Error>,
+    },
+}
+
+/// Does what the plan says. Everything here may be repeated.
+///
+/// # Errors
+/// [`Error`] when the API server fails; a pod that it refuses for good is remembered for the pool's condition instead.
+pub async fn act(
+    context: &Context,
+    pool: &ModelPool,
+    template: &Template,
+    seen: &Observed,
+    plan: &Plan,
+) -> Result<(), Error> {
+    let Plan {
+        create,
+        drain,
+        delete,
+        status: _,
+        look_again: _,
+    } = plan;
+    let name = PoolName {
+        namespace: seen.namespace.clone(),
+        name: seen.name.clone(),
+    };
+    let drained: BTreeSet<String> = drain.iter().map(|worker| worker.uid.clone()).collect();
+    context.fleet.drain(&name, &drained);
+    welcome(context, pool, seen, &name);
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
+    for worker in delete {
+        remove(&pods, worker).await?;
+    }
+    for name in create {
+        if !make(context, &pods, &template.named(name), name, &seen.uid).await? {
+            break;
+        }
+    }
+    if create.is_empty() {
+        context.refusals.set(&seen.uid, None);
+    }
+    context.wake.scheduler.notify_one();
+    Ok(())
+}
+
+/// Whether the pod is there now.
+async fn make(
+    context: &Context,
+    pods: &Api<Pod>,
+    pod: &Pod,
+    name: &str,
+    pool_uid: &str,
+) -> Result<bool, Error> {
+    match pods.create(&PostParams::default(), pod).await {
+        Ok(_) => {
+            tracing::info!(pod = %name, "worker pod made");
+            context.refusals.set(pool_uid, None);
+            Ok(true)
+        }
+        // The cache did not show it yet.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(true),
+        Err(kube::Error::Api(status))
+            if status.is_forbidden() || status.is_invalid() || status.code == 400 =>
+        {
+            tracing::warn!(pod = %name, message = %status.message, "worker pod refused");
+            context.refusals.set(pool_uid, Some(status.message.clone()));
+            Ok(false)
+        }
+        Err(source) => Err(Error::Create {
+            name: name.to_owned(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+async fn remove(pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
+    let only_this = Preconditions {
+        uid: Some(worker.uid.clone()),
+        resource_version: None,
+    };
+    let params = DeleteParams {
+        preconditions: Some(only_this),
+        ..DeleteParams::default()
+    };
+    match pods.delete(&worker.name, &params).await {
+        Ok(_) => {
+            tracing::info!(pod = %worker.name, "worker pod deleted");
+            Ok(())
+        }
+        // Gone, or another one of that name: neither is ours to delete.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(source) => Err(Error::Delete {
+            name: worker.name.clone(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+/// Tells each connected worker the models, once for each change.
+fn welcome(context: &Context, pool: &ModelPool, seen: &Observed, name: &PoolName) {
+    let expires = seen.now.checked_add(GRANT_LIFE).unwrap_or(seen.now);
+    let place = Place {
+        namespace: &seen.namespace,
+        kind: OwnerKind::ModelPools,
+        uid: &seen.uid,
+    };
+    let order = |sign: &dyn Fn(&str) -> FileSource| -> Vec<ModelOrder> {
+        pool.spec
+            .models
+            .iter()
+            .map(|model| model_order(model, seen, sign))
+            .collect()
+    };
+    // The key is the order without its signatures, which differ each time.
+    let key =
+        serde_json::to_string(&order(&|_| FileSource::Url(String::new()))).unwrap_or_default();
+    let sign = |sha256: &str| {
+        let url = context.links.worker_get(&place, sha256, expires);
+        url.map_or(FileSource::AwaitingUpload, FileSource::Url)
+    };
+    for uid in context.fleet.of_pool(name) {
+        context.fleet.welcome(&uid, order(&sign), &key);
+    }
+}
+
+fn model_order(model: &Model, seen: &Observed, sign: &dyn Fn(&str) -> FileSource) -> ModelOrder {
+    let from = |file: &ModelFile| match &model.source.volume {
+        Some(volume) => FileSource::File(file_on_volume(volume, &file.path)),
+        None if seen.received.contains(&file.sha256) => sign(&file.sha256),
+        None => FileSource::AwaitingUpload,
+    };
+    let files = model.files.iter().map(|file| FileOrder {
+        path: file.path.clone(),
+        sha256: file.sha256.clone(),
+        bytes: file.bytes,
+        from: from(file),
+    });
+    ModelOrder {
+        name: model.name.clone(),
+        digest: weights_digest(&model.files),
+        files: files.collect(),
+    }
+}
+
+/// One digest for all of a model's files.
+#[must_use]
+pub fn weights_digest(files: &[ModelFile]) -> String {
+    let mut files: Vec<&ModelFile> = files.iter().collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let lines: String = files
+        .iter()
+        .map(|file| format!("{} {}\n", file.path, file.sha256))
+        .collect();
+    hex::encode(digest::digest(&digest::SHA256, lines.as_bytes()))
+}

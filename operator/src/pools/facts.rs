@@ -1,0 +1,78 @@
+//! What jobs need to know about pools and namespaces, gathered from the caches.
+
+use framewright_crds::ModelPool;
+use framewright_crds::conditions::{get, pool};
+use kube::ResourceExt;
+
+use crate::context::Context;
+use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts};
+use crate::jobs::seen::{PoolName, Trouble};
+
+/// Facts about all pools, by name.
+#[must_use]
+pub fn gather(context: &Context) -> Vec<PoolFacts> {
+    let mut facts: Vec<PoolFacts> = context
+        .caches
+        .pools
+        .state()
+        .iter()
+        .filter_map(|pool| pool.0.as_ref().ok())
+        .filter(|pool| pool.metadata.deletion_timestamp.is_none())
+        .map(|pool| of(&context.recent_pools.newest(pool)))
+        .collect();
+    facts.sort_by(|a, b| a.name.cmp(&b.name));
+    facts
+}
+
+/// Labels of all namespaces.
+#[must_use]
+pub fn namespace_labels(context: &Context) -> NamespaceLabels {
+    let namespaces = context.caches.namespaces.state();
+    namespaces
+        .iter()
+        .map(|namespace| (namespace.name_any(), namespace.labels().clone()))
+        .collect()
+}
+
+fn of(pool: &ModelPool) -> PoolFacts {
+    let name = PoolName {
+        namespace: pool.namespace().unwrap_or_default(),
+        name: pool.name_any(),
+    };
+    let models = pool
+        .spec
+        .models
+        .iter()
+        .map(|model| (model.name.clone(), trouble(pool, &name, &model.name)));
+    PoolFacts {
+        models: models.collect(),
+        access: pool.spec.access.clone().unwrap_or_default(),
+        name,
+    }
+}
+
+/// Why no worker of the pool takes tasks for the model: the model's own reason, or else the pool's.
+fn trouble(pool: &ModelPool, name: &PoolName, model: &str) -> Option<Trouble> {
+    let status = pool.status.clone().unwrap_or_default();
+    let known = status.models.iter().find(|known| known.name == model);
+    if known.is_some_and(|known| known.ready_workers > 0) {
+        return None;
+    }
+    if let Some((reason, message)) =
+        known.and_then(|known| Some((known.reason.clone()?, known.message.clone()?)))
+    {
+        return Some(Trouble {
+            pool: name.clone(),
+            reason,
+            message,
+        });
+    }
+    let ready = get(&status.conditions, pool::READY);
+    Some(Trouble {
+        pool: name.clone(),
+        reason: ready
+            .map_or("Progressing", |ready| &ready.reason)
+            .to_owned(),
+        message: ready.map_or("it is new", |ready| &ready.message).to_owned(),
+    })
+}

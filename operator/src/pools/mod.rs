@@ -1,0 +1,75 @@
+//! Reconciles one ModelPool: observe → plan → act → report.
+//!
+//! # Layout
+//! - [`seen`]: what is known about a pool
+//! - [`observe`]: finds it out
+//! - [`template`]: what a worker pod looks like
+//! - [`plan`]: decides, without I/O
+//! - [`act`]: makes, drains and deletes pods, tells workers their models
+//! - [`report`]: writes the status
+//! - [`facts`]: what jobs need to know about pools
+//! - [`refusals`]: what the API server said about pods
+
+pub mod act;
+pub mod facts;
+pub mod observe;
+pub mod plan;
+pub mod refusals;
+pub mod report;
+pub mod seen;
+pub mod template;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use framewright_crds::ModelPool;
+use kube::runtime::controller::Action;
+
+use crate::context::{Context, Guarded};
+
+/// Why a round failed. It is tried again, later each time.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot act on the pool's pods")]
+    Act(#[source] act::Error),
+    #[error("cannot report on the pool")]
+    Report(#[source] report::Error),
+}
+
+/// Looks at one pool.
+///
+/// # Errors
+/// [`Error`] when the API server does not take a write.
+pub async fn reconcile(
+    pool: Arc<Guarded<ModelPool>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    if context.leadership.epoch().is_none() {
+        return Ok(Action::await_change());
+    }
+    let pool = match &pool.0 {
+        Ok(pool) => pool,
+        Err(invalid) => {
+            crate::jobs::act::tell_invalid(&context, &pool, invalid).await;
+            return Ok(Action::await_change());
+        }
+    };
+    // Its pods go with it: they are owned.
+    if pool.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let pool = context.recent_pools.newest(pool);
+    let template = template::build(&pool, &template::Settings::of(&context));
+    let seen = observe::observe(&pool, &template, &context).await;
+    let plan = plan::plan(&seen, &context.links);
+    act::act(&context, &pool, &template, &seen, &plan)
+        .await
+        .map_err(Error::Act)?;
+    report::report(&context, &pool, &plan)
+        .await
+        .map_err(Error::Report)?;
+    let look_again = plan
+        .look_again
+        .and_then(|wait| Duration::try_from(wait).ok());
+    Ok(look_again.map_or_else(Action::await_change, Action::requeue))
+}

@@ -1,0 +1,256 @@
+//! Finds out all that a plan needs to know about one pool.
+
+use framewright_crds::ModelPool;
+use framewright_crds::aijob::Cause;
+use framewright_crds::conditions::pool_reason;
+use framewright_crds::names::{
+    ANNOTATION_RENEW_LINKS, LABEL_POOL, LABEL_REVISION, OwnerKind, WORKER_CONTAINER,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use kube::{Resource, ResourceExt};
+
+use super::seen::{Observed, Phase, PodSeen, PodTrouble};
+use super::template::Template;
+use crate::context::Context;
+use crate::jobs::seen::{Ended, WorkerRef};
+use crate::links::Place;
+
+/// One snapshot, with the time in it.
+pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Observed {
+    let now = context.now();
+    let namespace = pool.namespace().unwrap_or_default();
+    let uid = pool.uid().unwrap_or_default();
+    let status = pool.status.clone().unwrap_or_default();
+    let place = Place {
+        namespace: &namespace,
+        kind: OwnerKind::ModelPools,
+        uid: &uid,
+    };
+    let received = context
+        .received
+        .ask(&context.store, &place, &status.uploads, now)
+        .await
+        .received;
+    let pods = context
+        .caches
+        .pods
+        .state_filter(|pod| is_of(pod, &namespace, &uid));
+    let mut pods: Vec<PodSeen> = pods.iter().map(|pod| pod_seen(pod, context)).collect();
+    pods.sort_by(|a, b| a.worker.cmp(&b.worker));
+    Observed {
+        name: pool.name_any(),
+        generation: pool.metadata.generation,
+        spec: pool.spec.clone(),
+        renew_links: pool.annotations().get(ANNOTATION_RENEW_LINKS).cloned(),
+        now,
+        revision: template.revision.clone(),
+        refused: context.refusals.get(&uid),
+        namespace,
+        uid,
+        status,
+        pods,
+        received,
+    }
+}
+
+/// The pool that a pod belongs to, by its controller: name and UID.
+#[must_use]
+pub fn pool_of(pod: &Pod) -> Option<(String, String)> {
+    let owner = pod
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true))?;
+    let is_pool =
+        owner.kind == ModelPool::kind(&()) && owner.api_version == ModelPool::api_version(&());
+    (is_pool && pod.labels().get(LABEL_POOL) == Some(&owner.name))
+        .then(|| (owner.name.clone(), owner.uid.clone()))
+}
+
+/// How a worker's process ended since `since`, if it did.
+#[must_use]
+pub fn ended_since(pod: &Pod, since: Timestamp) -> Option<Ended> {
+    let name = pod.name_any();
+    let status = pod.status.as_ref()?;
+    if let Some("Failed" | "Succeeded") = status.phase.as_deref() {
+        let reason = status
+            .reason
+            .clone()
+            .unwrap_or_else(|| "it ended".to_owned());
+        let detail = status.message.clone().unwrap_or_default();
+        return Some(Ended {
+            cause: Cause::WorkerLost,
+            message: format!("worker pod {name}: {reason} {detail}")
+                .trim_end()
+                .to_owned(),
+        });
+    }
+    let container = container(pod)?;
+    let now = container.state.as_ref().and_then(terminated);
+    let before = container.last_state.as_ref().and_then(terminated);
+    let end = now.or(before).filter(|end| {
+        end.finished_at
+            .as_ref()
+            .is_some_and(|at| at.0 >= whole_second(since))
+    })?;
+    Some(Ended {
+        cause: cause_of(end),
+        message: format!("the process of worker {name} ended: {}", end_in_words(end)),
+    })
+}
+
+fn is_of(pod: &Pod, namespace: &str, pool_uid: &str) -> bool {
+    pod.namespace().as_deref() == Some(namespace)
+        && pool_of(pod).is_some_and(|(_, uid)| uid == pool_uid)
+}
+
+fn pod_seen(pod: &Pod, context: &Context) -> PodSeen {
+    let uid = pod.uid().unwrap_or_default();
+    let worker = WorkerRef {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        uid: uid.clone(),
+    };
+    PodSeen {
+        worker,
+        revision: pod
+            .labels()
+            .get(LABEL_REVISION)
+            .cloned()
+            .unwrap_or_default(),
+        phase: phase(pod, context.now()),
+        trouble: trouble(pod),
+        link: context.fleet.link_seen(&uid),
+    }
+}
+
+fn phase(pod: &Pod, now: Timestamp) -> Phase {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Phase::Ending;
+    }
+    match pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+    {
+        Some("Running") => Phase::Running,
+        Some("Failed" | "Succeeded") => Phase::Ended {
+            at: ended_at(pod).unwrap_or(now),
+        },
+        Some(_) | None => Phase::Pending,
+    }
+}
+
+/// When a pod ended: its container's end, or its last transition (an evicted or refused pod may have no container).
+fn ended_at(pod: &Pod) -> Option<Timestamp> {
+    let container = container(pod)
+        .and_then(|container| container.state.as_ref())
+        .and_then(terminated);
+    let by_container = container
+        .and_then(|end| end.finished_at.as_ref())
+        .map(|at| at.0);
+    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let by_condition = conditions
+        .filter_map(|condition| condition.last_transition_time.as_ref())
+        .map(|at| at.0)
+        .max();
+    by_container
+        .or(by_condition)
+        .or(pod.metadata.creation_timestamp.as_ref().map(|at| at.0))
+}
+
+fn trouble(pod: &Pod) -> Option<PodTrouble> {
+    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let unscheduled = conditions.clone().find(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(unscheduled) = unscheduled {
+        let message = unscheduled
+            .message
+            .clone()
+            .unwrap_or_else(|| "no node fits".to_owned());
+        return Some(PodTrouble {
+            reason: pool_reason::UNSCHEDULABLE,
+            message,
+        });
+    }
+    let container = container(pod)?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let why = waiting.reason.clone().unwrap_or_default();
+    let message = waiting.message.clone().unwrap_or_default();
+    match why.as_str() {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "RegistryUnavailable" => {
+            let message = format!("image {}: {why}: {message}", container.image);
+            Some(PodTrouble {
+                reason: pool_reason::IMAGE_PULL_FAILED,
+                message,
+            })
+        }
+        "CrashLoopBackOff" => {
+            let end = container
+                .last_state
+                .as_ref()
+                .and_then(terminated)
+                .map(end_in_words)
+                .unwrap_or_default();
+            let message = format!(
+                "its process keeps ending ({end}), {} times so far; kubectl logs {} tells more",
+                container.restart_count,
+                pod.name_any()
+            );
+            Some(PodTrouble {
+                reason: pool_reason::WORKER_CRASHING,
+                message,
+            })
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            Some(PodTrouble {
+                reason: pool_reason::WORKER_CRASHING,
+                message: format!("{why}: {message}"),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    containers
+        .iter()
+        .find(|container| container.name == WORKER_CONTAINER)
+}
+
+fn terminated(state: &ContainerState) -> Option<&ContainerStateTerminated> {
+    state.terminated.as_ref()
+}
+
+fn cause_of(end: &ContainerStateTerminated) -> Cause {
+    match end.reason.as_deref() {
+        Some("OOMKilled") => Cause::OutOfMemory,
+        Some(_) | None => Cause::WorkerLost,
+    }
+}
+
+fn end_in_words(end: &ContainerStateTerminated) -> String {
+    let reason = end.reason.as_deref().unwrap_or("ended");
+    match (reason, end.message.as_deref()) {
+        ("OOMKilled", _) => {
+            "out of memory (OOMKilled); raise the memory limit in the pool's template".to_owned()
+        }
+        (reason, Some(message)) => {
+            format!("{reason}, exit code {}: {}", end.exit_code, message.trim())
+        }
+        (reason, None) => format!("{reason}, exit code {}", end.exit_code),
+    }
+}
+
+/// Kubernetes keeps whole seconds.
+fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

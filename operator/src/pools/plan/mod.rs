@@ -1,0 +1,53 @@
+//! Decides everything about one pool: which pods to make, drain and delete, and its next status. No I/O, no clock.
+//!
+//! # Layout
+//! - [`pods`]: which pods to make, drain and delete
+//! - [`status`]: the Ready condition, the models, the upload links
+
+pub mod pods;
+pub mod status;
+
+use framewright_crds::modelpool::ModelPoolStatus;
+use jiff::SignedDuration;
+
+use crate::jobs::seen::WorkerRef;
+use crate::pools::seen::Observed;
+
+/// All that is to be done about a pool now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Names of pods to make.
+    pub create: Vec<String>,
+    /// Workers that get no new task.
+    pub drain: Vec<WorkerRef>,
+    /// Pods to delete, if their UID is still the same.
+    pub delete: Vec<WorkerRef>,
+    /// The status to write; the same as the observed one if there is nothing to write.
+    pub status: ModelPoolStatus,
+    /// When to look again though nothing happened.
+    pub look_again: Option<SignedDuration>,
+}
+
+/// The whole decision.
+#[must_use]
+pub fn plan(seen: &Observed, signer: &dyn status::Signer) -> Plan {
+    let pods::Changes {
+        create,
+        drain,
+        delete,
+    } = pods::changes(seen);
+    let status = status::next(seen, signer);
+    let awaits = crate::uploads::are_awaited(&status.uploads);
+    let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
+    let look_again = match () {
+        () if awaits || has_ended || !drain.is_empty() => SignedDuration::from_secs(2),
+        () => SignedDuration::from_secs(60),
+    };
+    Plan {
+        create,
+        drain,
+        delete,
+        status,
+        look_again: Some(look_again),
+    }
+}

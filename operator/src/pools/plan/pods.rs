@@ -1,0 +1,254 @@
+//! Which pods to make, drain and delete.
+//!
+//! Names are `pool-revision-ordinal`, so that a create that is repeated on a stale cache is refused, not doubled. A busy worker is
+//! drained first: no new task, and its pod is deleted when it is idle. One worker of an old revision is replaced at a time.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+
+use crate::jobs::seen::WorkerRef;
+use crate::pools::seen::{Observed, Phase, PodSeen};
+
+/// Most pods made in one go.
+const CREATE_AT_ONCE: usize = 50;
+/// How long an ended pod stays, so that a person can read why, and so that a pod that always fails is not made in a hurry.
+const ENDED_POD_STAYS: SignedDuration = SignedDuration::from_secs(10);
+
+/// What to do to the pool's pods.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Changes {
+    pub create: Vec<String>,
+    pub drain: Vec<WorkerRef>,
+    pub delete: Vec<WorkerRef>,
+}
+
+/// Decides it.
+#[must_use]
+pub fn changes(seen: &Observed) -> Changes {
+    let mut changes = Changes::default();
+    let wanted = usize::try_from(seen.spec.replicas).unwrap_or(0);
+    let mut alive: Vec<&PodSeen> = seen.pods.iter().filter(|pod| pod.is_alive()).collect();
+    // The first ones stay: of the present revision, ready, busy, and of the lowest name.
+    alive.sort_by_key(|pod| {
+        (
+            pod.revision != seen.revision,
+            !pod.is_ready(&seen.spec.models),
+            pod.is_idle(),
+            pod.worker.name.clone(),
+        )
+    });
+    for pod in alive.iter().skip(wanted) {
+        release(pod, &mut changes);
+    }
+    let kept = &alive[..alive.len().min(wanted)];
+    if let Some(old) = next_to_replace(seen, kept) {
+        release(old, &mut changes);
+    }
+    for pod in &seen.pods {
+        if let Phase::Ended { at } = pod.phase
+            && seen.now.duration_since(at) >= ENDED_POD_STAYS
+        {
+            changes.delete.push(pod.worker.clone());
+        }
+    }
+    changes.create = missing(seen, wanted.saturating_sub(alive.len()));
+    changes
+}
+
+/// The next worker of an old revision, once all of the present one are ready.
+fn next_to_replace<'a>(seen: &Observed, kept: &[&'a PodSeen]) -> Option<&'a PodSeen> {
+    let is_settled = kept
+        .iter()
+        .filter(|pod| pod.revision == seen.revision)
+        .all(|pod| pod.is_ready(&seen.spec.models));
+    let outdated = || kept.iter().filter(|pod| pod.revision != seen.revision);
+    // A worker of an old revision that takes no tasks is of no use to anybody.
+    let useless = outdated().find(|pod| !pod.is_ready(&seen.spec.models) && pod.is_idle());
+    useless
+        .or_else(|| outdated().next().filter(|_| is_settled))
+        .copied()
+}
+
+fn release(pod: &PodSeen, changes: &mut Changes) {
+    if pod.is_idle() {
+        changes.delete.push(pod.worker.clone());
+    }
+    changes.drain.push(pod.worker.clone());
+}
+
+/// Names for so many new pods: the lowest ordinals that no pod of this revision has, ending and ended ones included.
+fn missing(seen: &Observed, count: usize) -> Vec<String> {
+    let taken: BTreeSet<&str> = seen
+        .pods
+        .iter()
+        .map(|pod| pod.worker.name.as_str())
+        .collect();
+    (0..)
+        .map(|ordinal: usize| pod_name(&seen.name, &seen.revision, ordinal))
+        .filter(|name| !taken.contains(name.as_str()))
+        .take(count.min(CREATE_AT_ONCE))
+        .collect()
+}
+
+/// A pod's name; at most 63 characters, as its hostname.
+#[must_use]
+pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
+    let start: String = pool.chars().take(44).collect();
+    format!("{}-{revision}-{ordinal}", start.replace('.', "-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pools::seen::LinkSeen;
+    use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
+    use jiff::Timestamp;
+    use std::collections::BTreeMap;
+
+    /// `name` `revision` and words: pending, busy, ending, ended, away.
+    fn pod(name: &str, revision: &str, words: &str) -> PodSeen {
+        let phase = match words {
+            "pending" => Phase::Pending,
+            "ending" => Phase::Ending,
+            "ended" => Phase::Ended {
+                at: Timestamp::UNIX_EPOCH,
+            },
+            _ => Phase::Running,
+        };
+        let link = LinkSeen {
+            is_connected: true,
+            tasks: usize::from(words == "busy"),
+            device_trouble: None,
+            models: BTreeMap::new(),
+        };
+        PodSeen {
+            worker: WorkerRef {
+                namespace: "fleet".into(),
+                name: name.into(),
+                uid: name.into(),
+            },
+            revision: revision.into(),
+            phase,
+            trouble: None,
+            link: (words != "away" && words != "pending").then_some(link),
+        }
+    }
+
+    fn check(replicas: i32, pods: Vec<PodSeen>, create: &str, drain: &str, delete: &str) {
+        let seen = Observed {
+            namespace: "fleet".into(),
+            name: "p".into(),
+            uid: "u".into(),
+            generation: Some(1),
+            spec: ModelPoolSpec {
+                device: Device::Cpu,
+                replicas,
+                models: Vec::new(),
+                weights_cache: None,
+                scratch: None,
+                template: None,
+                access: None,
+            },
+            status: ModelPoolStatus::default(),
+            renew_links: None,
+            now: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(100),
+            revision: "r2".into(),
+            pods,
+            received: BTreeSet::new(),
+            refused: None,
+        };
+        let changes = changes(&seen);
+        let names = |workers: &[WorkerRef]| {
+            workers
+                .iter()
+                .map(|worker| worker.name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(changes.create.join(" "), create, "create");
+        assert_eq!(names(&changes.drain), drain, "drain");
+        assert_eq!(names(&changes.delete), delete, "delete");
+    }
+
+    #[test]
+    fn missing_pods_get_the_lowest_free_ordinals() {
+        check(3, vec![pod("p-r2-1", "r2", "")], "p-r2-0 p-r2-2", "", "");
+    }
+
+    #[test]
+    fn an_ending_pod_keeps_its_name_and_counts_no_more() {
+        check(1, vec![pod("p-r2-0", "r2", "ending")], "p-r2-1", "", "");
+    }
+
+    #[test]
+    fn pending_pods_count_so_nothing_over_scales() {
+        check(
+            2,
+            vec![
+                pod("p-r2-0", "r2", "pending"),
+                pod("p-r2-1", "r2", "pending"),
+            ],
+            "",
+            "",
+            "",
+        );
+    }
+
+    #[test]
+    fn an_idle_surplus_worker_goes_before_a_busy_one() {
+        check(
+            1,
+            vec![pod("p-r2-0", "r2", ""), pod("p-r2-1", "r2", "busy")],
+            "",
+            "p-r2-0",
+            "p-r2-0",
+        );
+    }
+
+    #[test]
+    fn a_busy_surplus_worker_is_drained_and_not_deleted() {
+        check(0, vec![pod("p-r2-0", "r2", "busy")], "", "p-r2-0", "");
+    }
+
+    #[test]
+    fn an_ended_pod_is_deleted_and_replaced() {
+        check(
+            1,
+            vec![pod("p-r2-0", "r2", "ended")],
+            "p-r2-1",
+            "",
+            "p-r2-0",
+        );
+    }
+
+    #[test]
+    fn one_worker_of_an_old_revision_is_replaced_at_a_time() {
+        check(
+            2,
+            vec![pod("p-r1-0", "r1", ""), pod("p-r1-1", "r1", "")],
+            "",
+            "p-r1-0",
+            "p-r1-0",
+        );
+        check(
+            2,
+            vec![pod("p-r2-0", "r2", "pending"), pod("p-r1-1", "r1", "")],
+            "",
+            "",
+            "",
+        );
+        check(
+            2,
+            vec![pod("p-r2-0", "r2", ""), pod("p-r1-1", "r1", "busy")],
+            "",
+            "p-r1-1",
+            "",
+        );
+    }
+
+    #[test]
+    fn a_pods_name_fits_a_hostname() {
+        assert!(pod_name(&"x".repeat(63), "0123456789", 999).len() <= 63);
+    }
+}

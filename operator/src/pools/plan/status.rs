@@ -1,0 +1,214 @@
+//! A pool's next status: the Ready condition in the words of what is wrong, the models, the upload links.
+
+use framewright_crds::aijob::UploadStatus;
+use framewright_crds::conditions::{Truth, pool, pool_reason, set, shortened};
+use framewright_crds::modelpool::{Model, ModelPoolStatus, ModelStatus};
+use framewright_crds::names::LABEL_POOL;
+use framewright_crds::wire::ModelState;
+use jiff::Timestamp;
+
+use crate::pools::seen::{LinkSeen, Observed, Phase, PodSeen};
+use crate::uploads::Known;
+
+/// Makes links. Signing is pure: the same arguments give the same link.
+pub trait Signer {
+    /// Where to PUT these bytes, for this pool.
+    fn upload(
+        &self,
+        namespace: &str,
+        uid: &str,
+        sha256: &str,
+        bytes: i64,
+        expires: Timestamp,
+    ) -> String;
+}
+
+/// The status that the pool should have.
+#[must_use]
+pub fn next(seen: &Observed, signer: &dyn Signer) -> ModelPoolStatus {
+    let mut status = seen.status.clone();
+    let alive = seen.pods.iter().filter(|pod| pod.is_alive());
+    let ready = alive.clone().filter(|pod| pod.is_ready(&seen.spec.models));
+    status.observed_generation = seen.generation;
+    status.replicas = count(alive.clone().count());
+    status.ready_replicas = count(ready.count());
+    status.selector = Some(format!("{LABEL_POOL}={}", seen.name));
+    status.models = seen
+        .spec
+        .models
+        .iter()
+        .map(|model| model_status(seen, model))
+        .collect();
+    status.uploads = uploads(seen, signer);
+    status.links_renewed_for.clone_from(&seen.renew_links);
+    let (truth, reason, message) = readiness(seen, &status);
+    set(
+        &mut status.conditions,
+        pool::READY,
+        truth,
+        reason,
+        &message,
+        seen.generation,
+        seen.now,
+    );
+    status
+}
+
+fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str, String) {
+    let wanted = seen.spec.replicas;
+    if wanted == 0 {
+        return (
+            Truth::False,
+            pool_reason::SCALED_TO_ZERO,
+            "spec.replicas is 0".to_owned(),
+        );
+    }
+    // What a person must mend comes before what only takes time.
+    if let Some(failed) = status
+        .models
+        .iter()
+        .find(|model| is_reason(model, pool_reason::WEIGHTS_FAILED))
+    {
+        let message = failed.message.clone().unwrap_or_default();
+        return (Truth::False, pool_reason::WEIGHTS_FAILED, message);
+    }
+    if let Some(waiting) = status
+        .models
+        .iter()
+        .find(|model| is_reason(model, pool_reason::AWAITING_UPLOAD))
+    {
+        let message = waiting.message.clone().unwrap_or_default();
+        return (Truth::False, pool_reason::AWAITING_UPLOAD, message);
+    }
+    if let Some(refused) = &seen.refused {
+        return (
+            Truth::False,
+            pool_reason::PODS_REFUSED,
+            format!("the API server refuses the pool's pods: {refused}"),
+        );
+    }
+    let alive = || seen.pods.iter().filter(|pod| pod.is_alive());
+    let connected = |pod: &PodSeen| pod.link.as_ref().is_some_and(|link| link.is_connected);
+    if let Some((pod, trouble)) = alive().find_map(|pod| Some((pod, device_trouble(pod)?))) {
+        let message = format!("worker {}: {trouble}", pod.worker.name);
+        return (Truth::False, pool_reason::DEVICE_MISSING, message);
+    }
+    if let Some((pod, trouble)) = alive()
+        .filter(|pod| !connected(pod))
+        .find_map(|pod| Some((pod, pod.trouble.as_ref()?)))
+    {
+        return (
+            Truth::False,
+            trouble.reason,
+            format!("pod {}: {}", pod.worker.name, trouble.message),
+        );
+    }
+    let told = format!("{} of {wanted} workers take tasks", status.ready_replicas);
+    if status.ready_replicas >= wanted {
+        return (Truth::True, pool_reason::READY, told);
+    }
+    if alive().any(|pod| pod.phase == Phase::Running && !connected(pod)) {
+        return (
+            Truth::False,
+            pool_reason::AWAITING_WORKERS,
+            format!("{told}; the others have not dialled in yet"),
+        );
+    }
+    if alive().any(connected) {
+        return (
+            Truth::False,
+            pool_reason::LOADING,
+            format!("{told}; the others load their models"),
+        );
+    }
+    (
+        Truth::False,
+        pool_reason::PROGRESSING,
+        format!("{told}; pods are being made"),
+    )
+}
+
+fn device_trouble(pod: &PodSeen) -> Option<&str> {
+    pod.link
+        .as_ref()
+        .filter(|link| link.is_connected)?
+        .device_trouble
+        .as_deref()
+}
+
+fn is_reason(model: &ModelStatus, reason: &str) -> bool {
+    model.reason.as_deref() == Some(reason)
+}
+
+fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
+    let links: Vec<&LinkSeen> = seen
+        .pods
+        .iter()
+        .filter(|pod| pod.is_alive())
+        .filter_map(|pod| pod.link.as_ref())
+        .filter(|link| link.is_connected)
+        .collect();
+    let states = || {
+        links
+            .iter()
+            .filter_map(|link| link.models.get(&model.name))
+            .map(|(_, state)| state)
+    };
+    let ready = states()
+        .filter(|state| **state == ModelState::Ready)
+        .count();
+    let failed = states().find_map(|state| match state {
+        ModelState::Failed { message } => Some(message),
+        ModelState::Loading | ModelState::Ready | ModelState::AwaitingUpload => None,
+    });
+    let missing = model
+        .files
+        .iter()
+        .find(|file| model.source.upload.is_some() && !seen.received.contains(&file.sha256));
+    let (reason, message) = match (missing, failed) {
+        (Some(file), _) => (
+            Some(pool_reason::AWAITING_UPLOAD),
+            Some(format!(
+                "model {} waits for the upload of {} ({} bytes) to the link in status.uploads",
+                model.name, file.path, file.bytes
+            )),
+        ),
+        (None, Some(message)) => (
+            Some(pool_reason::WEIGHTS_FAILED),
+            Some(format!("model {}: {message}", model.name)),
+        ),
+        (None, None) if ready < links.len() => (Some(pool_reason::LOADING), None),
+        (None, None) => (None, None),
+    };
+    ModelStatus {
+        name: model.name.clone(),
+        ready_workers: count(ready),
+        reason: reason.map(str::to_owned),
+        message: message.map(|message| shortened(&message)),
+    }
+}
+
+fn uploads(seen: &Observed, signer: &dyn Signer) -> Vec<UploadStatus> {
+    let files = seen
+        .spec
+        .models
+        .iter()
+        .filter(|model| model.source.upload.is_some())
+        .flat_map(|model| &model.files)
+        .map(|file| (file.sha256.as_str(), file.bytes));
+    let renew = seen.renew_links.is_some() && seen.renew_links != seen.status.links_renewed_for;
+    let known = Known {
+        old: &seen.status.uploads,
+        received: &seen.received,
+        renew,
+        now: seen.now,
+    };
+    let sign = |sha256: &str, bytes: i64, expires| {
+        signer.upload(&seen.namespace, &seen.uid, sha256, bytes, expires)
+    };
+    crate::uploads::entries(files, &known, &sign)
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,105 @@
+//! What is known about one pool at one moment: the whole input of the plan. Plain data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use framewright_crds::modelpool::{ModelPoolSpec, ModelPoolStatus};
+use framewright_crds::wire::ModelState;
+use jiff::Timestamp;
+
+use crate::jobs::seen::WorkerRef;
+
+/// One pool and what surrounds it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub generation: Option<i64>,
+    pub spec: ModelPoolSpec,
+    /// The newest status that the API server has confirmed.
+    pub status: ModelPoolStatus,
+    /// Value of the annotation that asks for new links.
+    pub renew_links: Option<String>,
+    pub now: Timestamp,
+    /// What the workers' pods are made from, besides the spec.
+    pub revision: String,
+    /// The pods that the pool owns.
+    pub pods: Vec<PodSeen>,
+    /// Digests of the weights that are in the store.
+    pub received: BTreeSet<String>,
+    /// What the API server said when it last refused a pod of this pool.
+    pub refused: Option<String>,
+}
+
+/// One pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodSeen {
+    pub worker: WorkerRef,
+    pub revision: String,
+    pub phase: Phase,
+    /// Why it does not run, in the kubelet's or the scheduler's words.
+    pub trouble: Option<PodTrouble>,
+    pub link: Option<LinkSeen>,
+}
+
+/// Where a pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not running yet.
+    Pending,
+    /// Its container runs.
+    Running,
+    /// It ended for good, at that time.
+    Ended { at: Timestamp },
+    /// It is being deleted.
+    Ending,
+}
+
+/// Why a pod does not run: a reason of the pool's Ready condition, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodTrouble {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// What a pod's worker says on its stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkSeen {
+    pub is_connected: bool,
+    /// Tasks that it holds.
+    pub tasks: usize,
+    /// Why it has no device, if so.
+    pub device_trouble: Option<String>,
+    /// Its models: the digest of the weights, and their state.
+    pub models: BTreeMap<String, (String, ModelState)>,
+}
+
+impl PodSeen {
+    /// Whether it counts as one of the replicas.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        match self.phase {
+            Phase::Pending | Phase::Running => true,
+            Phase::Ended { .. } | Phase::Ending => false,
+        }
+    }
+
+    /// Whether it holds no task.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| link.tasks == 0)
+    }
+
+    /// Whether its worker takes tasks for all these models.
+    #[must_use]
+    pub fn is_ready(&self, models: &[framewright_crds::modelpool::Model]) -> bool {
+        self.phase == Phase::Running
+            && self.link.as_ref().is_some_and(|link| {
+                link.is_connected
+                    && link.device_trouble.is_none()
+                    && models.iter().all(|model| {
+                        matches!(link.models.get(&model.name), Some((_, ModelState::Ready)))
+                    })
+            })
+    }
+}

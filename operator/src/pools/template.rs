@@ -1,0 +1,361 @@
+//! What a pool's worker pods look like. No I/O: the pool and the operator's settings in, a pod and its revision out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use framewright_crds::ModelPool;
+use framewright_crds::modelpool::{Device, VolumeSource, WorkerContainer};
+use framewright_crds::names::{
+    HEALTH_PORT, LABEL_POOL, LABEL_REVISION, LINK_PATH, TOKEN_AUDIENCE, VOLUMES_FOLDER,
+    WORKER_CONTAINER,
+};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
+    PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe,
+    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecurityContext,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::Resource;
+use ring::digest;
+
+use crate::context::Context;
+
+/// User and group of all of Framewright's containers.
+const USER: i64 = 65532;
+const CACHE_FOLDER: &str = "/var/cache/framewright";
+const SCRATCH_FOLDER: &str = "/var/lib/framewright/scratch";
+const TOKEN_FOLDER: &str = "/var/run/secrets/framewright.dev";
+const DEFAULT_CACHE: &str = "20Gi";
+const DEFAULT_SCRATCH: &str = "10Gi";
+
+/// What the operator knows and the pool does not say.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub image: String,
+    pub image_pull_policy: String,
+    /// Host and port of the operator's link.
+    pub operator: String,
+    /// PEM of the authority that signed the operator's and the store's certificates.
+    pub authority: String,
+    pub log: String,
+}
+
+impl Settings {
+    #[must_use]
+    pub fn of(context: &Context) -> Settings {
+        let args = &context.args;
+        Settings {
+            image: args.worker_image.clone(),
+            image_pull_policy: args.worker_image_pull_policy.clone(),
+            operator: args.link_address(),
+            authority: context.authority.clone(),
+            log: args.worker_log.clone(),
+        }
+    }
+}
+
+/// A pod without a name.
+#[derive(Clone, Debug)]
+pub struct Template {
+    pub pod: Pod,
+    /// Ten hexadecimal digits that change whenever the pod would.
+    pub revision: String,
+}
+
+impl Template {
+    /// The pod of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Pod {
+        let mut pod = self.pod.clone();
+        pod.metadata.name = Some(name.to_owned());
+        pod
+    }
+}
+
+/// Builds the template of a pool.
+#[must_use]
+pub fn build(pool: &ModelPool, settings: &Settings) -> Template {
+    let mut pod = Pod {
+        metadata: metadata(pool),
+        spec: Some(spec(pool, settings)),
+        status: None,
+    };
+    let text = serde_json::to_vec(&pod).unwrap_or_default();
+    let revision: String = hex::encode(digest::digest(&digest::SHA256, &text))
+        .chars()
+        .take(10)
+        .collect();
+    pod.metadata
+        .labels
+        .get_or_insert_default()
+        .insert(LABEL_REVISION.to_owned(), revision.clone());
+    Template { pod, revision }
+}
+
+/// Where a worker finds a volume source's file.
+#[must_use]
+pub fn file_on_volume(source: &VolumeSource, path: &str) -> String {
+    let folder = format!("{VOLUMES_FOLDER}/{}", source.claim_name);
+    match source.path.as_deref() {
+        Some(inner) => format!("{folder}/{}/{path}", inner.trim_matches('/')),
+        None => format!("{folder}/{path}"),
+    }
+}
+
+fn metadata(pool: &ModelPool) -> ObjectMeta {
+    let given = pool
+        .spec
+        .template
+        .as_ref()
+        .and_then(|template| template.metadata.clone())
+        .unwrap_or_default();
+    let mut labels = given.labels;
+    for (key, value) in [
+        ("app.kubernetes.io/name", "framewright"),
+        ("app.kubernetes.io/component", "worker"),
+        ("app.kubernetes.io/managed-by", "framewright-operator"),
+        (
+            LABEL_POOL,
+            pool.metadata.name.as_deref().unwrap_or_default(),
+        ),
+    ] {
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    ObjectMeta {
+        namespace: pool.metadata.namespace.clone(),
+        labels: Some(labels),
+        annotations: (!given.annotations.is_empty()).then_some(given.annotations),
+        owner_references: pool.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn spec(pool: &ModelPool, settings: &Settings) -> PodSpec {
+    let given = pool
+        .spec
+        .template
+        .as_ref()
+        .and_then(|template| template.spec.clone())
+        .unwrap_or_default();
+    let container = given
+        .containers
+        .unwrap_or_default()
+        .into_iter()
+        .next()
+        .unwrap_or_default();
+    PodSpec {
+        runtime_class_name: given.runtime_class_name,
+        node_selector: given.node_selector,
+        tolerations: given.tolerations,
+        affinity: given.affinity,
+        priority_class_name: given.priority_class_name,
+        scheduler_name: given.scheduler_name,
+        image_pull_secrets: given.image_pull_secrets,
+        termination_grace_period_seconds: Some(
+            given.termination_grace_period_seconds.unwrap_or(60),
+        ),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        restart_policy: Some("Always".to_owned()),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..PodSecurityContext::default()
+        }),
+        volumes: Some(volumes(pool)),
+        containers: vec![worker(pool, settings, container)],
+        ..PodSpec::default()
+    }
+}
+
+fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Container {
+    let folder = |name: &str, path: &str| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..VolumeMount::default()
+    };
+    let read_only = |name: String, path: String| VolumeMount {
+        name,
+        mount_path: path,
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let mut mounts = vec![
+        folder("weights", CACHE_FOLDER),
+        folder("scratch", SCRATCH_FOLDER),
+        read_only("token".to_owned(), TOKEN_FOLDER.to_owned()),
+    ];
+    for (index, claim) in claims(pool).iter().enumerate() {
+        mounts.push(read_only(
+            format!("volume-{index}"),
+            format!("{VOLUMES_FOLDER}/{claim}"),
+        ));
+    }
+    Container {
+        name: WORKER_CONTAINER.to_owned(),
+        image: Some(given.image.unwrap_or_else(|| settings.image.clone())),
+        image_pull_policy: Some(settings.image_pull_policy.clone()),
+        args: Some(vec!["serve".to_owned()]),
+        env: Some(environment(pool, settings)),
+        ports: Some(vec![ContainerPort {
+            name: Some("health".to_owned()),
+            container_port: i32::from(HEALTH_PORT),
+            ..ContainerPort::default()
+        }]),
+        resources: Some(given.resources.unwrap_or_else(default_resources)),
+        liveness_probe: Some(probe("/healthz", 10, 6)),
+        readiness_probe: Some(probe("/ready", 5, 3)),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                add: None,
+            }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+fn environment(pool: &ModelPool, settings: &Settings) -> Vec<EnvVar> {
+    let device = match pool.spec.device {
+        Device::Cpu => "cpu",
+        Device::Cuda => "cuda",
+    };
+    let set = |name: &str, value: String| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    };
+    vec![
+        set(
+            "FRAMEWRIGHT_OPERATOR",
+            format!("wss://{}{LINK_PATH}", settings.operator),
+        ),
+        set("FRAMEWRIGHT_CA", settings.authority.clone()),
+        set("FRAMEWRIGHT_TOKEN_FILE", format!("{TOKEN_FOLDER}/token")),
+        set("FRAMEWRIGHT_DEVICE", device.to_owned()),
+        set("FRAMEWRIGHT_WEIGHTS_CACHE", CACHE_FOLDER.to_owned()),
+        set("FRAMEWRIGHT_WEIGHTS_CACHE_LIMIT", cache_limit(pool).0),
+        set("FRAMEWRIGHT_SCRATCH", SCRATCH_FOLDER.to_owned()),
+        set("FRAMEWRIGHT_SCRATCH_LIMIT", scratch_limit(pool).0),
+        set("FRAMEWRIGHT_LOG", settings.log.clone()),
+        // The scratch volume is the one place that can be written to.
+        set("TMPDIR", SCRATCH_FOLDER.to_owned()),
+    ]
+}
+
+fn volumes(pool: &ModelPool) -> Vec<Volume> {
+    let empty = |name: &str, limit: Quantity| Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: None,
+            size_limit: Some(limit),
+        }),
+        ..Volume::default()
+    };
+    let claim = |name: String, claim_name: String, read_only: bool| Volume {
+        name,
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name,
+            read_only: read_only.then_some(true),
+        }),
+        ..Volume::default()
+    };
+    let weights_claim = pool
+        .spec
+        .weights_cache
+        .as_ref()
+        .and_then(|cache| cache.claim_name.clone());
+    let token = ServiceAccountTokenProjection {
+        audience: Some(TOKEN_AUDIENCE.to_owned()),
+        expiration_seconds: Some(3600),
+        path: "token".to_owned(),
+    };
+    let mut volumes = vec![
+        weights_claim.map_or_else(
+            || empty("weights", cache_limit(pool)),
+            |name| claim("weights".to_owned(), name, false),
+        ),
+        empty("scratch", scratch_limit(pool)),
+        Volume {
+            name: "token".to_owned(),
+            projected: Some(ProjectedVolumeSource {
+                default_mode: Some(0o440),
+                sources: Some(vec![VolumeProjection {
+                    service_account_token: Some(token),
+                    ..VolumeProjection::default()
+                }]),
+            }),
+            ..Volume::default()
+        },
+    ];
+    for (index, name) in claims(pool).into_iter().enumerate() {
+        volumes.push(claim(format!("volume-{index}"), name, true));
+    }
+    volumes
+}
+
+/// The claims that models are read from, each once.
+fn claims(pool: &ModelPool) -> BTreeSet<String> {
+    let sources = pool
+        .spec
+        .models
+        .iter()
+        .filter_map(|model| model.source.volume.as_ref());
+    sources.map(|source| source.claim_name.clone()).collect()
+}
+
+fn cache_limit(pool: &ModelPool) -> Quantity {
+    let given = pool
+        .spec
+        .weights_cache
+        .as_ref()
+        .and_then(|cache| cache.size_limit.clone());
+    given.unwrap_or_else(|| Quantity(DEFAULT_CACHE.to_owned()))
+}
+
+fn scratch_limit(pool: &ModelPool) -> Quantity {
+    let given = pool
+        .spec
+        .scratch
+        .as_ref()
+        .and_then(|scratch| scratch.size_limit.clone());
+    given.unwrap_or_else(|| Quantity(DEFAULT_SCRATCH.to_owned()))
+}
+
+fn default_resources() -> ResourceRequirements {
+    let requests = [("cpu", "250m"), ("memory", "512Mi")];
+    let requests = requests.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())));
+    ResourceRequirements {
+        requests: Some(BTreeMap::from(requests)),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(i32::from(HEALTH_PORT)),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}

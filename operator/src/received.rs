@@ -1,0 +1,106 @@
+//! Which uploads have arrived: asked of the store, remembered for good once the answer is yes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use framewright_crds::aijob::UploadStatus;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::links::Place;
+use crate::store::client::{StoreClient, StoreError};
+
+/// A no is believed for so long.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_millis(900);
+
+/// What is known of the uploads of each owner, by UID.
+#[derive(Debug, Default)]
+pub struct Received {
+    owners: Mutex<HashMap<String, Owner>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Owner {
+    there: BTreeSet<String>,
+    asked: Option<Timestamp>,
+}
+
+/// What is in the store of what a status waits for.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub received: BTreeSet<String>,
+    /// Why the store could not be asked, if so.
+    pub trouble: Option<String>,
+}
+
+impl Received {
+    /// What has arrived of these; asks the store at most about once a second and owner.
+    pub async fn ask(
+        &self,
+        store: &StoreClient,
+        place: &Place<'_>,
+        uploads: &[UploadStatus],
+        now: Timestamp,
+    ) -> Answer {
+        let mut owner = self.known(place.uid);
+        owner.there.extend(
+            uploads
+                .iter()
+                .filter(|upload| upload.received)
+                .map(|upload| upload.sha256.clone()),
+        );
+        let awaited: Vec<&str> = uploads
+            .iter()
+            .map(|upload| upload.sha256.as_str())
+            .filter(|sha256| !owner.there.contains(*sha256))
+            .collect();
+        let is_due = owner
+            .asked
+            .is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
+        let mut trouble = None;
+        if is_due && !awaited.is_empty() {
+            owner.asked = Some(now);
+            for sha256 in awaited {
+                match stat(store, place, sha256).await {
+                    Ok(true) => drop(owner.there.insert(sha256.to_owned())),
+                    Ok(false) => {}
+                    Err(error) => {
+                        trouble = Some(error.to_string());
+                        break;
+                    }
+                }
+            }
+        }
+        let answer = Answer {
+            received: owner.there.clone(),
+            trouble,
+        };
+        self.lock().insert(place.uid.to_owned(), owner);
+        answer
+    }
+
+    /// What is known to have arrived, without asking.
+    #[must_use]
+    pub fn of(&self, uid: &str) -> BTreeSet<String> {
+        self.known(uid).there
+    }
+
+    /// Forgets owners that are gone.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, _| is_there(uid));
+    }
+
+    fn known(&self, uid: &str) -> Owner {
+        self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Owner>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn stat(store: &StoreClient, place: &Place<'_>, sha256: &str) -> Result<bool, StoreError> {
+    match place.key(sha256) {
+        Ok(key) => Ok(store.stat(&key).await?.is_some()),
+        Err(_) => Ok(false),
+    }
+}

@@ -1,0 +1,448 @@
+//! One story a file in `tests/scenarios`: what is seen of a job, and the plan as text. A story needs no code.
+//! `UPDATE=1 cargo test --test scenarios` writes the plans; read the difference before you commit it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use framewright_crds::aijob::{
+    AIJobSpec, AIJobStatus, Attempt, Cause, OutputStatus, Progress, StepState, StepStatus,
+};
+use framewright_crds::conditions::{get, job};
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::{Outcome, OutputFile, TaskState};
+use framewright_operator::jobs::plan::links::{Owner, Signer};
+use framewright_operator::jobs::plan::orders::Order;
+use framewright_operator::jobs::plan::{Plan, plan};
+use framewright_operator::jobs::seen::{
+    Binding, Ended, Held, Observed, PoolName, Presence, Resolution, StepSeen, Trouble, WorkerRef,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+/// A story. Times are seconds since the job was created.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Story {
+    story: String,
+    now: i64,
+    /// Steps: `name <- upload` or `name <- earlier`.
+    steps: Vec<String>,
+    /// Fields of the spec that differ from their defaults.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    spec: serde_json::Map<String, serde_json::Value>,
+    /// What the status says of a step: words such as `Queued since 3`, `Starting on w1 since 3`, `Running on w1 since 3`,
+    /// `Succeeded`, with `failures N`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    status: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    received: bool,
+    /// What surrounds a step: `busy`, `bind w1`, `trouble REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
+    /// `gone`, `oom`, `restarted`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    around: BTreeMap<String, Vec<String>>,
+    /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    held: Vec<String>,
+    plan: String,
+}
+
+#[test]
+fn every_story_ends_in_its_plan() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 15, "only {} stories found", files.len());
+    let mut wrong = String::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a story can be read");
+        let story: Story = serde_saphyr::from_str(&text)
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let told = tell(&story);
+        if told == story.plan {
+            continue;
+        }
+        if std::env::var_os("UPDATE").is_some() {
+            let (head, _) = text.split_once("plan:").expect("a story has a plan");
+            let indented: String = told.lines().map(|line| format!("  {line}\n")).collect();
+            std::fs::write(&file, format!("{head}plan: |\n{indented}"))
+                .expect("a story can be written");
+            continue;
+        }
+        let _ = writeln!(
+            wrong,
+            "{} ({})\n--- expected\n{}--- planned\n{told}",
+            file.display(),
+            story.story,
+            story.plan
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The plan as text.
+fn tell(story: &Story) -> String {
+    let seen = observed(story);
+    let Plan {
+        delete,
+        status,
+        orders,
+        notes,
+        look_again,
+    } = plan(&seen, &Links);
+    let mut text = String::new();
+    if delete {
+        text.push_str("delete the job\n");
+    }
+    for order in orders {
+        let worker = &order.worker.name;
+        let _ = match &order.order {
+            Order::Run { task, .. } => {
+                writeln!(text, "tell {worker}: run {}/{}", task.step, task.attempt)
+            }
+            Order::Upload { task, .. } => {
+                writeln!(text, "tell {worker}: upload {}/{}", task.step, task.attempt)
+            }
+            Order::Settle { task } => writeln!(
+                text,
+                "tell {worker}: settled {}/{}",
+                task.step, task.attempt
+            ),
+            Order::Cancel { task } => {
+                writeln!(text, "tell {worker}: cancel {}/{}", task.step, task.attempt)
+            }
+        };
+    }
+    if status == seen.status {
+        text.push_str("write nothing\n");
+    } else {
+        for step in &status.steps {
+            let _ = write!(text, "{}: {:?}", step.name, step.state);
+            if let Some(last) = step.attempts.last() {
+                let _ = write!(text, ", attempt {} on {}", last.number, last.worker);
+                if let Some(cause) = last.cause {
+                    let _ = write!(text, " failed by {cause:?}");
+                }
+            }
+            if step.failures > 0 {
+                let _ = write!(text, ", failures {}", step.failures);
+            }
+            let _ = match &step.message {
+                Some(message) => writeln!(text, " ({message})"),
+                None => writeln!(text),
+            };
+        }
+        let told = get(&status.conditions, job::SUCCEEDED).expect("a condition");
+        let _ = writeln!(
+            text,
+            "Succeeded {} {}: {}",
+            told.status, told.reason, told.message
+        );
+        let _ = writeln!(text, "progress {}", status.progress.unwrap_or_default());
+        for output in &status.outputs {
+            let _ = writeln!(
+                text,
+                "result {} {}",
+                output.name,
+                output.link.as_deref().unwrap_or_default()
+            );
+        }
+    }
+    for note in notes {
+        let kind = if note.warning { "warning" } else { "event" };
+        let _ = writeln!(text, "{kind} {}: {}", note.reason, note.message);
+    }
+    if let Some(wait) = look_again {
+        let _ = writeln!(text, "look again in {} s", wait.as_secs_f64());
+    }
+    text
+}
+
+fn observed(story: &Story) -> Observed {
+    let spec = spec(story);
+    let status = AIJobStatus {
+        steps: spec
+            .steps
+            .iter()
+            .filter_map(|step| status(&step.name, story))
+            .collect(),
+        ..AIJobStatus::default()
+    };
+    let mut seen = Observed {
+        namespace: "studio".into(),
+        name: "job".into(),
+        uid: "uid".into(),
+        generation: Some(1),
+        created: at(0),
+        spec,
+        status,
+        renew_links: None,
+        now: at(story.now),
+        written_at: Some(at(story.now)),
+        received: if story.received {
+            BTreeSet::from([digest()])
+        } else {
+            BTreeSet::new()
+        },
+        store_trouble: None,
+        steps: story
+            .around
+            .iter()
+            .map(|(step, words)| (step.clone(), around(words)))
+            .collect(),
+        held: story.held.iter().map(|words| held(words)).collect(),
+    };
+    // A job that is over says so: let the plan itself write the conditions of a status whose steps are all over.
+    if !seen.status.steps.is_empty()
+        && seen
+            .status
+            .steps
+            .iter()
+            .all(|step| step.state.is_terminal())
+    {
+        let finished = Observed {
+            now: at(story.now - 100),
+            ..seen.clone()
+        };
+        seen.status = plan(&finished, &Links).status;
+    }
+    seen
+}
+
+fn spec(story: &Story) -> AIJobSpec {
+    let steps: Vec<serde_json::Value> = story
+        .steps
+        .iter()
+        .map(|words| {
+            let (name, from) = words.split_once(" <- ").expect("name <- input");
+            let input = match from {
+                "upload" => {
+                    serde_json::json!({"name": "video", "upload": {"sha256": digest(), "bytes": 5}})
+                }
+                earlier => serde_json::json!({"name": "video", "fromStep": {"name": earlier}}),
+            };
+            serde_json::json!({"name": name, "model": "x2", "upscale": {}, "inputs": [input]})
+        })
+        .collect();
+    let mut spec = story.spec.clone();
+    spec.insert("steps".to_owned(), steps.into());
+    serde_json::from_value(spec.into()).expect("a spec")
+}
+
+fn status(name: &str, story: &Story) -> Option<StepStatus> {
+    let words: Vec<&str> = story.status.get(name)?.split(' ').collect();
+    let after = |word: &str| {
+        words
+            .iter()
+            .position(|&other| other == word)
+            .map(|index| words[index + 1])
+    };
+    let since = after("since").map_or(0, |second| second.parse().expect("a second"));
+    let failures = after("failures").map_or(0, |count| count.parse().expect("a count"));
+    let state = match words[0] {
+        "Blocked" => StepState::Blocked,
+        "Queued" => StepState::Queued,
+        "Starting" => StepState::Starting,
+        "Running" => StepState::Running,
+        "Succeeded" => StepState::Succeeded,
+        "Failed" => StepState::Failed,
+        other => panic!("no state {other}"),
+    };
+    let is_open = state == StepState::Starting || state == StepState::Running;
+    let worker = after("on");
+    let attempts = worker.map(|worker| Attempt {
+        number: failures + 1,
+        namespace: "fleet".into(),
+        worker: worker.into(),
+        pod_uid: worker.into(),
+        bound_at: Time(at(since)),
+        started_at: (state == StepState::Running).then(|| Time(at(since))),
+        finished_at: (!is_open).then(|| Time(at(since))),
+        cause: None,
+        message: None,
+    });
+    Some(StepStatus {
+        name: name.to_owned(),
+        state,
+        message: None,
+        queued_at: (state == StepState::Queued).then(|| Time(at(since))),
+        pool: worker.map(|_| "fleet/p".into()),
+        weights_digest: None,
+        attempts_made: failures + i32::from(worker.is_some()),
+        failures,
+        attempts: attempts.into_iter().collect(),
+        progress: None,
+        output: (state == StepState::Succeeded).then(|| framewright_crds::aijob::Artifact {
+            uri: "artifact://".into(),
+            digest: format!("sha256:{}", digest()),
+            media_type: "video/mp4".into(),
+            bytes: 7,
+        }),
+        units: None,
+    })
+}
+
+fn around(words: &[String]) -> StepSeen {
+    let pool = || PoolName {
+        namespace: "fleet".into(),
+        name: "p".into(),
+    };
+    let ended = |cause, message: &str| Ended {
+        cause,
+        message: message.to_owned(),
+    };
+    let mut seen = StepSeen {
+        resolution: Some(Resolution::Pools {
+            pools: vec![pool()],
+            trouble: None,
+        }),
+        ..StepSeen::default()
+    };
+    for words in words {
+        match words.split(' ').collect::<Vec<_>>().as_slice() {
+            ["busy"] => {}
+            ["bind", worker] => {
+                let worker = WorkerRef {
+                    namespace: "fleet".into(),
+                    name: (*worker).into(),
+                    uid: (*worker).into(),
+                };
+                seen.binding = Some(Binding {
+                    worker,
+                    pool: pool(),
+                    weights_digest: "d".into(),
+                });
+            }
+            ["trouble", reason] => {
+                let trouble = Trouble {
+                    pool: pool(),
+                    reason: (*reason).into(),
+                    message: "0/3 nodes are available".into(),
+                };
+                seen.resolution = Some(Resolution::Pools {
+                    pools: vec![pool()],
+                    trouble: Some(trouble),
+                });
+            }
+            ["no", "model"] => {
+                seen.resolution = Some(Resolution::ModelNotFound {
+                    searched: vec!["studio".into(), "fleet".into()],
+                })
+            }
+            ["not", "allowed"] => seen.resolution = Some(Resolution::NotAllowed { pool: pool() }),
+            ["connected"] => seen.presence = Some(Presence::Connected),
+            ["away", "since", second] => {
+                seen.presence = Some(Presence::Away {
+                    since: at(second.parse().expect("a second")),
+                })
+            }
+            ["gone"] => {
+                seen.presence = Some(Presence::Gone(ended(
+                    Cause::WorkerLost,
+                    "worker pod w1 is gone",
+                )))
+            }
+            ["oom"] => {
+                seen.presence = Some(Presence::Gone(ended(
+                    Cause::OutOfMemory,
+                    "out of memory (OOMKilled)",
+                )))
+            }
+            ["restarted"] => {
+                seen.presence = Some(Presence::Connected);
+                seen.restart = Some(ended(Cause::OutOfMemory, "out of memory (OOMKilled)"));
+            }
+            other => panic!("no surroundings {other:?}"),
+        }
+    }
+    seen
+}
+
+fn held(words: &str) -> Held {
+    let (which, state) = words.split_once(": ").expect("task on worker: state");
+    let (task, worker) = which.split_once(" on ").expect("task on worker");
+    let (step, attempt) = task.split_once('/').expect("step/attempt");
+    let output = || OutputFile {
+        sha256: digest(),
+        bytes: 7,
+        media_type: "video/mp4".into(),
+    };
+    let mut changed_at = at(0);
+    let state = match state.split(' ').collect::<Vec<_>>().as_slice() {
+        ["starting"] => TaskState::Starting,
+        ["running", percent, "since", second] => {
+            changed_at = at(second.parse().expect("a second"));
+            let percent = percent.trim_end_matches('%').parse().expect("a number");
+            TaskState::Running {
+                progress: Progress {
+                    percent,
+                    frame: Some(i64::from(percent)),
+                    frames: Some(100),
+                },
+            }
+        }
+        ["uploading"] => TaskState::Uploading { output: output() },
+        ["done"] => TaskState::Finished {
+            outcome: Outcome::Succeeded {
+                output: output(),
+                units: 12,
+            },
+        },
+        ["failed", cause] => {
+            let cause = serde_json::from_value(serde_json::json!(cause)).expect("a cause");
+            TaskState::Finished {
+                outcome: Outcome::Failed {
+                    cause,
+                    message: "the file is not a video".into(),
+                },
+            }
+        }
+        other => panic!("no task state {other:?}"),
+    };
+    Held {
+        task: TaskId {
+            job_uid: "uid".into(),
+            step: step.into(),
+            replica: 0,
+            attempt: attempt.parse().expect("a number"),
+        },
+        worker: WorkerRef {
+            namespace: "fleet".into(),
+            name: worker.into(),
+            uid: worker.into(),
+        },
+        state,
+        changed_at,
+        wants_grants: false,
+    }
+}
+
+struct Links;
+
+impl Signer for Links {
+    fn upload(&self, _: &Owner<'_>, _: &str, _: i64, expires: Timestamp) -> String {
+        format!("put@{}", expires.as_second())
+    }
+
+    fn download(
+        &self,
+        _: &Owner<'_>,
+        _: &OutputStatus,
+        file_name: &str,
+        expires: Timestamp,
+    ) -> String {
+        format!("{file_name}@{}", expires.as_second())
+    }
+}
+
+fn digest() -> String {
+    "ab".repeat(32)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second)
+}

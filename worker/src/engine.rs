@@ -1,0 +1,223 @@
+//! The one thread that owns the device and the networks on it. Everything that computes goes through here, one job after the
+//! other, so that the rest of the worker always has time to answer.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Device;
+use framewright_crds::aijob::Cause;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+use crate::models::Upscaler;
+use crate::pipelines::PipelineError;
+use crate::weights::cache::Held;
+use crate::weights::verify::Sha256;
+use crate::weights::{WeightFile, load_upscaler};
+
+/// What lies on the device. Only jobs of the engine see it.
+pub struct Bench {
+    device: Device,
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    sha256: Sha256,
+    upscaler: Arc<Upscaler>,
+}
+
+/// A network's file, which was verified and stays as long as this is held.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// What the pool calls it.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Keeps it in the cache, if it lies there.
+    pub held: Option<Arc<Held>>,
+}
+
+/// The way to the engine's thread. The thread ends when the last of them is gone.
+#[derive(Clone)]
+pub struct Engine {
+    jobs: mpsc::Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce(&mut Bench) + Send>;
+
+/// Why a job of the engine gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    #[error("the worker has a defect; its log has the details ({message})")]
+    Panicked { message: String },
+    #[error("the engine's thread is gone")]
+    Gone,
+}
+
+impl EngineError {
+    /// The kind of failure that the operator is told.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            EngineError::Pipeline(error) => error.cause(),
+            EngineError::Panicked { .. } | EngineError::Gone => Cause::Internal,
+        }
+    }
+}
+
+impl Engine {
+    /// Starts the thread on this device.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(device: Device) -> io::Result<Engine> {
+        let (jobs, mut waiting) = mpsc::channel::<Job>(1);
+        let mut bench = Bench {
+            device,
+            loaded: None,
+        };
+        std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || {
+                while let Some(job) = waiting.blocking_recv() {
+                    job(&mut bench);
+                }
+            })?;
+        Ok(Engine { jobs })
+    }
+
+    /// Does `job` on the engine's thread when its turn comes. A job whose caller has gone by then is left out.
+    ///
+    /// # Errors
+    /// The job's own; a panic within it, which costs nobody but this job.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Bench) -> Result<T, PipelineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |bench| {
+            if !answer.is_closed() {
+                let _ = answer.send(guarded(bench, job));
+            }
+        });
+        self.jobs.send(job).await.map_err(|_| EngineError::Gone)?;
+        answered.await.map_err(|_| EngineError::Gone)?
+    }
+}
+
+fn guarded<T>(
+    bench: &mut Bench,
+    job: impl FnOnce(&mut Bench) -> Result<T, PipelineError>,
+) -> Result<T, EngineError> {
+    match catch_unwind(AssertUnwindSafe(|| job(bench))) {
+        Ok(done) => Ok(done?),
+        Err(panic) => {
+            // What lies on the device may be half written.
+            bench.loaded = None;
+            let message = panic_message(panic.as_ref());
+            error!("a job of the engine panicked: {message}");
+            Err(EngineError::Panicked { message })
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    text.chars().take(200).collect()
+}
+
+impl Bench {
+    /// The network in this file; loaded, and verified anew, unless it was the last one used.
+    ///
+    /// # Errors
+    /// The file is another one by now, it holds no network, or the device has no room for it.
+    pub fn upscaler(&mut self, weights: &Weights) -> Result<Arc<Upscaler>, PipelineError> {
+        if let Some(loaded) = &self.loaded
+            && loaded.sha256 == weights.sha256
+        {
+            return Ok(Arc::clone(&loaded.upscaler));
+        }
+        // First out, then in: there may be no room for two.
+        self.loaded = None;
+        let start = Instant::now();
+        let upscaler = load_upscaler(weights.file(), &self.device)
+            .map_err(|error| PipelineError::Weights(Box::new(error)))?;
+        let upscaler = Arc::new(upscaler);
+        info!(
+            network = %upscaler.architecture(),
+            seconds = start.elapsed().as_secs_f64(),
+            "loaded weights"
+        );
+        self.loaded = Some(Loaded {
+            sha256: weights.sha256,
+            upscaler: Arc::clone(&upscaler),
+        });
+        Ok(upscaler)
+    }
+}
+
+impl Weights {
+    /// As it is loaded.
+    #[must_use]
+    pub fn file(&self) -> WeightFile<'_> {
+        WeightFile {
+            name: &self.name,
+            path: &self.path,
+            sha256: self.sha256,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_costs_only_its_own_job() {
+        let engine = Engine::start(Device::Cpu).expect("a thread");
+        let defect = engine
+            .compute(|_| -> Result<(), PipelineError> { panic!("index out of bounds") })
+            .await
+            .expect_err("panicked");
+        assert_eq!(defect.cause(), Cause::Internal);
+        assert!(
+            defect.to_string().contains("index out of bounds"),
+            "{defect}"
+        );
+        assert_eq!(engine.compute(|_| Ok(7)).await.expect("goes on"), 7);
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_caller_has_gone_is_left_out() {
+        let engine = Engine::start(Device::Cpu).expect("a thread");
+        let (go, may_go) = std::sync::mpsc::channel::<()>();
+        let first = tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.compute(move |_| Ok(may_go.recv().is_ok())).await }
+        });
+        let (ran, has_run) = std::sync::mpsc::channel::<()>();
+        let second = tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.compute(move |_| Ok(ran.send(()).is_ok())).await }
+        });
+        tokio::task::yield_now().await;
+        second.abort();
+        let _ = second.await;
+        go.send(()).expect("the first job waits");
+        assert!(first.await.expect("no panic").expect("done"));
+        engine.compute(|_| Ok(())).await.expect("goes on");
+        assert!(has_run.try_recv().is_err());
+    }
+}

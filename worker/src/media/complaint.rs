@@ -1,0 +1,242 @@
+//! A child failed: what does that mean, in our words? Pure.
+
+use std::path::Path;
+use std::process::ExitStatus;
+
+use super::error::MediaError;
+use super::process::Ending;
+
+/// Longer lines say no more, and a status has no room for them.
+const LINE_LIMIT: usize = 200;
+
+/// ffmpeg's own words, and what they mean for who sent the file. The first match wins.
+const MEANINGS: &[(&str, &str)] = &[
+    (
+        "moov atom not found",
+        "its index is missing, so it is cut short or was never finished",
+    ),
+    (
+        "exceeds specified max pixel count",
+        "its pictures are larger than the limit",
+    ),
+    ("corrupt input packet", "it is cut short or damaged"),
+    ("ended prematurely", "it is cut short"),
+    ("partial file", "it is cut short"),
+    (
+        "no decoder found",
+        "it is coded in a way that is not accepted",
+    ),
+    (
+        "not on whitelist",
+        "it asks for another file, which is not allowed",
+    ),
+    ("Invalid data found", "its content is not valid"),
+];
+
+/// ffprobe, or ffmpeg as a decoder, ended with an error.
+pub(super) fn reading_failed(program: &'static str, ending: &Ending, input: &Path) -> MediaError {
+    let said = last_line(&ending.said, Some(input));
+    match interruption(program, ending) {
+        Some(Interruption::Crash(signal)) => MediaError::DecoderDied { signal },
+        Some(Interruption::Stop(error)) => error,
+        None => MediaError::BrokenVideo {
+            meaning: meaning(&ending.said),
+            said,
+        },
+    }
+}
+
+/// ffmpeg as an encoder ended with an error. Our frames cannot be wrong, so beside a full disk or
+/// a poor build only the sender's audio can be the cause.
+pub(super) fn writing_failed(
+    ending: &Ending,
+    ffmpeg: &Path,
+    output: &Path,
+    has_audio: bool,
+) -> MediaError {
+    let said = last_line(&ending.said, Some(output));
+    if is_disk_full(ending) {
+        return MediaError::ScratchFull {
+            path: output.into(),
+        };
+    }
+    for (words, lacks) in [
+        ("Unknown encoder 'libx264'", "the encoder libx264"),
+        ("Unknown encoder 'aac'", "the encoder aac"),
+    ] {
+        if ending.said.contains(words) {
+            return MediaError::ProgramLacks {
+                program: ffmpeg.into(),
+                lacks,
+            };
+        }
+    }
+    match interruption("ffmpeg", ending) {
+        Some(Interruption::Crash(signal)) => MediaError::Stopped {
+            program: "ffmpeg",
+            signal,
+        },
+        Some(Interruption::Stop(error)) => error,
+        None if has_audio => MediaError::BadAudio { said },
+        None => MediaError::Program {
+            program: "ffmpeg",
+            said,
+        },
+    }
+}
+
+/// ffmpeg exits with success when only its very last write fails, so this is asked in any case.
+pub(super) fn is_disk_full(ending: &Ending) -> bool {
+    let words = ["No space left on device", "Disk quota exceeded"];
+    words.iter().any(|words| ending.said.contains(words))
+}
+
+/// ffmpeg takes the end of a file for the end of its streams, and exits with success.
+pub(super) fn is_cut_short(ending: &Ending) -> bool {
+    let words = ["partial file", "ended prematurely"];
+    words.iter().any(|words| ending.said.contains(words))
+}
+
+/// The last line that says something, without addresses in memory, paths and control characters.
+pub(super) fn last_line(said: &str, path: Option<&Path>) -> String {
+    let mut lines = said.lines().rev().map(str::trim);
+    let telling = lines.find(|line| !line.is_empty() && *line != "Conversion failed!");
+    let Some(mut line) = telling else {
+        return "nothing".into();
+    };
+    while let Some((component, rest)) = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+        && component.contains(" @ 0x")
+    {
+        line = rest;
+    }
+    let mut line: String = line
+        .chars()
+        .filter(|character| !character.is_control())
+        .collect();
+    if let Some(path) = path.and_then(Path::to_str) {
+        line = line
+            .replace(&format!("file:{path}"), "the file")
+            .replace(path, "the file");
+    }
+    line.chars().take(LINE_LIMIT).collect()
+}
+
+enum Interruption {
+    /// The child did something that the processor or libc forbids.
+    Crash(String),
+    /// Somebody else ended it: out of memory, or a person.
+    Stop(MediaError),
+}
+
+fn interruption(program: &'static str, ending: &Ending) -> Option<Interruption> {
+    if ending.said.contains("received signal") {
+        return Some(Interruption::Stop(MediaError::Stopped {
+            program,
+            signal: "asked to exit".into(),
+        }));
+    }
+    let signal = signal(ending.status)?;
+    let name = match signal {
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        11 => "SIGSEGV",
+        _ => {
+            let signal = format!("signal {signal}");
+            return Some(Interruption::Stop(MediaError::Stopped { program, signal }));
+        }
+    };
+    Some(Interruption::Crash(name.into()))
+}
+
+#[cfg(unix)]
+fn signal(status: ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+#[cfg(not(unix))]
+fn signal(_status: ExitStatus) -> Option<i32> {
+    None
+}
+
+fn meaning(said: &str) -> &'static str {
+    let known = MEANINGS.iter().find(|(words, _)| said.contains(words));
+    known.map_or(
+        "it is damaged or uses something that is not accepted",
+        |(_, meaning)| meaning,
+    )
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::super::error::Class;
+    use super::*;
+
+    fn ending(wait_status: i32, said: &str) -> Ending {
+        Ending {
+            status: ExitStatus::from_raw(wait_status),
+            said: said.into(),
+        }
+    }
+
+    #[test]
+    fn a_failed_read_says_what_it_means_and_what_was_said() {
+        let said = "[mov,mp4 @ 0x55d] moov atom not found\nfile:/s/in: Invalid data found when processing input\n";
+        let error = reading_failed("ffprobe", &ending(256, said), Path::new("/s/in"));
+
+        assert_eq!(error.class(), Class::InvalidInput);
+        assert_eq!(
+            error.to_string(),
+            "the video cannot be read: its index is missing, so it is cut short or was never finished \
+             (ffmpeg says: the file: Invalid data found when processing input)"
+        );
+    }
+
+    #[test]
+    fn a_crash_is_the_files_fault_and_a_kill_is_not() {
+        let crash = reading_failed("ffmpeg", &ending(11, ""), Path::new("in"));
+        let kill = reading_failed("ffmpeg", &ending(9, ""), Path::new("in"));
+
+        assert_eq!(crash.class(), Class::InvalidInput);
+        assert_eq!(kill.class(), Class::Internal);
+    }
+
+    #[test]
+    fn a_full_disk_is_neither_the_files_nor_the_programs_fault() {
+        let said = "av_interleaved_write_frame(): No space left on device\nConversion failed!\n";
+        let error = writing_failed(
+            &ending(256, said),
+            Path::new("ffmpeg"),
+            Path::new("out.mp4"),
+            true,
+        );
+
+        assert_eq!(error.class(), Class::ScratchFull);
+    }
+
+    #[test]
+    fn a_missing_encoder_is_the_workers_fault() {
+        let error = writing_failed(
+            &ending(256, "Unknown encoder 'libx264'\n"),
+            Path::new("ffmpeg"),
+            Path::new("out.mp4"),
+            true,
+        );
+
+        assert_eq!(error.class(), Class::Misconfigured);
+    }
+
+    #[test]
+    fn addresses_and_control_characters_are_left_out() {
+        assert_eq!(
+            last_line("[h264 @ 0x1] [IMG @ 0x2] too\u{1b}[31m large\n\n", None),
+            "too[31m large"
+        );
+        assert_eq!(last_line("\n", None), "nothing");
+    }
+}

@@ -1,0 +1,89 @@
+//! What is ffmpeg told, so that an MP4 comes out that plays everywhere? Pure.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::{EncodeOptions, even};
+use crate::media::color::SCALER;
+use crate::media::probe;
+use crate::media::video::{AudioTrack, VideoLimits};
+
+/// A key frame at least this often, so that players seek well.
+const SECONDS_BETWEEN_KEY_FRAMES: f64 = 2.0;
+
+/// Chroma lies left of the middle, as H.264 means it when nothing is said.
+const TO_BT709: &str =
+    "in_range=pc:out_color_matrix=bt709:out_range=tv:out_h_chr_pos=0:out_v_chr_pos=128";
+
+const TAGS: &str = "-color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv \
+                    -chroma_sample_location left";
+
+/// No dates, versions or random numbers in the file.
+const SAME_BYTES: &str =
+    "-map_metadata -1 -map_chapters -1 -fflags +bitexact -flags:v +bitexact -flags:a +bitexact";
+
+/// The arguments for an ffmpeg that reads raw RGB frames from standard input, writes an MP4 to
+/// `path`, and tells its progress on standard output.
+pub(super) fn arguments(path: &Path, options: &EncodeOptions) -> Vec<OsString> {
+    let mut arguments = words("-hide_banner -nostdin -loglevel error -nostats -progress pipe:1 -y");
+    arguments.extend(frames_input(options));
+    if let Some(audio) = &options.audio {
+        arguments.extend(audio_input(audio));
+    }
+    arguments.extend(words("-map 0:v:0"));
+    if let Some(audio) = &options.audio {
+        let coding = if audio.is_copied {
+            "copy"
+        } else {
+            "aac -b:a 192k"
+        };
+        arguments.extend(words(&format!("-map 1:{} -c:a {coding}", audio.stream)));
+    }
+    arguments.extend(words(&format!(
+        "-vf scale={TO_BT709}:{SCALER},format=yuv420p"
+    )));
+    arguments.extend(h264(options));
+    arguments.extend(words(TAGS));
+    arguments.extend(words(SAME_BYTES));
+    arguments.extend(words("-movflags +faststart -f mp4"));
+    let mut output = OsString::from("file:");
+    output.push(path);
+    arguments.push(output);
+    arguments
+}
+
+fn frames_input(options: &EncodeOptions) -> Vec<OsString> {
+    let (width, height, rate) = (even(options.width), even(options.height), options.rate);
+    words(&format!(
+        "-f rawvideo -pixel_format rgb24 -framerate {rate} -video_size {width}x{height} -i pipe:0"
+    ))
+}
+
+fn audio_input(audio: &AudioTrack) -> Vec<OsString> {
+    let mut arguments = words("-vn");
+    if let Some(length) = audio.length {
+        arguments.extend(words(&format!("-t {:.6}", length.as_secs_f64())));
+    }
+    let limits = VideoLimits::default();
+    arguments.extend(probe::input(&audio.path, audio.container, &limits));
+    arguments
+}
+
+fn h264(options: &EncodeOptions) -> Vec<OsString> {
+    let (preset, crf, threads) = (
+        options.preset.name(),
+        options.crf.min(51),
+        options.threads.max(1),
+    );
+    let group = (options.rate.as_f64() * SECONDS_BETWEEN_KEY_FRAMES)
+        .round()
+        .max(1.0);
+    words(&format!(
+        "-c:v libx264 -preset {preset} -crf {crf} -g {group} -threads:v {threads} -filter_threads {threads}"
+    ))
+}
+
+/// Arguments that hold no spaces.
+fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(OsString::from).collect()
+}

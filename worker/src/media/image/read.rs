@@ -1,0 +1,224 @@
+//! How are stills read? With the limit on pixels checked before memory is taken.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
+use std::path::Path;
+
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{DynamicImage, ImageDecoder, ImageError, Limits};
+
+use crate::media::error::MediaError;
+use crate::media::frame::{Frame, Still};
+use crate::media::sniff::{self, Kind, StillFormat};
+
+/// The limit that [`read`] is usually given: 100 million pixels.
+pub const MAX_PIXELS: u64 = 100_000_000;
+
+/// No pixel of any accepted format takes more in a decoder (RGBA with 16 bits).
+const BYTES_PER_PIXEL: u64 = 8;
+
+/// What a file may have beside its pixels: profiles, EXIF, thumbnails.
+const EXTRAS: u64 = 64 << 20;
+
+/// Reads the still at `path`: 8 bits a channel, upright, with alpha and ICC profile where there are.
+/// 16-bit channels are rounded to 8, grey becomes RGB.
+///
+/// # Errors
+/// Invalid input: not an accepted image, more than `max_pixels` pixels (known from the header,
+/// before memory is taken), animated, or broken. [`MediaError::Read`] when the disk fails.
+pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
+    let format = match sniff::sniff(path)? {
+        Kind::Still(format) => format,
+        Kind::Video(_) => return Err(MediaError::NotAStill),
+    };
+    let file = open(path, max_pixels)?;
+    let failed = |source| MediaError::Read {
+        path: path.into(),
+        source,
+    };
+    let broken = |error| broken(path, format, error);
+    let file = match format {
+        StillFormat::Png => within_limit_by_png_header(file, max_pixels).map_err(failed)??,
+        StillFormat::Jpeg | StillFormat::Webp => file,
+    };
+    let mut decoder = decoder(format, file, max_pixels).map_err(broken)?;
+    let (width, height) = decoder.pixels.dimensions();
+    check_size(width, height, max_pixels)?;
+    if decoder.is_animated {
+        return Err(MediaError::Animated {
+            format: format.name(),
+        });
+    }
+    let icc_profile = decoder
+        .pixels
+        .icc_profile()
+        .map_err(broken)?
+        .filter(|profile| is_rgb_profile(profile));
+    let orientation = decoder.pixels.orientation().map_err(broken)?;
+    let mut image = DynamicImage::from_decoder(decoder.pixels).map_err(broken)?;
+    image.apply_orientation(orientation);
+    Ok(still(image, icc_profile))
+}
+
+fn broken(path: &Path, format: StillFormat, error: ImageError) -> MediaError {
+    match error {
+        ImageError::IoError(source) if is_the_disks_fault(&source) => MediaError::Read {
+            path: path.into(),
+            source,
+        },
+        ImageError::IoError(_)
+        | ImageError::Decoding(_)
+        | ImageError::Encoding(_)
+        | ImageError::Parameter(_)
+        | ImageError::Limits(_)
+        | ImageError::Unsupported(_) => MediaError::BrokenImage {
+            format: format.name(),
+            source: Box::new(error),
+        },
+    }
+}
+
+struct Opened {
+    pixels: Box<dyn ImageDecoder>,
+    is_animated: bool,
+}
+
+fn open(path: &Path, max_pixels: u64) -> Result<BufReader<File>, MediaError> {
+    let failed = |source| MediaError::Read {
+        path: path.into(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    let limit = memory_limit(max_pixels);
+    if bytes > limit {
+        return Err(MediaError::ImageFileTooLarge { bytes, limit });
+    }
+    Ok(BufReader::new(file))
+}
+
+/// A PNG's size stands at byte 16 (PNG, 11.2.2). The decoder would read on to the pixels before it
+/// tells.
+fn within_limit_by_png_header(
+    mut file: BufReader<File>,
+    max_pixels: u64,
+) -> io::Result<Result<BufReader<File>, MediaError>> {
+    let mut header = Vec::with_capacity(24);
+    file.by_ref().take(24).read_to_end(&mut header)?;
+    file.rewind()?;
+    let side = |at: usize| {
+        header
+            .get(at..)
+            .and_then(|rest| rest.first_chunk())
+            .copied()
+    };
+    Ok(match (side(16), side(20)) {
+        (Some(width), Some(height)) => {
+            let (width, height) = (u32::from_be_bytes(width), u32::from_be_bytes(height));
+            check_size(width, height, max_pixels).map(|()| file)
+        }
+        _ => Ok(file),
+    })
+}
+
+fn check_size(width: u32, height: u32, limit: u64) -> Result<(), MediaError> {
+    if u64::from(width) * u64::from(height) > limit {
+        return Err(MediaError::ImageTooLarge {
+            width,
+            height,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+/// Reads the header only.
+fn decoder(
+    format: StillFormat,
+    file: BufReader<File>,
+    max_pixels: u64,
+) -> Result<Opened, ImageError> {
+    Ok(match format {
+        StillFormat::Png => {
+            let mut limits = Limits::no_limits();
+            limits.max_alloc = Some(memory_limit(max_pixels));
+            let png = PngDecoder::with_limits(file, limits)?;
+            Opened {
+                is_animated: png.is_apng()?,
+                pixels: Box::new(png),
+            }
+        }
+        StillFormat::Jpeg => Opened {
+            pixels: Box::new(JpegDecoder::new(file)?),
+            is_animated: false,
+        },
+        StillFormat::Webp => {
+            let webp = WebPDecoder::new(file)?;
+            Opened {
+                is_animated: webp.has_animation(),
+                pixels: Box::new(webp),
+            }
+        }
+    })
+}
+
+fn memory_limit(max_pixels: u64) -> u64 {
+    max_pixels
+        .saturating_mul(BYTES_PER_PIXEL)
+        .saturating_add(EXTRAS)
+}
+
+fn is_the_disks_fault(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+    )
+}
+
+/// A profile for grey or CMYK values says nothing about the RGB values that a decoder makes of
+/// them (ICC.1, 7.2.6: the colour space stands at byte 16).
+fn is_rgb_profile(profile: &[u8]) -> bool {
+    profile.get(16..20) == Some(b"RGB ")
+}
+
+fn still(image: DynamicImage, icc_profile: Option<Vec<u8>>) -> Still {
+    let (width, height) = (image.width(), image.height());
+    if !image.color().has_alpha() {
+        let rgb = image.into_rgb8().into_raw();
+        return Still {
+            frame: Frame { width, height, rgb },
+            alpha: None,
+            icc_profile,
+        };
+    }
+    let rgba = image.into_rgba8().into_raw();
+    let mut rgb = Vec::with_capacity(Frame::byte_count(width, height));
+    let mut alpha = Vec::with_capacity(rgba.len() / 4);
+    for [red, green, blue, opacity] in rgba.as_chunks::<4>().0 {
+        rgb.extend([red, green, blue]);
+        alpha.push(*opacity);
+    }
+    let is_opaque = alpha.iter().all(|opacity| *opacity == u8::MAX);
+    Still {
+        frame: Frame { width, height, rgb },
+        alpha: (!is_opaque).then_some(alpha),
+        icc_profile,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_profile_for_rgb_is_kept() {
+        let mut profile = vec![0; 128];
+        profile[16..20].copy_from_slice(b"RGB ");
+        assert!(is_rgb_profile(&profile));
+        profile[16..20].copy_from_slice(b"CMYK");
+        assert!(!is_rgb_profile(&profile));
+        assert!(!is_rgb_profile(b""));
+    }
+}

@@ -1,0 +1,101 @@
+//! What is this video? Asked of ffprobe, with a deadline.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::complaint;
+use super::describe::describe;
+use super::error::MediaError;
+use super::extent;
+use super::process::Process;
+use super::programs::Programs;
+use super::sniff::{self, Container, Kind};
+use super::video::{Video, VideoLimits};
+
+/// Descriptions of real videos have some kilobytes; those of hostile ones are never read in full.
+const ANSWER_LIMIT: u64 = 1 << 20;
+
+/// Says what the video at `path` is. Size and frame rate are within `limits` then; its length is
+/// not checked (see [`Video::check_length`]), as often only the first frames are wanted.
+///
+/// # Errors
+/// Invalid input with a sentence for what is broken, cut short, too large or not accepted;
+/// misconfigured without ffprobe; [`MediaError::Stalled`] after `patience`.
+pub fn probe(
+    programs: &Programs,
+    path: &Path,
+    limits: &VideoLimits,
+    patience: Duration,
+) -> Result<Video, MediaError> {
+    let container = match sniff::sniff(path)? {
+        Kind::Video(container) => container,
+        Kind::Still(format) => {
+            return Err(MediaError::NotAVideo {
+                found: format.name(),
+            });
+        }
+    };
+    extent::check(path, container)?;
+    let mut process = Process::start(
+        "ffprobe",
+        &programs.ffprobe,
+        &arguments(path, container, limits),
+        Stdio::null(),
+        Stdio::piped(),
+    )?;
+    let answer = process.answer(ANSWER_LIMIT, patience)?;
+    if answer.bytes.len() as u64 > ANSWER_LIMIT {
+        return Err(MediaError::TooMuchMetadata {
+            limit: ANSWER_LIMIT,
+        });
+    }
+    if !answer.ending.status.success() {
+        return Err(complaint::reading_failed("ffprobe", &answer.ending, path));
+    }
+    describe(&answer.bytes, container, limits)
+}
+
+/// How ffmpeg and ffprobe open a file that a stranger sent: with the demuxer named, so that they
+/// do not guess a playlist, with no other protocol than files and pipes, and with no picture beyond
+/// the limit.
+pub(super) fn input(path: &Path, container: Container, limits: &VideoLimits) -> Vec<OsString> {
+    let mut file = OsString::from("file:");
+    file.push(path);
+    // Codecs pad their pictures to blocks of up to 128 pixels.
+    let padded = limits.pixels.saturating_add(u64::from(limits.side) * 256);
+    let mut arguments: Vec<OsString> = [
+        "-protocol_whitelist",
+        "file,pipe,fd",
+        "-format_whitelist",
+        "mov,matroska,avi",
+        "-f",
+        container.demuxer(),
+    ]
+    .map(OsString::from)
+    .into();
+    arguments.extend([
+        "-max_pixels".into(),
+        padded.to_string().into(),
+        "-i".into(),
+        file,
+    ]);
+    arguments
+}
+
+fn arguments(path: &Path, container: Container, limits: &VideoLimits) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = [
+        "-hide_banner",
+        "-loglevel",
+        "error",
+        "-show_streams",
+        "-show_format",
+        "-of",
+        "json",
+    ]
+    .map(OsString::from)
+    .into();
+    arguments.extend(input(path, container, limits));
+    arguments
+}

@@ -1,0 +1,72 @@
+//! Which ffmpeg, and can it do what is asked of it?
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::complaint;
+use super::error::MediaError;
+use super::process::Process;
+
+/// The programs that read and write video: names that are looked up in PATH, or paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programs {
+    /// ffmpeg 5.1 or later, with libx264.
+    pub ffmpeg: PathBuf,
+    /// ffprobe of the same version.
+    pub ffprobe: PathBuf,
+}
+
+impl Default for Programs {
+    fn default() -> Programs {
+        Programs {
+            ffmpeg: "ffmpeg".into(),
+            ffprobe: "ffprobe".into(),
+        }
+    }
+}
+
+/// Far more than `ffmpeg -encoders` prints.
+const ANSWER_LIMIT: u64 = 1 << 20;
+
+impl Programs {
+    /// Starts both once, so that a worker without them says so before it takes work.
+    ///
+    /// # Errors
+    /// Misconfigured: [`MediaError::NoProgram`] or [`MediaError::ProgramLacks`], which name the
+    /// program; [`MediaError::Stalled`] when it does not answer within `patience`.
+    pub fn check(&self, patience: Duration) -> Result<(), MediaError> {
+        let encoders = answer("ffmpeg", &self.ffmpeg, "-encoders", patience)?;
+        for (name, lacks) in [
+            (" libx264 ", "the encoder libx264"),
+            (" aac ", "the encoder aac"),
+        ] {
+            if !encoders.contains(name) {
+                return Err(MediaError::ProgramLacks {
+                    program: self.ffmpeg.clone(),
+                    lacks,
+                });
+            }
+        }
+        answer("ffprobe", &self.ffprobe, "-version", patience).map(drop)
+    }
+}
+
+fn answer(
+    name: &'static str,
+    program: &Path,
+    question: &str,
+    patience: Duration,
+) -> Result<String, MediaError> {
+    let arguments = ["-hide_banner", "-loglevel", "error", question].map(OsString::from);
+    let mut process = Process::start(name, program, &arguments, Stdio::null(), Stdio::piped())?;
+    let answer = process.answer(ANSWER_LIMIT, patience)?;
+    if !answer.ending.status.success() {
+        return Err(MediaError::Program {
+            program: name,
+            said: complaint::last_line(&answer.ending.said, None),
+        });
+    }
+    Ok(String::from_utf8_lossy(&answer.bytes).into_owned())
+}

@@ -1,0 +1,122 @@
+//! What is a video, as far as it is worked on, and how large may it be? Pure.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::color::Color;
+use super::error::MediaError;
+use super::rate::FrameRate;
+use super::sniff::Container;
+
+/// What a video may be at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VideoLimits {
+    /// Pixels in a row or a column, upright and with square pixels.
+    pub side: u32,
+    /// Pixels in a frame.
+    pub pixels: u64,
+    /// Frames a second.
+    pub rate: u32,
+    /// Frames in all, unless only the first ones are asked for.
+    pub frames: u64,
+    /// Its length, unless only the first frames are asked for.
+    pub duration: Duration,
+}
+
+impl Default for VideoLimits {
+    /// 8K, 240 frames a second, an hour at 60.
+    fn default() -> VideoLimits {
+        VideoLimits {
+            side: 8192,
+            pixels: 8192 * 4320,
+            rate: 240,
+            frames: 216_000,
+            duration: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// A video that is within the limits: the one stream that is worked on, and how to read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Video {
+    /// How it is wrapped.
+    pub container: Container,
+    /// The stream's index in the file.
+    pub stream: u32,
+    /// The codec, in ffmpeg's words, such as `h264`.
+    pub codec: String,
+    /// Pixels in a row after rotation, with square pixels (a picture is stretched, never shrunk).
+    pub width: u32,
+    /// Rows after rotation, with square pixels.
+    pub height: u32,
+    /// Frames a second of what a decoder gives. A video with a variable rate is resampled to its
+    /// average rate.
+    pub rate: FrameRate,
+    /// About how many frames a decoder gives, by the header; good for progress, not for proof.
+    pub frames: Option<u64>,
+    /// How long it lasts, by the header.
+    pub duration: Option<Duration>,
+    /// What its values mean.
+    pub color: Color,
+    /// The audio that goes with it.
+    pub audio: Option<Audio>,
+    /// Whether the picture is to be turned by what the file says.
+    pub(super) is_turned: bool,
+}
+
+/// The one audio stream that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audio {
+    /// The stream's index in the file.
+    pub stream: u32,
+    /// The codec, in ffmpeg's words, such as `aac`.
+    pub codec: String,
+}
+
+/// Audio to be carried into an encoded video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioTrack {
+    pub(super) path: PathBuf,
+    pub(super) container: Container,
+    pub(super) stream: u32,
+    /// Its codec may stand in an MP4; otherwise it becomes AAC.
+    pub(super) is_copied: bool,
+    /// Where it is cut.
+    pub(super) length: Option<Duration>,
+}
+
+impl Video {
+    /// The audio of the video at `path`, cut to its first `frames` frames if a number is given.
+    pub fn audio_track(&self, path: &Path, frames: Option<u64>) -> Option<AudioTrack> {
+        let audio = self.audio.as_ref()?;
+        Some(AudioTrack {
+            path: path.into(),
+            container: self.container,
+            stream: audio.stream,
+            is_copied: AUDIO_IN_MP4.contains(&audio.codec.as_str()),
+            length: frames.map(|frames| self.rate.time_of(frames)),
+        })
+    }
+
+    /// Checks the length that the header tells.
+    ///
+    /// # Errors
+    /// [`MediaError::TooLong`] or [`MediaError::TooManyFrames`].
+    pub fn check_length(&self, limits: &VideoLimits) -> Result<(), MediaError> {
+        if let Some(found) = self.duration.filter(|found| *found > limits.duration) {
+            return Err(MediaError::TooLong {
+                found,
+                limit: limits.duration,
+            });
+        }
+        if self.frames.is_some_and(|frames| frames > limits.frames) {
+            return Err(MediaError::TooManyFrames {
+                limit: limits.frames,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The audio codecs that players expect in an MP4.
+const AUDIO_IN_MP4: &[&str] = &["aac", "mp3", "ac3", "eac3", "alac", "opus"];

@@ -1,0 +1,121 @@
+//! The layer that all networks here are made of: a 3x3 convolution and what follows it at once.
+
+use candle_core::{DType, Module, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::conv_cpu::CpuConv;
+
+/// What happens to a convolution's values below zero.
+#[derive(Debug, Clone)]
+pub(super) enum Activation {
+    None,
+    /// They are multiplied by this (LeakyReLU).
+    Leaky(f64),
+    /// They are multiplied by a factor of each channel (PReLU), `[outputs]`.
+    Slopes(Tensor),
+}
+
+/// A 3x3 convolution over `[frames, inputs, height, width]` with a border of zeros, so that the
+/// size stays, its bias, and its activation.
+pub(super) enum Conv {
+    Cpu(CpuConv),
+    Device {
+        kernel: Tensor,
+        bias: Tensor,
+        activation: Activation,
+    },
+}
+
+impl Conv {
+    /// Takes `{name}.weight` and `{name}.bias`.
+    pub(super) fn load(
+        tensors: &VarBuilder<'_>,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        activation: Activation,
+    ) -> Result<Self> {
+        let kernel = tensors.get((outputs, inputs, 3, 3), &format!("{name}.weight"))?;
+        let bias = tensors.get(outputs, &format!("{name}.bias"))?;
+        if kernel.device().is_cpu() && kernel.dtype() == DType::F32 {
+            return Ok(Conv::Cpu(CpuConv::new(&kernel, &bias, &activation)?));
+        }
+        Ok(Conv::Device {
+            kernel,
+            bias: bias.reshape((1, outputs, 1, 1))?,
+            activation,
+        })
+    }
+
+    pub(super) fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        match self {
+            Conv::Cpu(conv) => features.contiguous()?.apply_op1_no_bwd(conv),
+            Conv::Device {
+                kernel,
+                bias,
+                activation,
+            } => convolved(features, kernel, bias, activation),
+        }
+    }
+}
+
+/// The same in candle's own operations, which every device has.
+fn convolved(
+    features: &Tensor,
+    kernel: &Tensor,
+    bias: &Tensor,
+    activation: &Activation,
+) -> Result<Tensor> {
+    let sums = features.conv2d(kernel, 1, 1, 1, 1)?.broadcast_add(bias)?;
+    match activation {
+        Activation::None => Ok(sums),
+        Activation::Leaky(slope) => candle_nn::ops::leaky_relu(&sums, *slope),
+        Activation::Slopes(slopes) => candle_nn::PReLU::new(slopes.clone(), false).forward(&sums),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn the_cpu_layer_computes_what_candle_s_operations_do() {
+        let slopes = |outputs| Activation::Slopes(random(&[outputs]));
+        for (frames, inputs, outputs, height, width) in [
+            (1, 3, 8, 1, 1),
+            (2, 3, 12, 5, 33),
+            (1, 16, 3, 9, 31),
+            (3, 5, 21, 17, 70),
+            (1, 64, 64, 12, 32),
+            (1, 1, 1, 40, 2),
+        ] {
+            for activation in [Activation::None, Activation::Leaky(0.2), slopes(outputs)] {
+                let kernel = random(&[outputs, inputs, 3, 3]);
+                let bias = random(&[outputs]);
+                let features = random(&[frames, inputs, height, width]);
+                let cpu = CpuConv::new(&kernel, &bias, &activation).unwrap();
+                let ours = features.apply_op1_no_bwd(&cpu).unwrap();
+                let bias = bias.reshape((1, outputs, 1, 1)).unwrap();
+                let theirs = convolved(&features, &kernel, &bias, &activation).unwrap();
+                let worst = (ours - theirs)
+                    .unwrap()
+                    .abs()
+                    .unwrap()
+                    .max_all()
+                    .unwrap()
+                    .to_scalar::<f32>()
+                    .unwrap();
+                assert!(
+                    worst < 1e-4,
+                    "{inputs} to {outputs} channels at {width}x{height}: off by {worst}"
+                );
+            }
+        }
+    }
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::rand(-0.5f32, 0.5, shape, &Device::Cpu).unwrap()
+    }
+}

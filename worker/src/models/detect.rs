@@ -1,0 +1,203 @@
+//! Which network a checkpoint holds, told by its tensors' names and shapes. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{Architecture, CompactLayout, RrdbLayout};
+
+/// Tensors by name, as a safetensors header lists them.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DetectError {
+    #[error(
+        "no known network: neither RRDBNet (conv_first.weight or model.0.weight) nor SRVGGNetCompact (body.0.weight) in {count} tensors ({some})"
+    )]
+    Unknown { count: usize, some: String },
+    #[error("tensor {tensor} is missing: {network} needs it, with shape {expected:?}")]
+    Missing {
+        tensor: String,
+        expected: Vec<usize>,
+        network: String,
+    },
+    #[error("tensor {tensor} of shape {found:?} has no place in {network}")]
+    Unexpected {
+        tensor: String,
+        found: Vec<usize>,
+        network: String,
+    },
+    #[error("tensor {tensor} has shape {found:?}, but {network} needs {expected:?}")]
+    Shape {
+        tensor: String,
+        found: Vec<usize>,
+        expected: Vec<usize>,
+        network: String,
+    },
+    #[error("tensor {tensor} is missing: {network} cannot be told apart without it")]
+    Undecided {
+        tensor: String,
+        network: &'static str,
+    },
+    #[error("tensor {tensor} has shape {found:?}: {need}")]
+    Unsupported {
+        tensor: String,
+        found: Vec<usize>,
+        need: String,
+    },
+    #[error("{network} with {count} {what} is more than the {limit} that are allowed")]
+    TooLarge {
+        network: &'static str,
+        what: &'static str,
+        count: usize,
+        limit: usize,
+    },
+    #[error(
+        "no slopes (body.1.weight): the file does not say whether the network has ReLU or LeakyReLU; convert it again with tools/convert.py --activation relu (or leakyrelu), which stores the slopes"
+    )]
+    NoSlopes,
+}
+
+/// Tells the network and everything about it (blocks, features, growth, channels, scale) from the
+/// shapes, and checks that every tensor of it is there, in the right shape, and no other.
+///
+/// Checkpoints often hold the weights twice, plain (`params.`) and averaged (`params_ema.`): the
+/// averaged ones are taken, as Real-ESRGAN does.
+pub fn detect(shapes: &Shapes) -> Result<Architecture, DetectError> {
+    let prefix = prefix(shapes);
+    let tensors = Tensors {
+        prefix,
+        shapes: shapes
+            .iter()
+            .filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape.as_slice())))
+            .collect(),
+    };
+    let architecture = if tensors.has("conv_first.weight") || tensors.has("model.0.weight") {
+        Architecture::Rrdb(RrdbLayout::detect(&tensors)?)
+    } else if tensors.has("body.0.weight") {
+        Architecture::Compact(CompactLayout::detect(&tensors)?)
+    } else {
+        return Err(unknown(shapes));
+    };
+    let expected = match &architecture {
+        Architecture::Rrdb(layout) => layout.tensors(),
+        Architecture::Compact(layout) => layout.tensors(),
+    };
+    tensors.check(&expected, &architecture.to_string())?;
+    Ok(architecture)
+}
+
+/// The outer name that the checkpoint's tensors share.
+fn prefix(shapes: &Shapes) -> &'static str {
+    ["params_ema.", "params.", "module."]
+        .into_iter()
+        .find(|prefix| shapes.keys().any(|name| name.starts_with(prefix)))
+        .unwrap_or("")
+}
+
+fn unknown(shapes: &Shapes) -> DetectError {
+    let some: Vec<&str> = shapes.keys().take(3).map(|name| shortened(name)).collect();
+    DetectError::Unknown {
+        count: shapes.len(),
+        some: some.join(", "),
+    }
+}
+
+fn shortened(name: &str) -> &str {
+    name.char_indices()
+        .nth(60)
+        .map_or(name, |(end, _)| &name[..end])
+}
+
+/// A checkpoint's tensors, without their prefix.
+pub(super) struct Tensors<'a> {
+    pub(super) prefix: &'static str,
+    shapes: BTreeMap<&'a str, &'a [usize]>,
+}
+
+impl Tensors<'_> {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.shapes.keys().copied()
+    }
+
+    /// The outputs and inputs of a 3x3 convolution.
+    pub(super) fn kernel(
+        &self,
+        name: &str,
+        network: &'static str,
+    ) -> Result<(usize, usize), DetectError> {
+        let tensor = format!("{}{name}", self.prefix);
+        match self.shapes.get(name) {
+            Some([outputs, inputs, 3, 3]) => Ok((*outputs, *inputs)),
+            Some(shape) => {
+                let need = format!("{network} has 3x3 kernels here, [outputs, inputs, 3, 3]");
+                Err(DetectError::Unsupported {
+                    tensor,
+                    found: shape.to_vec(),
+                    need,
+                })
+            }
+            None => Err(DetectError::Undecided { tensor, network }),
+        }
+    }
+
+    fn check(
+        &self,
+        expected: &BTreeMap<String, Vec<usize>>,
+        network: &str,
+    ) -> Result<(), DetectError> {
+        let network = || network.to_owned();
+        for (name, &found) in &self.shapes {
+            let tensor = || format!("{}{}", self.prefix, shortened(name));
+            match expected.get(*name) {
+                None => {
+                    return Err(DetectError::Unexpected {
+                        tensor: tensor(),
+                        found: found.to_vec(),
+                        network: network(),
+                    });
+                }
+                Some(expected) if expected != found => {
+                    return Err(DetectError::Shape {
+                        tensor: tensor(),
+                        found: found.to_vec(),
+                        expected: expected.clone(),
+                        network: network(),
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, expected) in expected {
+            if !self.has(name) {
+                let tensor = format!("{}{name}", self.prefix);
+                return Err(DetectError::Missing {
+                    tensor,
+                    expected: expected.clone(),
+                    network: network(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what no real checkpoint has and what would take memory without end.
+pub(super) fn within(
+    network: &'static str,
+    what: &'static str,
+    count: usize,
+    limit: usize,
+) -> Result<usize, DetectError> {
+    if count > limit {
+        return Err(DetectError::TooLarge {
+            network,
+            what,
+            count,
+            limit,
+        });
+    }
+    Ok(count)
+}

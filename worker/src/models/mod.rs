@@ -1,0 +1,219 @@
+//! The networks, in their checkpoints' own names: which one a checkpoint holds, and running it.
+//!
+//! Layout: `detect` (shapes in, [`Architecture`] out; pure) · `rrdb`, `compact` (one network each:
+//! its tensors and its forward pass) · `conv` (the layer both are made of) · `conv_cpu` (that layer
+//! on a CPU).
+
+mod compact;
+mod conv;
+mod conv_cpu;
+mod detect;
+mod rrdb;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::device::compute_dtype;
+pub use compact::CompactLayout;
+pub use detect::{DetectError, Shapes, detect};
+pub use rrdb::{RrdbLayout, RrdbNames};
+
+/// What a checkpoint holds, told by its tensors' shapes alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Architecture {
+    /// RRDBNet: ESRGAN, BSRGAN, Real-ESRGAN x4plus, x2plus, anime 6B.
+    Rrdb(RrdbLayout),
+    /// SRVGGNetCompact: realesr-animevideo, realesr-general.
+    Compact(CompactLayout),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("stopped before the frames were done")]
+    Stopped,
+    #[error("cannot load the {architecture} network")]
+    Load {
+        architecture: String,
+        source: Box<candle_core::Error>,
+    },
+    #[error(
+        "frames of shape {found:?} cannot be upscaled: [frames, 3, height, width] with no zero is needed"
+    )]
+    Input { found: Vec<usize> },
+    #[error("the {architecture} network failed on frames of shape {frames:?}")]
+    Forward {
+        architecture: String,
+        frames: Vec<usize>,
+        source: Box<candle_core::Error>,
+    },
+}
+
+impl Architecture {
+    /// How many times larger the output is, in each direction.
+    pub fn scale(&self) -> usize {
+        match self {
+            Architecture::Rrdb(layout) => layout.scale(),
+            Architecture::Compact(layout) => layout.scale,
+        }
+    }
+
+    /// How far an input pixel reaches, in input pixels: an output pixel depends on no input pixel
+    /// that is farther from its place, in either direction.
+    pub fn receptive_field(&self) -> usize {
+        match self {
+            Architecture::Rrdb(layout) => layout.receptive_field(),
+            Architecture::Compact(layout) => layout.receptive_field(),
+        }
+    }
+
+    /// What a tile should see around the part that is kept of it, in input pixels.
+    ///
+    /// For SRVGGNetCompact it is all that the network sees, so that tiles show no seam at all. RRDBNet
+    /// sees some hundred pixels, of which the farther ones count for nothing: with random weights, 32
+    /// are as good as 64, and leave differences of 2e-6 of the output's range, which is rounding.
+    pub fn overlap(&self) -> usize {
+        match self {
+            Architecture::Rrdb(layout) => layout.receptive_field().min(32 * layout.unshuffle),
+            Architecture::Compact(layout) => layout.receptive_field().min(64),
+        }
+    }
+
+    /// Frames are computed as if both sides were multiples of this, in input pixels.
+    pub fn multiple(&self) -> usize {
+        match self {
+            Architecture::Rrdb(layout) => layout.unshuffle,
+            Architecture::Compact(_) => 1,
+        }
+    }
+
+    /// Memory that computing takes for each input pixel, in bytes, weights apart.
+    pub fn bytes_per_pixel(&self) -> usize {
+        let floats = match self {
+            Architecture::Rrdb(layout) => layout.floats_per_pixel(),
+            Architecture::Compact(layout) => layout.floats_per_pixel(),
+        };
+        floats * size_of::<f32>()
+    }
+
+    /// Makes the network from tensors that have the shapes this was detected from.
+    pub fn load(&self, tensors: VarBuilder<'_>) -> Result<Upscaler, ModelError> {
+        let device = tensors.device().clone();
+        let network = match self {
+            Architecture::Rrdb(layout) => {
+                rrdb::Rrdb::load(layout, &tensors).map(|network| Network::Rrdb(Box::new(network)))
+            }
+            Architecture::Compact(layout) => {
+                compact::Compact::load(layout, &tensors).map(Network::Compact)
+            }
+        };
+        let network = network.map_err(|source| ModelError::Load {
+            architecture: self.to_string(),
+            source: Box::new(source),
+        })?;
+        Ok(Upscaler {
+            architecture: self.clone(),
+            network,
+            dtype: tensors.dtype(),
+            device,
+        })
+    }
+}
+
+impl std::fmt::Display for Architecture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Architecture::Rrdb(layout) => layout.fmt(f),
+            Architecture::Compact(layout) => layout.fmt(f),
+        }
+    }
+}
+
+/// A network on a device, ready to run.
+pub struct Upscaler {
+    architecture: Architecture,
+    network: Network,
+    dtype: DType,
+    device: Device,
+}
+
+enum Network {
+    Rrdb(Box<rrdb::Rrdb>),
+    Compact(compact::Compact),
+}
+
+impl Upscaler {
+    /// Makes the network from tensors in memory, by their checkpoint's names.
+    pub fn from_tensors(
+        architecture: &Architecture,
+        tensors: std::collections::HashMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Upscaler, ModelError> {
+        architecture.load(VarBuilder::from_tensors(
+            tensors,
+            compute_dtype(device),
+            device,
+        ))
+    }
+
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// How many times larger the output is, in each direction.
+    pub fn scale(&self) -> usize {
+        self.architecture.scale()
+    }
+
+    /// Upscales RGB frames, `[frames, 3, height, width]` with values in 0..=1, to
+    /// `[frames, 3, height * scale, width * scale]` in float32, not clamped.
+    ///
+    /// The whole frames are computed at once: see [`crate::frame`] for frames of any size. A frame's
+    /// values do not depend on the other frames of its batch.
+    pub fn forward(&self, frames: &Tensor) -> Result<Tensor, ModelError> {
+        self.forward_unless(frames, &|| false)
+    }
+
+    /// The same; ends as [`ModelError::Stopped`] when `should_stop` says so, which is asked several
+    /// times: a large frame can take minutes.
+    pub fn forward_unless(
+        &self,
+        frames: &Tensor,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Tensor, ModelError> {
+        let shape = frames.dims();
+        if shape.len() != 4 || shape[1] != 3 || shape.contains(&0) {
+            return Err(ModelError::Input {
+                found: shape.to_vec(),
+            });
+        }
+        let upscaled = self.run(frames, should_stop);
+        let upscaled = upscaled.map_err(|source| ModelError::Forward {
+            architecture: self.architecture.to_string(),
+            frames: shape.to_vec(),
+            source: Box::new(source),
+        })?;
+        upscaled.ok_or(ModelError::Stopped)
+    }
+
+    fn run(
+        &self,
+        frames: &Tensor,
+        should_stop: &dyn Fn() -> bool,
+    ) -> candle_core::Result<Option<Tensor>> {
+        let frames = frames
+            .to_device(&self.device)?
+            .to_dtype(self.dtype)?
+            .contiguous()?;
+        let upscaled = match &self.network {
+            Network::Rrdb(network) => network.forward(&frames, should_stop)?,
+            Network::Compact(network) => network.forward(&frames, should_stop)?,
+        };
+        upscaled
+            .map(|upscaled| upscaled.to_dtype(DType::F32))
+            .transpose()
+    }
+}

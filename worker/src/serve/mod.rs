@@ -1,0 +1,174 @@
+//! `serve`: dials in to the operator, holds the pool's models and works on the tasks that come.
+//!
+//! *Layout*: `desk` is the loop that turns what happens into what is done, by the pure [`crate::queue`]; `link` keeps the stream
+//! to the operator; `shelf` keeps the models; `task` is one task's way; `scratch`, `trust` and `backoff` are what these need.
+
+pub mod backoff;
+mod desk;
+mod link;
+mod scratch;
+mod shelf;
+mod task;
+pub mod trust;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tracing::info;
+
+use crate::args::ServeArgs;
+use crate::device::{DeviceError, DeviceKind};
+use crate::engine::Engine;
+use crate::fetch::Store;
+use crate::health::{self, Health};
+use crate::media::MediaError;
+use crate::queue::{Identity, Queue};
+use crate::sentence::sentence;
+use crate::weights::cache::{Cache, CacheError};
+use desk::Desk;
+use link::Dialer;
+use scratch::Scratch;
+pub use scratch::ScratchError;
+use shelf::{Shelf, Stocker};
+use task::Tools;
+use trust::TrustError;
+
+const PROGRAMS_DEADLINE: Duration = Duration::from_secs(30);
+/// Events that may wait for the desk, which never waits for anybody.
+const WAITING_EVENTS: usize = 256;
+
+/// Why the worker does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("the operator's certificate authority cannot be used")]
+    Trust {
+        #[source]
+        source: TrustError,
+    },
+    #[error("video can be neither read nor written")]
+    Programs {
+        #[source]
+        source: MediaError,
+    },
+    #[error("there is no room for tasks")]
+    Scratch {
+        #[source]
+        source: ScratchError,
+    },
+    #[error("there is no room for weights")]
+    Cache {
+        #[source]
+        source: CacheError,
+    },
+    #[error("cannot listen on port {port} for health checks")]
+    Health {
+        port: u16,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the system gives no thread for the engine")]
+    Engine {
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "a task that nobody wants does not stop: the device hangs, and only a new process gets it back"
+    )]
+    DeviceHangs,
+    #[error("the system gives no notice of SIGTERM")]
+    Signals {
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// It cannot begin: a setting is wrong, or a program, folder or port is not to be had.
+pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
+    let trust = args.trust();
+    trust.tls().map_err(|source| ServeError::Trust { source })?;
+    let programs = args.media.programs();
+    let checked = programs.clone();
+    tokio::task::spawn_blocking(move || checked.check(PROGRAMS_DEADLINE))
+        .await
+        .unwrap_or(Ok(()))
+        .map_err(|source| ServeError::Programs { source })?;
+    let scratch = Scratch::open(&args.scratch, args.scratch_limit.bytes(), args.slots)
+        .map_err(|source| ServeError::Scratch { source })?;
+    let cache = Cache::open(&args.weights_cache, args.weights_cache_limit.bytes())
+        .map_err(|source| ServeError::Cache { source })?;
+    let health = Health::default();
+    let address = SocketAddr::from(([0, 0, 0, 0], args.health_port));
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Health {
+            port: args.health_port,
+            source,
+        })?;
+    tokio::spawn(health::serve(listener, health.clone()));
+
+    let (device, device_trouble) = opened(args.device.open());
+    if let Some(trouble) = &device_trouble {
+        tracing::error!("takes no task: {trouble}");
+    }
+    let engine = Engine::start(device).map_err(|source| ServeError::Engine { source })?;
+    let identity = Identity {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: wire_device(args.device),
+        device_trouble,
+        slots: args.slots,
+    };
+    info!(version = identity.version, device = %args.device, slots = args.slots, "serves");
+
+    let (events, happened) = mpsc::channel(WAITING_EVENTS);
+    let (link_events, linked) = mpsc::channel(WAITING_EVENTS);
+    let (orders, ordered) = watch::channel(Vec::new());
+    let shelf = Shelf::default();
+    let store = Store::new(trust.clone());
+    let stocker = Stocker {
+        store: store.clone(),
+        cache: Arc::new(cache),
+        orders: ordered,
+        events: events.clone(),
+        shelf: shelf.clone(),
+    };
+    tokio::spawn(stocker.work());
+    let dialer = Dialer {
+        operator: args.operator,
+        token_file: args.token_file,
+        trust,
+    };
+    tokio::spawn(link::keep(dialer, link_events));
+    let tools = Tools {
+        store,
+        engine,
+        scratch,
+        programs,
+        metrics: health.metrics.clone(),
+    };
+    let desk = Desk::new(Queue::new(identity), tools, shelf, orders, events, health);
+    desk.work(linked, happened).await
+}
+
+/// The device, or what is wrong with it. A worker in trouble computes nothing, on no device.
+fn opened(
+    device: Result<candle_core::Device, DeviceError>,
+) -> (candle_core::Device, Option<String>) {
+    match device {
+        Ok(device) => (device, None),
+        Err(error) => (candle_core::Device::Cpu, Some(sentence(&error))),
+    }
+}
+
+fn wire_device(device: DeviceKind) -> framewright_crds::modelpool::Device {
+    match device {
+        DeviceKind::Cpu => framewright_crds::modelpool::Device::Cpu,
+        DeviceKind::Cuda => framewright_crds::modelpool::Device::Cuda,
+    }
+}

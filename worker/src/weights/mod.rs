@@ -1,0 +1,116 @@
+//! Weight files: from bytes that nobody has looked at to a network on a device.
+//!
+//! Layout: `pickle` (refused before anything else) · `verify` (the pinned digest) · `header` (what
+//! the file says about itself, checked against the file) · `cache` (a folder of files by digest).
+
+pub mod cache;
+pub mod header;
+pub mod pickle;
+pub mod verify;
+
+use std::path::Path;
+
+use candle_core::Device;
+use candle_core::safetensors::MmapedSafetensors;
+use candle_nn::VarBuilder;
+
+use crate::device::compute_dtype;
+use crate::models::{Architecture, DetectError, ModelError, Shapes, Upscaler, detect};
+use header::{Header, HeaderError};
+use pickle::PickleError;
+use verify::{Sha256, VerifyError};
+
+/// A file of weights that a pool declares.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightFile<'a> {
+    /// What the pool calls it: this is what messages say.
+    pub name: &'a str,
+    /// Where it lies. Nobody may change it while it is loaded.
+    pub path: &'a Path,
+    pub sha256: Sha256,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    #[error(transparent)]
+    Pickle(#[from] PickleError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error("{file} holds no network that upscales")]
+    Detect { file: String, source: DetectError },
+    #[error("cannot map {file}")]
+    Map {
+        file: String,
+        source: Box<candle_core::Error>,
+    },
+    #[error("cannot load {file}")]
+    Load { file: String, source: ModelError },
+}
+
+impl WeightsError {
+    /// True when the file itself is at fault, so that trying again changes nothing.
+    pub fn blames_the_file(&self) -> bool {
+        match self {
+            WeightsError::Pickle(error) => error.blames_the_file(),
+            WeightsError::Verify(error) => error.blames_the_file(),
+            WeightsError::Header(error) => error.blames_the_file(),
+            WeightsError::Detect { .. } => true,
+            WeightsError::Map { .. } | WeightsError::Load { .. } => false,
+        }
+    }
+}
+
+/// Tells which network a safetensors file holds, without loading it.
+///
+/// *Guarantees:* nothing of the file is parsed before its digest is the pinned one.
+pub fn check_upscaler(file: WeightFile<'_>) -> Result<Architecture, WeightsError> {
+    let WeightFile { name, path, sha256 } = file;
+    pickle::refuse(name, path)?;
+    verify::verify(name, path, sha256)?;
+    let header = Header::read(name, path)?;
+    detect(&shapes(header)).map_err(|source| WeightsError::Detect {
+        file: name.to_owned(),
+        source,
+    })
+}
+
+/// Loads a network that upscales, told by its tensors' shapes, from a safetensors file.
+///
+/// *Guarantees:* as for [`check_upscaler`]; and nothing is mapped before the header is found to tell
+/// the truth about the file. Weights are converted to the type that the device computes in.
+pub fn load_upscaler(file: WeightFile<'_>, device: &Device) -> Result<Upscaler, WeightsError> {
+    let architecture = check_upscaler(file)?;
+    let name = || file.name.to_owned();
+    let tensors = map(file.path).map_err(|source| WeightsError::Map {
+        file: name(),
+        source: Box::new(source),
+    })?;
+    let tensors =
+        VarBuilder::from_backend(Box::new(tensors), compute_dtype(device), device.clone());
+    architecture
+        .load(tensors)
+        .map_err(|source| WeightsError::Load {
+            file: name(),
+            source,
+        })
+}
+
+fn shapes(header: Header) -> Shapes {
+    header
+        .tensors
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.shape))
+        .collect()
+}
+
+#[allow(
+    unsafe_code,
+    reason = "a mapped file must not change: it lies in our cache or on a read-only volume"
+)]
+fn map(path: &Path) -> candle_core::Result<MmapedSafetensors> {
+    // SAFETY: the file was verified, and nothing writes to it: the cache renames whole files into
+    // place and never opens one for writing again, and volumes of weights are mounted read-only.
+    unsafe { MmapedSafetensors::new(path) }
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+# An ffmpeg that never answers.
+exec sleep 600

@@ -1,0 +1,10 @@
+//! Does real media survive the way in and out, and does bad media end in one clear sentence?
+//! Clips are made here by the real ffmpeg, which must be installed.
+
+mod clips;
+mod colours;
+mod decoding;
+mod encoding;
+mod refusals;
+mod stills;
+mod trouble;
