@@ -25,8 +25,13 @@ static SHARED: OnceCell<Cluster> = OnceCell::const_new();
 ///
 /// # Errors
 /// If it does not come up; the next caller tries again.
-pub async fn shared(name: &str, options: impl AsyncFnOnce() -> Result<Options>) -> Result<&'static Cluster> {
-    SHARED.get_or_try_init(async || Cluster::start(name, options().await?).await).await
+pub async fn shared(
+    name: &str,
+    options: impl AsyncFnOnce() -> Result<Options>,
+) -> Result<&'static Cluster> {
+    SHARED
+        .get_or_try_init(async || Cluster::start(name, options().await?).await)
+        .await
 }
 
 /// Runs a test in a fresh namespace that enforces the restricted Pod Security standard, and deletes

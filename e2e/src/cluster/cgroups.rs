@@ -41,7 +41,8 @@ fn delegate(hierarchy: &Path) -> Result<()> {
     for controller in ["cpuset", "cpu", "io", "memory", "pids"] {
         if has(&offered, controller) && !has(&handed_down, controller) {
             let file = hierarchy.join("cgroup.subtree_control");
-            fs::write(&file, format!("+{controller}")).with_context(|| format!("add {controller} to {}", file.display()))?;
+            fs::write(&file, format!("+{controller}"))
+                .with_context(|| format!("add {controller} to {}", file.display()))?;
         }
     }
     Ok(())

@@ -68,7 +68,10 @@ pub async fn build(context: &Path) -> Result<Vec<Built>> {
         progress.say(&format!("{target} is built"));
     }
     // The images that lost their names to these.
-    builder.run(&["rmi", "--prune"]).await.context("remove earlier images")?;
+    builder
+        .run(&["rmi", "--prune"])
+        .await
+        .context("remove earlier images")?;
     Ok(built)
 }
 
@@ -234,11 +237,19 @@ impl Builder {
 
     /// Removes archives of builds that nobody can be loading any more.
     fn forget(&self, prefix: &str) -> Result<()> {
-        for entry in fs::read_dir(&self.folder).context("list the images")?.flatten() {
-            let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        for entry in fs::read_dir(&self.folder)
+            .context("list the images")?
+            .flatten()
+        {
+            let age = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
             let is_old = age.is_some_and(|age| age > Duration::from_secs(3600));
             if is_old && entry.file_name().to_string_lossy().starts_with(prefix) {
-                fs::remove_file(entry.path()).with_context(|| format!("remove {}", entry.path().display()))?;
+                fs::remove_file(entry.path())
+                    .with_context(|| format!("remove {}", entry.path().display()))?;
             }
         }
         Ok(())
