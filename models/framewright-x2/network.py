@@ -41,9 +41,10 @@ def load(path) -> Upscaler:
     return network.eval()
 
 
-def save(weights: dict, path, metadata: dict) -> None:
-    """Writes weights, as `rounded` gives them, as f16."""
-    save_file({name: tensor.half().contiguous() for name, tensor in weights.items()}, path, metadata)
+def save(weights: dict, path, description: str) -> None:
+    """Writes weights, as `rounded` gives them, as f16. One line of metadata, for several have no fixed order."""
+    stored = {name: tensor.half().contiguous() for name, tensor in weights.items()}
+    save_file(stored, path, {"description": description})
 
 
 @torch.no_grad()

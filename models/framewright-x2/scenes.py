@@ -1,8 +1,9 @@
-"""Which moving pictures is the upscaler trained on? Procedural ones, all made here from random numbers.
+"""Which smooth and fractal pictures is the upscaler trained on? (pixels.py has the hard-edged ones.)
 
-`clip(random, size, frames)` picks a kind of scene. A kind is a function of (random, size) that returns
-`frame(time)`, f32 [size, size, 3] in 0..1, for times 0, 1, 2, ... None of ffmpeg's sources is used, nor the rule of
-any: no Mandelbrot set, no Game of Life, no radius-1 automaton, no Sierpinski figure, no test card.
+All are procedural and move, and are made here from random numbers. `clip(kinds, random, size, frames)` picks a kind of
+scene. A kind is a function of (random, size) that returns `frame(time)`, f32 [size, size, 3] in 0..1, for times 0, 1,
+2, ... None of ffmpeg's sources is used, nor the rule of any: no Mandelbrot set, no Game of Life, no automaton of
+radius 1, no Sierpinski figure, no test card.
 """
 
 import math

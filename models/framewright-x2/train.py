@@ -24,7 +24,7 @@ SEED = 20
 SIDE, FRAMES = 128, 2
 PATCH, BATCH = 32, 16  # in pixels of the small picture
 BORDER = 4
-PEAK, WARM_UP, COOL_DOWN, AVERAGING = 1.5e-3, 200, 2000, 0.999
+PEAK, WARM_UP, COOL_DOWN, AVERAGING = 2e-3, 200, 1000, 0.999
 # Below this mean squared error (about that of rounding to 8 bits) a patch is as good as it can look.
 ROUNDING = 1.0 / 12 / 255**2
 
@@ -94,7 +94,7 @@ def learning_rate(step: int, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("framewright-x2.safetensors"))
-    parser.add_argument("--steps", type=int, default=24000)
+    parser.add_argument("--steps", type=int, default=7500)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--state", type=Path, help="keep the whole state there each minute, and go on from it")
@@ -115,7 +115,7 @@ def main() -> None:
     optimiser = torch.optim.Adam(model.parameters())
     done = 0
     if arguments.state and arguments.state.exists():
-        state = torch.load(arguments.state, weights_only=False)
+        state = torch.load(arguments.state, weights_only=True)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         average, done, random.bit_generator.state = state["average"], state["step"], state["random"]
@@ -138,7 +138,7 @@ def main() -> None:
         if step == arguments.steps or time.monotonic() - reported > 60:
             stored = network.rounded(average)
             gains = held_out_gains(stored, held_out)
-            network.save(stored, arguments.output, {"format": "pt", "license": "Apache-2.0", "step": str(step)})
+            network.save(stored, arguments.output, f"framewright-x2, Apache-2.0, step {step}")
             parts = " ".join(f"{kind} {gain:+.2f}" for kind, gain in gains.items())
             mean, elapsed = sum(gains.values()) / len(gains), time.monotonic() - begun
             level = sum(losses) / len(losses)

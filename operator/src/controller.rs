@@ -2,6 +2,7 @@
 //!
 //! Every replica watches, so that a standby's caches are warm; only the leader looks at objects, sends and writes.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::args::RunArgs;
 use crate::backoff::Backoff;
@@ -40,6 +41,8 @@ use crate::recent::Recent;
 use crate::store::client::StoreClient;
 use crate::{dispatch, health, janitor, jobs, pools};
 
+/// The kinds that are watched.
+const WATCHED: [&str; 4] = ["aijobs", "modelpools", "pods", "namespaces"];
 /// A watch that says nothing for so long is dead.
 const WATCH_SECONDS: u32 = 60;
 /// Objects that a slow controller may lag behind its watch.
@@ -94,6 +97,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     );
 
     let watches = Watches::new();
+    let (fill, mut filled) = watch::channel(BTreeSet::new());
     let (jobs_wake, jobs_woken) = unbounded();
     let (pools_wake, pools_woken) = unbounded();
     let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
@@ -127,18 +131,29 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     });
 
     let mut background = tokio::task::JoinSet::new();
-    let controllers = watches.start(&context, &mut background, jobs_woken, pools_woken);
+    let controllers = watches.start(&context, &fill, &mut background, jobs_woken, pools_woken);
     background.spawn(dispatch::run(Arc::clone(&context)));
     background.spawn(janitor::run(Arc::clone(&context)));
     background.spawn(lead(Arc::clone(&context)));
     background.spawn(renew_certificates(Arc::clone(&context), tls.clone()));
-    background.spawn(announce_ready(context.caches.clone(), is_ready));
     let link = tokio::spawn(server::serve(Arc::clone(&context), tls));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     // A standby that could not serve must not lead: it takes part once its caches are full.
     let caches = context.caches.clone();
     let election = tokio::spawn(async move {
-        filled(&caches).await;
+        if filled
+            .wait_for(|lists| lists.len() == WATCHED.len())
+            .await
+            .is_err()
+        {
+            return;
+        }
+        tracing::info!(
+            jobs = caches.jobs.len(),
+            pools = caches.pools.len(),
+            "caches are filled"
+        );
+        is_ready.store(true, Ordering::Release);
         candidate.run(async move { drop(ended.await) }).await;
     });
 
@@ -179,6 +194,9 @@ async fn prepare(client: &Client, args: &RunArgs) -> Result<certificates::Keys, 
     }
 }
 
+/// The watches that have listed once.
+type Filled = BTreeSet<&'static str>;
+
 /// The writing ends of the caches.
 struct Watches {
     caches: Caches,
@@ -213,6 +231,7 @@ impl Watches {
     fn start(
         self,
         context: &Arc<Context>,
+        fill: &watch::Sender<Filled>,
         background: &mut tokio::task::JoinSet<()>,
         jobs_woken: UnboundedReceiver<ObjectRef<Guarded<AIJob>>>,
         pools_woken: UnboundedReceiver<ObjectRef<Guarded<ModelPool>>>,
@@ -236,7 +255,7 @@ impl Watches {
         background.spawn(drive(
             "aijobs",
             watched,
-            Arc::clone(context),
+            (Arc::clone(context), fill.clone()),
             |context, event| {
                 // The scheduler looks at new jobs, and the room that a deleted one leaves.
                 if matches!(
@@ -254,7 +273,7 @@ impl Watches {
         background.spawn(drive(
             "modelpools",
             watched,
-            Arc::clone(context),
+            (Arc::clone(context), fill.clone()),
             |context, _| context.wake.scheduler.notify_one(),
         ));
         let watched = watcher(Api::<Pod>::all(client.clone()), config().labels(LABEL_POOL))
@@ -264,7 +283,7 @@ impl Watches {
         background.spawn(drive(
             "pods",
             watched,
-            Arc::clone(context),
+            (Arc::clone(context), fill.clone()),
             |context, event| match event {
                 watcher::Event::Apply(pod) | watcher::Event::Delete(pod) => {
                     pod_changed(context, pod)
@@ -282,7 +301,7 @@ impl Watches {
         background.spawn(drive(
             "namespaces",
             watched,
-            Arc::clone(context),
+            (Arc::clone(context), fill.clone()),
             |context, _| context.wake.scheduler.notify_one(),
         ));
 
@@ -322,9 +341,7 @@ fn prune<K: Resource>(object: &mut K) {
 }
 
 /// A stream of units, one for each change of leadership.
-fn each_change(
-    changes: tokio::sync::watch::Receiver<Option<u64>>,
-) -> impl Stream<Item = ()> + Send + 'static {
+fn each_change(changes: watch::Receiver<Option<u64>>) -> impl Stream<Item = ()> + Send + 'static {
     futures::stream::unfold(changes, |mut changes| async move {
         changes.changed().await.ok()?;
         Some(((), changes))
@@ -335,13 +352,18 @@ fn each_change(
 async fn drive<K: Debug>(
     what: &'static str,
     watched: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    context: Arc<Context>,
+    (context, fill): (Arc<Context>, watch::Sender<Filled>),
     look: impl Fn(&Context, &watcher::Event<K>),
 ) {
     let mut watched = std::pin::pin!(watched);
     while let Some(event) = watched.next().await {
         match event {
-            Ok(event) => look(&context, &event),
+            Ok(event) => {
+                look(&context, &event);
+                if matches!(event, watcher::Event::InitDone) {
+                    fill.send_if_modified(|filled| filled.insert(what));
+                }
+            }
             Err(error) => tracing::warn!(what, error = %crate::chain(&error), "watch"),
         }
     }
@@ -495,33 +517,6 @@ async fn renew_certificates(context: Arc<Context>, tls: axum_server::tls_rustls:
             tracing::warn!(error = %crate::chain(&error), "cannot renew certificates; trying again in an hour");
         }
     }
-}
-
-async fn announce_ready(caches: Caches, is_ready: Arc<AtomicBool>) {
-    filled(&caches).await;
-    tracing::info!(
-        jobs = caches.jobs.len(),
-        pools = caches.pools.len(),
-        "caches are filled"
-    );
-    is_ready.store(true, Ordering::Release);
-}
-
-/// Returns when every watch has listed once.
-async fn filled(caches: &Caches) {
-    let Caches {
-        jobs,
-        pools,
-        pods,
-        namespaces,
-    } = caches;
-    // An error means that the watch has ended, and so does the process then.
-    let _ = tokio::join!(
-        jobs.wait_until_ready(),
-        pools.wait_until_ready(),
-        pods.wait_until_ready(),
-        namespaces.wait_until_ready()
-    );
 }
 
 async fn shutdown() {

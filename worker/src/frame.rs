@@ -55,7 +55,7 @@ pub fn tiling(architecture: &Architecture, memory_bytes: u64) -> Tiling {
 /// Upscales one frame: `height` rows of `width` RGB pixels, row after row, to rows of
 /// `width * scale` pixels. Values are clamped, and rounded with halves away from zero.
 ///
-/// `should_stop` is asked before each tile; when it says so, the frame ends as
+/// `should_stop` is asked some times for each tile; when it says so, the frame ends as
 /// [`FrameError::Stopped`].
 pub fn upscale_rgb8(
     upscaler: &Upscaler,
@@ -66,12 +66,12 @@ pub fn upscale_rgb8(
     should_stop: &dyn Fn() -> bool,
 ) -> Result<Vec<u8>, FrameError> {
     let scale = upscaler.scale();
-    let too_large = FrameError::TooLarge {
+    let too_large = || FrameError::TooLarge {
         width,
         height,
         scale,
     };
-    let needed = bytes(width, height).ok_or(too_large)?;
+    let needed = bytes(width, height).ok_or_else(too_large)?;
     if pixels.len() != needed || needed == 0 {
         return Err(FrameError::Size {
             width,
@@ -80,23 +80,16 @@ pub fn upscale_rgb8(
             found: pixels.len(),
         });
     }
-    let needed = bytes(width.saturating_mul(scale), height.saturating_mul(scale));
-    let mut upscaled = vec![
-        0;
-        needed.ok_or(FrameError::TooLarge {
-            width,
-            height,
-            scale
-        })?
-    ];
+    let larger = bytes(width.saturating_mul(scale), height.saturating_mul(scale));
+    let mut upscaled = vec![0; larger.ok_or_else(too_large)?];
     for tile in plan(width, height, tiling)? {
-        if should_stop() {
-            return Err(FrameError::Stopped);
-        }
         let source =
             taken(pixels, width, &tile.source).map_err(|source| FrameError::Pixels { source })?;
-        let kept = kept(&upscaler.forward(&source)?, &tile, scale)
-            .map_err(|source| FrameError::Pixels { source })?;
+        let computed = match upscaler.forward_unless(&source, should_stop) {
+            Err(ModelError::Stopped) => return Err(FrameError::Stopped),
+            computed => computed?,
+        };
+        let kept = kept(&computed, &tile, scale).map_err(|source| FrameError::Pixels { source })?;
         if kept.iter().any(|value| value.is_nan()) {
             return Err(FrameError::NotANumber);
         }

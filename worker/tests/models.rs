@@ -1,6 +1,11 @@
 //! The networks compute what PyTorch does: golden tensors, with weights that a formula gives
 //! (`golden/make.py` wrote them, from spandrel's networks).
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is the point"
+)]
+
 mod golden;
 
 use candle_core::Tensor;
@@ -224,28 +229,32 @@ fn a_frame_of_any_size_comes_out_as_large_as_it_should() {
 }
 
 #[test]
-fn a_frame_stops_between_tiles_when_it_is_told_to() {
-    let upscaler = golden::case("compact_x2").upscaler();
-    let asked = std::cell::Cell::new(0);
-    let stop_at_the_third = || {
-        asked.set(asked.get() + 1);
-        asked.get() == 3
-    };
-    let tiling = Tiling {
-        edge: 16,
-        overlap: 6,
-        multiple: 1,
-    };
-    let result = upscale_rgb8(
-        &upscaler,
-        &[0; 3 * 64 * 64],
-        64,
-        64,
-        tiling,
-        &stop_at_the_third,
-    );
-    assert!(matches!(result, Err(FrameError::Stopped)));
-    assert_eq!(asked.get(), 3);
+fn a_frame_stops_as_soon_as_it_is_told_to() {
+    for (name, least) in [("compact_x2", 9 * 6), ("rrdb_x4", 9 * 4)] {
+        let upscaler = golden::case(name).upscaler();
+        let tiling = Tiling {
+            edge: 30,
+            overlap: 6,
+            multiple: 1,
+        };
+        let stop_after = |count| {
+            let asked = std::cell::Cell::new(0);
+            let should_stop = || {
+                asked.set(asked.get() + 1);
+                asked.get() > count
+            };
+            let result = upscale_rgb8(&upscaler, &[0; 3 * 64 * 64], 64, 64, tiling, &should_stop);
+            (result, asked.get())
+        };
+        let (result, asked) = stop_after(usize::MAX);
+        assert!(result.is_ok());
+        assert!(asked >= least, "{name} asked {asked} times");
+        for count in [0, 1, asked - 1] {
+            let (result, asked) = stop_after(count);
+            assert!(matches!(result, Err(FrameError::Stopped)), "{name}");
+            assert_eq!(asked, count + 1, "{name} went on");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! Weight files from disk: what is loaded, what is refused, and that the way out of a refusal works.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is the point"
+)]
+
 mod golden;
 
 use std::collections::HashMap;
@@ -7,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use candle_core::{DType, Device, Tensor};
-use framewright_worker::models::{Shapes, Upscaler};
+use framewright_worker::models::{Architecture, Shapes, Upscaler};
 use framewright_worker::weights::verify::Sha256;
 use framewright_worker::weights::{WeightFile, WeightsError, load_upscaler};
 
@@ -30,6 +35,16 @@ fn half_precision_weights_compute_in_float32() {
         let expected = golden::upscaler(&case.weights, convert(stored, DType::F32));
         assert_eq!(values(&loaded), values(&expected), "{dtype:?}");
     }
+}
+
+#[test]
+fn the_upscaler_that_ships_loads() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../models/framewright-x2/framewright-x2.safetensors");
+    let upscaler = load("framewright-x2.safetensors", &path).unwrap();
+    assert_eq!(upscaler.scale(), 2);
+    assert!(matches!(upscaler.architecture(), Architecture::Compact(_)));
+    assert!(values(&upscaler).iter().all(|value| value.is_finite()));
 }
 
 #[test]

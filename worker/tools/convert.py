@@ -174,7 +174,7 @@ def write(tensors, path):
         except BaseException:
             os.unlink(file.name)
             raise
-    return digest.hexdigest()
+    return digest.hexdigest(), 8 + len(text) + place
 
 
 def main():
@@ -188,12 +188,12 @@ def main():
         tensors = read(options.checkpoint)
         if options.activation:
             add_slopes(tensors, options.activation)
-        digest = write(tensors, options.safetensors)
+        digest, size = write(tensors, options.safetensors)
     except (Refused, OSError) as error:
         sys.exit(f"cannot convert {options.checkpoint}: {error}")
     except Exception as error:  # a damaged pickle can end in any of them
         sys.exit(f"cannot convert {options.checkpoint}: it is no PyTorch checkpoint, or damaged ({error})")
-    print(f"{options.safetensors}: {len(tensors)} tensors, sha256 {digest}")
+    print(f"{options.safetensors}: {len(tensors)} tensors, {size} bytes, sha256 {digest}")
 
 
 if __name__ == "__main__":

@@ -36,9 +36,6 @@ const MEANINGS: &[(&str, &str)] = &[
 /// ffprobe, or ffmpeg as a decoder, ended with an error.
 pub(super) fn reading_failed(program: &'static str, ending: &Ending, input: &Path) -> MediaError {
     let said = last_line(&ending.said, Some(input));
-    if ending.said.contains("Cannot allocate memory") {
-        return MediaError::Program { program, said };
-    }
     match interruption(program, ending) {
         Some(Interruption::Crash(signal)) => MediaError::DecoderDied { signal },
         Some(Interruption::Stop(error)) => error,
@@ -58,10 +55,7 @@ pub(super) fn writing_failed(
     has_audio: bool,
 ) -> MediaError {
     let said = last_line(&ending.said, Some(output));
-    if ["No space left on device", "Disk quota exceeded"]
-        .iter()
-        .any(|words| ending.said.contains(words))
-    {
+    if is_disk_full(ending) {
         return MediaError::ScratchFull {
             path: output.into(),
         };
@@ -89,6 +83,18 @@ pub(super) fn writing_failed(
             said,
         },
     }
+}
+
+/// ffmpeg exits with success when only its very last write fails, so this is asked in any case.
+pub(super) fn is_disk_full(ending: &Ending) -> bool {
+    let words = ["No space left on device", "Disk quota exceeded"];
+    words.iter().any(|words| ending.said.contains(words))
+}
+
+/// ffmpeg takes the end of a file for the end of its streams, and exits with success.
+pub(super) fn is_cut_short(ending: &Ending) -> bool {
+    let words = ["partial file", "ended prematurely"];
+    words.iter().any(|words| ending.said.contains(words))
 }
 
 /// The last line that says something, without addresses in memory, paths and control characters.

@@ -162,7 +162,8 @@ impl Decoder {
 
     fn check_ending(&mut self) -> Result<(), MediaError> {
         let ending = self.process.end(self.patience)?;
-        if ending.status.success() {
+        let is_enough = self.wanted == Some(self.delivered);
+        if ending.status.success() && (is_enough || !complaint::is_cut_short(&ending)) {
             return Ok(());
         }
         Err(complaint::reading_failed("ffmpeg", &ending, &self.path))
@@ -198,7 +199,10 @@ fn arguments(path: &Path, video: &Video, options: &DecodeOptions) -> Vec<OsStrin
         ["-hide_banner", "-nostdin", "-loglevel", "error", "-xerror"]
             .map(OsString::from)
             .into();
-    arguments.extend(["-threads".into(), options.threads.max(1).to_string().into()]);
+    let threads = options.threads.max(1).to_string();
+    for option in ["-threads", "-filter_threads"] {
+        arguments.extend([option.into(), OsString::from(&threads)]);
+    }
     if !video.is_turned {
         arguments.push("-noautorotate".into());
     }

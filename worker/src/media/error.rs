@@ -181,6 +181,12 @@ pub enum MediaError {
         expected_width: u32,
         expected_height: u32,
     },
+    #[error("{} is incomplete although the encoder says that it is done", path.display())]
+    Unfinished {
+        path: PathBuf,
+        #[source]
+        source: Box<MediaError>,
+    },
     #[error("{pushed} frames went into the encoder, {encoded} came out")]
     FramesLost { pushed: u64, encoded: u64 },
 }
@@ -225,6 +231,7 @@ impl MediaError {
             | MediaError::Stopped { .. }
             | MediaError::ProbeAnswer { .. }
             | MediaError::FrameSize { .. }
+            | MediaError::Unfinished { .. }
             | MediaError::FramesLost { .. } => Class::Internal,
         }
     }

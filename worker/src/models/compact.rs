@@ -152,13 +152,21 @@ impl Compact {
         })
     }
 
-    pub(super) fn forward(&self, frames: &Tensor) -> Result<Tensor> {
+    /// Nothing, if it was stopped between two layers.
+    pub(super) fn forward(
+        &self,
+        frames: &Tensor,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Tensor>> {
         let mut features = frames.clone();
         for layer in &self.layers {
+            if should_stop() {
+                return Ok(None);
+            }
             features = layer.forward(&features)?;
         }
         let (_, _, height, width) = frames.dims4()?;
         let enlarged = frames.upsample_nearest2d(height * self.scale, width * self.scale)?;
-        candle_nn::ops::pixel_shuffle(&features, self.scale)? + enlarged
+        (candle_nn::ops::pixel_shuffle(&features, self.scale)? + enlarged).map(Some)
     }
 }

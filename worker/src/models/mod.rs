@@ -29,6 +29,8 @@ pub enum Architecture {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    #[error("stopped before the frames were done")]
+    Stopped,
     #[error("cannot load the {architecture} network")]
     Load {
         architecture: String,
@@ -172,28 +174,46 @@ impl Upscaler {
     /// The whole frames are computed at once: see [`crate::frame`] for frames of any size. A frame's
     /// values do not depend on the other frames of its batch.
     pub fn forward(&self, frames: &Tensor) -> Result<Tensor, ModelError> {
+        self.forward_unless(frames, &|| false)
+    }
+
+    /// The same; ends as [`ModelError::Stopped`] when `should_stop` says so, which is asked several
+    /// times: a large frame can take minutes.
+    pub fn forward_unless(
+        &self,
+        frames: &Tensor,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Tensor, ModelError> {
         let shape = frames.dims();
         if shape.len() != 4 || shape[1] != 3 || shape.contains(&0) {
             return Err(ModelError::Input {
                 found: shape.to_vec(),
             });
         }
-        self.run(frames).map_err(|source| ModelError::Forward {
+        let upscaled = self.run(frames, should_stop);
+        let upscaled = upscaled.map_err(|source| ModelError::Forward {
             architecture: self.architecture.to_string(),
             frames: shape.to_vec(),
             source: Box::new(source),
-        })
+        })?;
+        upscaled.ok_or(ModelError::Stopped)
     }
 
-    fn run(&self, frames: &Tensor) -> candle_core::Result<Tensor> {
+    fn run(
+        &self,
+        frames: &Tensor,
+        should_stop: &dyn Fn() -> bool,
+    ) -> candle_core::Result<Option<Tensor>> {
         let frames = frames
             .to_device(&self.device)?
             .to_dtype(self.dtype)?
             .contiguous()?;
         let upscaled = match &self.network {
-            Network::Rrdb(network) => network.forward(&frames)?,
-            Network::Compact(network) => network.forward(&frames)?,
+            Network::Rrdb(network) => network.forward(&frames, should_stop)?,
+            Network::Compact(network) => network.forward(&frames, should_stop)?,
         };
-        upscaled.to_dtype(DType::F32)
+        upscaled
+            .map(|upscaled| upscaled.to_dtype(DType::F32))
+            .transpose()
     }
 }

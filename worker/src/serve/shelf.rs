@@ -219,12 +219,8 @@ impl Stocker {
         let incoming = on_a_thread(move || cache.receive(sha256, bytes))
             .await?
             .map_err(|error| Missing::of(file, &error))?;
-        let path = PathBuf::from(&file.path);
-        let got = self
-            .store
-            .get_into(url, &file.sha256, bytes, &path, incoming)
-            .await;
-        let incoming = got.map_err(|error| {
+        let got = self.store.get(url, &file.sha256, bytes, incoming.path());
+        got.await.map_err(|error| {
             let message = format!("file {}: {}", file.path, sentence(&error));
             // The store verifies what it takes in, so this will not change.
             if matches!(error, StoreError::Digest { .. } | StoreError::Size { .. }) {

@@ -15,7 +15,7 @@ use candle_core::safetensors::MmapedSafetensors;
 use candle_nn::VarBuilder;
 
 use crate::device::compute_dtype;
-use crate::models::{DetectError, ModelError, Shapes, Upscaler, detect};
+use crate::models::{Architecture, DetectError, ModelError, Shapes, Upscaler, detect};
 use header::{Header, HeaderError};
 use pickle::PickleError;
 use verify::{Sha256, VerifyError};
@@ -43,7 +43,7 @@ pub enum WeightsError {
     #[error("cannot map {file}")]
     Map {
         file: String,
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     #[error("cannot load {file}")]
     Load { file: String, source: ModelError },
@@ -62,30 +62,37 @@ impl WeightsError {
     }
 }
 
-/// Loads a network that upscales, told by its tensors' shapes, from a safetensors file.
+/// Tells which network a safetensors file holds, without loading it.
 ///
-/// *Guarantees:* nothing of the file is parsed before its digest is the pinned one, and nothing is
-/// mapped before its header is found to tell the truth about it. Weights are converted to the type
-/// that the device computes in.
-pub fn load_upscaler(file: WeightFile<'_>, device: &Device) -> Result<Upscaler, WeightsError> {
+/// *Guarantees:* nothing of the file is parsed before its digest is the pinned one.
+pub fn check_upscaler(file: WeightFile<'_>) -> Result<Architecture, WeightsError> {
     let WeightFile { name, path, sha256 } = file;
     pickle::refuse(name, path)?;
     verify::verify(name, path, sha256)?;
     let header = Header::read(name, path)?;
-    let architecture = detect(&shapes(header)).map_err(|source| WeightsError::Detect {
+    detect(&shapes(header)).map_err(|source| WeightsError::Detect {
         file: name.to_owned(),
         source,
-    })?;
-    let tensors = map(path).map_err(|source| WeightsError::Map {
-        file: name.to_owned(),
-        source,
+    })
+}
+
+/// Loads a network that upscales, told by its tensors' shapes, from a safetensors file.
+///
+/// *Guarantees:* as for [`check_upscaler`]; and nothing is mapped before the header is found to tell
+/// the truth about the file. Weights are converted to the type that the device computes in.
+pub fn load_upscaler(file: WeightFile<'_>, device: &Device) -> Result<Upscaler, WeightsError> {
+    let architecture = check_upscaler(file)?;
+    let name = || file.name.to_owned();
+    let tensors = map(file.path).map_err(|source| WeightsError::Map {
+        file: name(),
+        source: Box::new(source),
     })?;
     let tensors =
         VarBuilder::from_backend(Box::new(tensors), compute_dtype(device), device.clone());
     architecture
         .load(tensors)
         .map_err(|source| WeightsError::Load {
-            file: name.to_owned(),
+            file: name(),
             source,
         })
 }

@@ -65,18 +65,15 @@ impl Sha256 {
         let mut buffer = vec![0; 1 << 20];
         loop {
             match bytes.read(&mut buffer) {
-                Ok(0) => return Ok(Sha256::finished(context)),
+                Ok(0) => break,
                 Ok(count) => context.update(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    pub(super) fn finished(context: Context) -> Sha256 {
         let mut digest = [0; 32];
         digest.copy_from_slice(context.finish().as_ref());
-        Sha256(digest)
+        Ok(Sha256(digest))
     }
 }
 

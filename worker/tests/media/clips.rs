@@ -175,18 +175,39 @@ pub(crate) fn bars(width: u32, height: u32) -> Frame {
 
 /// A picture that does not compress.
 pub(crate) fn noise(width: u32, height: u32, seed: u32) -> Frame {
-    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-    let rgb = (0..width * height * 3).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as u8
-    });
+    let rgb = random(seed).map(|number| number as u8);
     Frame {
         width,
         height,
-        rgb: rgb.collect(),
+        rgb: rgb.take((width * height * 3) as usize).collect(),
     }
+}
+
+/// The same bytes with a few changed, half of the time near the front, where headers are.
+pub(crate) fn damaged(bytes: &[u8], seed: u32) -> Vec<u8> {
+    let mut random = random(seed);
+    let mut next = || random.next().expect("endless") as usize;
+    let reach = if next().is_multiple_of(2) {
+        bytes.len()
+    } else {
+        bytes.len().min(1000)
+    };
+    let mut damaged = bytes.to_vec();
+    for _ in 0..next() % 16 + 1 {
+        damaged[next() % reach] = next() as u8;
+    }
+    damaged
+}
+
+/// Marsaglia's xorshift.
+fn random(seed: u32) -> impl Iterator<Item = u32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    })
 }
 
 /// In decibels; 100 and more for pictures that are equal.

@@ -1,11 +1,13 @@
 //! Files that are no video, or a broken or hostile one.
 
 use std::fs;
+use std::path::Path;
 
-use framewright_worker::media::Class;
-use framewright_worker::media::decode::DecodeOptions;
+use framewright_worker::media::decode::{DecodeOptions, Decoder};
+use framewright_worker::media::probe::probe;
+use framewright_worker::media::{Class, MediaError, Programs, VideoLimits};
 
-use crate::clips::{clip, decoder, picture, position, refused, scratch};
+use crate::clips::{PATIENCE, clip, damaged, picture, position, refused, scratch};
 
 #[test]
 fn files_that_are_no_video_are_invalid_input() {
@@ -106,23 +108,50 @@ fn a_video_without_an_index_is_invalid_input() {
 #[test]
 fn frames_that_are_missing_from_a_whole_container_are_invalid_input() {
     let scratch = scratch();
+    let sound = "-f lavfi -i sine=d=2";
+    let whole = clip(
+        &scratch,
+        "whole.mp4",
+        &[sound, &picture("24", 48), "-c:a aac -movflags +faststart"],
+    );
+    let whole = fs::read(&whole).expect("the clip");
+    let data = position(&whole, b"mdat");
+    for tenths in [4, 5, 6, 7, 8, 9] {
+        let kept = data + (whole.len() - data) * tenths / 10;
+        let mut bytes = whole[..kept].to_vec();
+        let size = (kept - (data - 4)) as u32;
+        bytes[data - 4..data].copy_from_slice(&size.to_be_bytes());
+        let source = scratch.path().join("cut.mp4");
+        fs::write(&source, bytes).expect("cut");
+
+        let error = run_through(&source).expect_err("its end is missing");
+
+        assert_eq!(
+            error.class(),
+            Class::InvalidInput,
+            "{tenths} tenths: {error}"
+        );
+        assert!(
+            error.to_string().contains("cut short"),
+            "{tenths} tenths: {error}"
+        );
+    }
+}
+
+#[test]
+fn frames_that_cannot_be_decoded_are_invalid_input_and_not_left_out() {
+    let scratch = scratch();
     let source = clip(
         &scratch,
         "source.mp4",
-        &[&picture("24", 48), "-movflags +faststart"],
+        &[&picture("24", 48), "-g 48 -movflags +faststart"],
     );
     let mut bytes = fs::read(&source).expect("the clip");
-    let data = position(&bytes, b"mdat");
-    let kept = data + (bytes.len() - data) / 2;
-    let size = (kept - (data - 4)) as u32;
-    bytes[data - 4..data].copy_from_slice(&size.to_be_bytes());
-    fs::write(&source, &bytes[..kept]).expect("cut");
+    let end = bytes.len();
+    bytes[end - 150..].fill(0xff);
+    fs::write(&source, bytes).expect("the damage");
 
-    let mut decoder = decoder(&source, &DecodeOptions::default());
-    let mut frames = std::iter::from_fn(|| decoder.next_frame().transpose());
-    let error = frames
-        .find_map(Result::err)
-        .expect("its second half is missing");
+    let error = run_through(&source).expect_err("its last frames are gone");
 
     assert_eq!(error.class(), Class::InvalidInput, "{error}");
 }
@@ -162,4 +191,32 @@ fn a_codec_that_is_not_accepted_is_named() {
 
     assert_eq!(error.class(), Class::InvalidInput);
     assert!(error.to_string().contains("coded as msmpeg4v2"), "{error}");
+}
+
+#[test]
+fn damage_anywhere_is_the_files_fault_or_does_not_matter() {
+    let scratch = scratch();
+    let sound = "-f lavfi -i sine=d=0.5";
+    for name in ["source.mp4", "source.mkv"] {
+        let source = clip(&scratch, name, &[sound, &picture("24", 12), "-c:a aac"]);
+        let bytes = fs::read(&source).expect("the clip");
+        for seed in 1..=12 {
+            fs::write(&source, damaged(&bytes, seed)).expect("the damage");
+
+            let class = run_through(&source).err().map(|error| error.class());
+
+            assert!(
+                matches!(class, None | Some(Class::InvalidInput)),
+                "{name}, seed {seed}: {class:?}"
+            );
+        }
+    }
+}
+
+fn run_through(path: &Path) -> Result<(), MediaError> {
+    let programs = Programs::default();
+    let video = probe(&programs, path, &VideoLimits::default(), PATIENCE)?;
+    let mut decoder = Decoder::open(&programs, path, &video, &DecodeOptions::default())?;
+    while decoder.next_frame()?.is_some() {}
+    Ok(())
 }

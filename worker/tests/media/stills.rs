@@ -8,7 +8,7 @@ use framewright_worker::media::{Class, Frame, MediaError, Still, StillFormat};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use tempfile::TempDir;
 
-use crate::clips::{bars, clip, psnr, scratch};
+use crate::clips::{bars, clip, damaged, psnr, scratch};
 
 #[test]
 fn every_format_is_read_as_it_was_written() {
@@ -187,6 +187,31 @@ fn images_that_are_broken_or_move_are_invalid_input() {
         read(&path, MAX_PIXELS),
         Err(MediaError::NotAStill)
     ));
+}
+
+#[test]
+fn damage_anywhere_is_the_files_fault_or_does_not_matter() {
+    let scratch = scratch();
+    let still = Still {
+        frame: bars(60, 40),
+        alpha: None,
+        icc_profile: None,
+    };
+    for format in [StillFormat::Png, StillFormat::Webp, StillFormat::Jpeg] {
+        let path = scratch.path().join("picture");
+        write(&path, &still, format).expect("is written");
+        let bytes = fs::read(&path).expect("the picture");
+        for seed in 1..=2000 {
+            fs::write(&path, damaged(&bytes, seed)).expect("the damage");
+
+            let class = read(&path, 1_000_000).err().map(|error| error.class());
+
+            assert!(
+                matches!(class, None | Some(Class::InvalidInput)),
+                "{format:?}, seed {seed}: {class:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -33,6 +33,24 @@ fn a_full_disk_is_told_apart_from_bad_input() {
     assert!(Path::new("/dev/full").exists());
 }
 
+/// ffmpeg 5.1 exits with success when only the very last write fails.
+#[test]
+fn a_disk_that_is_full_at_the_last_byte_is_noticed() {
+    let scratch = scratch();
+    let ffmpeg = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/full.sh").into();
+    let programs = Programs {
+        ffmpeg,
+        ..Programs::default()
+    };
+    let path = scratch.path().join("o.mp4");
+    let mut encoder = Encoder::create(&programs, &path, options(64, 48)).expect("starts");
+    encoder.push(bars(64, 48)).expect("takes a frame");
+
+    let error = encoder.finish().expect_err("its last bytes are missing");
+
+    assert_eq!(error.class(), Class::ScratchFull, "{error}");
+}
+
 #[test]
 fn scratch_space_is_bounded() {
     let scratch = scratch();

@@ -79,7 +79,7 @@ fn h264(options: &EncodeOptions) -> Vec<OsString> {
         .round()
         .max(1.0);
     words(&format!(
-        "-c:v libx264 -preset {preset} -crf {crf} -g {group} -threads:v {threads}"
+        "-c:v libx264 -preset {preset} -crf {crf} -g {group} -threads:v {threads} -filter_threads {threads}"
     ))
 }
 

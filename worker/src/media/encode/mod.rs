@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use super::complaint;
 use super::error::MediaError;
+use super::extent;
 use super::frame::Frame;
 use super::process::{self, Process};
 use super::programs::Programs;
+use super::sniff::Container;
 
 pub use options::{EncodeOptions, Preset};
 
@@ -161,7 +163,7 @@ impl Encoder {
         self.frames = None;
         let encoded = self.last_progress()?;
         let ending = self.process.end(self.options.patience)?;
-        if !ending.status.success() {
+        if !ending.status.success() || complaint::is_disk_full(&ending) {
             return Err(complaint::writing_failed(
                 &ending,
                 &self.ffmpeg,
@@ -176,6 +178,10 @@ impl Encoder {
                 encoded,
             });
         }
+        extent::check(&self.path, Container::Mov).map_err(|error| MediaError::Unfinished {
+            path: self.path.clone(),
+            source: Box::new(error),
+        })?;
         let found = fs::metadata(&self.path).map_err(|source| MediaError::Read {
             path: self.path.clone(),
             source,

@@ -1,7 +1,7 @@
 //! A folder of files named by their SHA-256, with a limit on its size.
 //!
-//! *Flow:* [`Cache::receive`] makes room and hands out an [`Incoming`]; what was written to it is
-//! verified and renamed into place by [`Incoming::finish`]; [`Cache::get`] finds it again.
+//! *Flow:* [`Cache::receive`] makes room and hands out an [`Incoming`]; what was written to its path
+//! is verified and renamed into place by [`Incoming::finish`]; [`Cache::get`] finds it again.
 //!
 //! *Guarantees:* a file is whole and verified, or it is not there. A file that someone holds is not
 //! evicted. All of it holds between processes too: what is used is known by locks on the files,
@@ -10,19 +10,18 @@
 //! *Assumptions:* the file system has `flock`.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
-
-use ring::digest::{Context, SHA256};
 
 use super::verify::Sha256;
 
 const LOCK: &str = "lock";
 const INCOMING: &str = "incoming";
 
+#[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
     limit_bytes: u64,
@@ -36,14 +35,13 @@ pub struct Held {
 }
 
 /// A file on its way. Dropped before it is finished, it leaves nothing behind.
+#[derive(Debug)]
 pub struct Incoming {
     part: Part,
-    file: File,
+    lock: File,
     path: PathBuf,
     sha256: Sha256,
     bytes: u64,
-    written: u64,
-    context: Context,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -116,24 +114,33 @@ impl Cache {
         self.make_room(bytes)?;
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let part = Part(self.folder.join(format!(
-            "{sha256}.{}-{count}.{INCOMING}",
-            std::process::id()
-        )));
-        let file = File::create_new(&part.0).map_err(disk("create", &part.0))?;
-        file.lock().map_err(disk("lock", &part.0))?;
-        // The length is the reservation: others count it from now on.
-        file.set_len(bytes).map_err(disk("reserve", &part.0))?;
+        let name = format!("{sha256}.{bytes}.{}-{count}.{INCOMING}", std::process::id());
+        let part = Part(self.folder.join(name));
+        let lock = File::create_new(&part.0).map_err(disk("create", &part.0))?;
+        lock.lock().map_err(disk("lock", &part.0))?;
         let path = self.path(sha256);
         Ok(Incoming {
             part,
-            file,
+            lock,
             path,
             sha256,
             bytes,
-            written: 0,
-            context: Context::new(&SHA256),
         })
+    }
+
+    /// Takes in a copy of a file that lies elsewhere.
+    pub fn copy(&self, sha256: Sha256, bytes: u64, from: &Path) -> Result<Held, CacheError> {
+        let found = fs::metadata(from).map_err(disk("look at", from))?.len();
+        if found != bytes {
+            return Err(CacheError::Length {
+                sha256,
+                expected: bytes,
+                found,
+            });
+        }
+        let incoming = self.receive(sha256, bytes)?;
+        fs::copy(from, incoming.path()).map_err(disk("copy", from))?;
+        incoming.finish()
     }
 
     fn make_room(&self, bytes: u64) -> Result<(), CacheError> {
@@ -178,10 +185,11 @@ impl Cache {
             let used = metadata
                 .modified()
                 .map_err(disk("read the time of", &entry.path()))?;
+            let bytes = metadata.len().max(reserved(&name));
             entries.push(Entry {
                 path: entry.path(),
                 name,
-                bytes: metadata.len(),
+                bytes,
                 used,
             });
         }
@@ -207,62 +215,59 @@ impl Held {
 }
 
 impl Incoming {
+    /// Where the bytes are to be written: into the file that is there, not in its stead.
+    pub fn path(&self) -> &Path {
+        &self.part.0
+    }
+
     /// Verifies what was written, puts it in its place and holds it.
     pub fn finish(self) -> Result<Held, CacheError> {
         let Incoming {
             part,
-            file,
+            lock: written,
             path,
             sha256,
             bytes,
-            written,
-            context,
         } = self;
-        if written != bytes {
+        let file = File::open(&part.0).map_err(disk("open", &part.0))?;
+        let found = file.metadata().map_err(disk("look at", &part.0))?.len();
+        if found != bytes {
             return Err(CacheError::Length {
                 sha256,
                 expected: bytes,
-                found: written,
+                found,
             });
         }
-        let found = Sha256::finished(context);
+        let found = Sha256::of(&file).map_err(disk("read", &part.0))?;
         if found != sha256 {
             return Err(CacheError::Differs {
                 expected: sha256,
                 found,
             });
         }
-        file.sync_all().map_err(disk("write", &part.0))?;
+        written.sync_all().map_err(disk("write", &part.0))?;
         // From an exclusive lock to a shared one; between the two it is nobody's for a moment.
         let _guard = lock(path.parent().unwrap_or(Path::new(".")))?;
+        drop(written);
         file.lock_shared().map_err(disk("lock", &part.0))?;
         fs::rename(&part.0, &path).map_err(disk("rename", &part.0))?;
         Ok(Held { path, _lock: file })
     }
 }
 
-impl Write for Incoming {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.bytes - self.written).unwrap_or(usize::MAX);
-        if buffer.len() > room {
-            let message = format!(
-                "more than the {} bytes that {} has",
-                self.bytes, self.sha256
-            );
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-        }
-        let count = self.file.write(buffer)?;
-        self.context.update(&buffer[..count]);
-        self.written += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
+/// What a file on its way will have in the end, as its name says.
+fn reserved(name: &str) -> u64 {
+    let Some(name) = name.strip_suffix(INCOMING) else {
+        return 0;
+    };
+    name.split('.')
+        .nth(1)
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap_or(0)
 }
 
 /// A file that is removed with its owner; renamed, it is out of reach.
+#[derive(Debug)]
 struct Part(PathBuf);
 
 impl Drop for Part {
@@ -318,184 +323,4 @@ fn disk(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_taken_in_is_found_again_also_by_the_next_process() {
-        let folder = tempfile::tempdir().unwrap();
-        let sha256 = insert(&cache(&folder, 100), b"weights").unwrap();
-        let held = cache(&folder, 100).get(sha256).unwrap().unwrap();
-        assert_eq!(fs::read(held.path()).unwrap(), b"weights");
-        assert!(cache(&folder, 100).get(digest(b"other")).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_wrong_digest_or_length_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = cache(&folder, 100);
-        let mut incoming = cache.receive(digest(b"weights"), 7).unwrap();
-        incoming.write_all(b"weightz").unwrap();
-        assert!(matches!(
-            incoming.finish().unwrap_err(),
-            CacheError::Differs { .. }
-        ));
-        let mut incoming = cache.receive(digest(b"weights"), 7).unwrap();
-        incoming.write_all(b"weight").unwrap();
-        assert!(matches!(
-            incoming.finish().unwrap_err(),
-            CacheError::Length {
-                expected: 7,
-                found: 6,
-                ..
-            }
-        ));
-        let mut incoming = cache.receive(digest(b"weights"), 7).unwrap();
-        assert!(incoming.write_all(b"weights!").is_err());
-        drop(incoming);
-        assert_eq!(names(&folder), [LOCK]);
-    }
-
-    #[test]
-    fn a_file_is_not_seen_before_it_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = cache(&folder, 100);
-        let mut incoming = cache.receive(digest(b"weights"), 7).unwrap();
-        incoming.write_all(b"weights").unwrap();
-        assert!(cache.get(digest(b"weights")).unwrap().is_none());
-        incoming.finish().unwrap();
-        assert!(cache.get(digest(b"weights")).unwrap().is_some());
-    }
-
-    #[test]
-    fn the_least_recently_used_file_makes_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = cache(&folder, 12);
-        let files = [b"old.", b"used", b"new."].map(|bytes| insert(&cache, bytes).unwrap());
-        for (index, seconds) in [(0, 10), (1, 5), (2, 20)] {
-            let file = File::open(cache.path(files[index])).unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
-                .unwrap();
-        }
-        drop(cache.get(files[1]).unwrap());
-        insert(&cache, b"more").unwrap();
-        let there = files.map(|sha256| cache.get(sha256).unwrap().is_some());
-        assert_eq!(there, [false, true, true]);
-    }
-
-    #[test]
-    fn a_file_in_use_is_never_evicted() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = cache(&folder, 12);
-        let sha256 = insert(&cache, b"weights").unwrap();
-        let readers = [
-            cache.get(sha256).unwrap().unwrap(),
-            cache.get(sha256).unwrap().unwrap(),
-        ];
-        let error = insert(&cache, b"sevens!").unwrap_err();
-        assert!(
-            matches!(
-                error,
-                CacheError::Full {
-                    bytes: 7,
-                    in_use: 7,
-                    limit_bytes: 12
-                }
-            ),
-            "{error}"
-        );
-        let [first, second] = readers;
-        drop(first);
-        insert(&cache, b"sevens!").unwrap_err();
-        assert_eq!(fs::read(second.path()).unwrap(), b"weights");
-        drop(second);
-        insert(&cache, b"sevens!").unwrap();
-        assert!(cache.get(sha256).unwrap().is_none());
-    }
-
-    #[test]
-    fn what_is_on_its_way_has_its_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = cache(&folder, 12);
-        let incoming = cache.receive(digest(b"weights"), 7).unwrap();
-        assert!(matches!(
-            cache.receive(digest(b"sevens!"), 7),
-            Err(CacheError::Full { .. })
-        ));
-        drop(incoming);
-        insert(&cache, b"sevens!").unwrap();
-        assert!(matches!(
-            cache.receive(digest(b"x"), 13),
-            Err(CacheError::TooLarge {
-                bytes: 13,
-                limit_bytes: 12
-            })
-        ));
-    }
-
-    #[test]
-    fn leftovers_of_a_killed_process_are_cleared_and_those_of_a_living_one_are_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let living = cache(&folder, 100);
-        let mut incoming = living.receive(digest(b"weights"), 7).unwrap();
-        let left = format!("{}.1-0.{INCOMING}", digest(b"x"));
-        fs::write(folder.path().join(&left), "half of i").unwrap();
-        let _next = cache(&folder, 100);
-        assert!(!names(&folder).contains(&left));
-        incoming.write_all(b"weights").unwrap();
-        incoming.finish().unwrap();
-    }
-
-    #[test]
-    fn readers_and_evictions_at_once_never_see_a_broken_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let contents: Vec<Vec<u8>> = (0..4u8).map(|byte| vec![byte; 4096]).collect();
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let (folder, contents) = (&folder, &contents);
-                scope.spawn(move || {
-                    let cache = cache(folder, 2 * 4096);
-                    for round in 0..50 {
-                        let bytes = &contents[(thread + round) % contents.len()];
-                        match cache.get(digest(bytes)).unwrap() {
-                            Some(held) => assert_eq!(&fs::read(held.path()).unwrap(), bytes),
-                            None => match insert(&cache, bytes) {
-                                Ok(_) | Err(CacheError::Full { .. }) => {}
-                                Err(error) => panic!("{error:?}"),
-                            },
-                        }
-                    }
-                });
-            }
-        });
-        let size: u64 = cache(&folder, 2 * 4096)
-            .entries()
-            .unwrap()
-            .iter()
-            .map(|entry| entry.bytes)
-            .sum();
-        assert!(size <= 2 * 4096, "{size}");
-    }
-
-    fn cache(folder: &tempfile::TempDir, limit_bytes: u64) -> Cache {
-        Cache::open(folder.path(), limit_bytes).unwrap()
-    }
-
-    fn insert(cache: &Cache, bytes: &[u8]) -> Result<Sha256, CacheError> {
-        let mut incoming = cache.receive(digest(bytes), bytes.len() as u64)?;
-        incoming.write_all(bytes).unwrap();
-        incoming.finish()?;
-        Ok(digest(bytes))
-    }
-
-    fn digest(bytes: &[u8]) -> Sha256 {
-        Sha256::of(bytes).unwrap()
-    }
-
-    fn names(folder: &tempfile::TempDir) -> Vec<String> {
-        let entries = fs::read_dir(folder.path()).unwrap();
-        entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
-    }
-}
+mod tests;

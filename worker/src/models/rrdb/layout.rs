@@ -1,19 +1,11 @@
-//! RRDBNet: dense blocks within residual blocks at the input's size, then two times larger by
-//! nearest neighbour and convolution, again and again (Wang et al., ESRGAN, 2018; Real-ESRGAN, 2021).
+//! What distinguishes one RRDBNet from another, and the names that checkpoints give its tensors. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
-
-use super::conv::{Activation, Conv};
-use super::detect::{DetectError, Tensors, within};
+use crate::models::detect::{DetectError, Tensors, within};
 
 const NETWORK: &str = "RRDBNet";
-/// How much of a block's result is added to its input.
-const RESIDUAL_SCALE: f64 = 0.2;
-const LEAKY: Activation = Activation::Leaky(0.2);
 
 /// All that distinguishes one RRDBNet from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +35,7 @@ pub enum RrdbNames {
 }
 
 #[derive(Clone, Copy)]
-enum Layer {
+pub(super) enum Layer {
     First,
     /// Counted from zero, but for upsamplings, which checkpoints count from one.
     Dense {
@@ -58,7 +50,7 @@ enum Layer {
 }
 
 impl RrdbLayout {
-    pub(super) fn detect(tensors: &Tensors<'_>) -> std::result::Result<Self, DetectError> {
+    pub(in crate::models) fn detect(tensors: &Tensors<'_>) -> Result<Self, DetectError> {
         let names = if tensors.has("model.0.weight") {
             RrdbNames::Numbered
         } else if tensors.names().any(|name| name.starts_with("RRDB_trunk.")) {
@@ -107,12 +99,12 @@ impl RrdbLayout {
         Ok(layout)
     }
 
-    pub(super) fn scale(&self) -> usize {
+    pub(in crate::models) fn scale(&self) -> usize {
         (1 << self.upsamplings) / self.unshuffle
     }
 
     /// Every tensor of the network, without the prefix.
-    pub(super) fn tensors(&self) -> BTreeMap<String, Vec<usize>> {
+    pub(in crate::models) fn tensors(&self) -> BTreeMap<String, Vec<usize>> {
         let mut tensors = BTreeMap::new();
         for layer in self.layers() {
             let (inputs, outputs) = self.channels(layer);
@@ -125,18 +117,18 @@ impl RrdbLayout {
 
     /// Each convolution reaches one pixel further, of the size that it works at: the last ones
     /// work on pixels that are smaller than the input's, and altogether reach less than two more.
-    pub(super) fn receptive_field(&self) -> usize {
+    pub(in crate::models) fn receptive_field(&self) -> usize {
         let reach = 1 + 15 * self.blocks + 1 + 2;
         self.unshuffle * (reach + 1) - 1
     }
 
-    /// At most: in a dense block, what it has seen so far twice (it is copied to be extended) and
-    /// the inputs of the three things that it lies in; at the end, a layer's input and output at the
-    /// output's size, and what was enlarged.
-    pub(super) fn floats_per_pixel(&self) -> usize {
+    /// In a dense block: what it has seen so far twice (it is copied to be extended) and the inputs
+    /// of the three things that it lies in. At the end: a layer's input and output at the output's
+    /// size, and what was enlarged. Both, as an allocator does not give back at once what is freed.
+    pub(in crate::models) fn floats_per_pixel(&self) -> usize {
         let dense = 2 * (self.features + 4 * self.growth) + 3 * self.features;
         let last = (2 * self.features + self.features / 4 + 3) * self.scale() * self.scale();
-        last.max(dense / (self.unshuffle * self.unshuffle))
+        last + dense / (self.unshuffle * self.unshuffle)
     }
 
     fn layers(&self) -> Vec<Layer> {
@@ -153,7 +145,7 @@ impl RrdbLayout {
     }
 
     /// A layer's inputs and outputs.
-    fn channels(&self, layer: Layer) -> (usize, usize) {
+    pub(super) fn channels(&self, layer: Layer) -> (usize, usize) {
         let features = self.features;
         match layer {
             Layer::First => (3 * self.unshuffle * self.unshuffle, features),
@@ -165,7 +157,7 @@ impl RrdbLayout {
     }
 
     /// A layer's name in the checkpoint, without the prefix.
-    fn name(&self, layer: Layer) -> String {
+    pub(super) fn name(&self, layer: Layer) -> String {
         match self.names {
             RrdbNames::Numbered => self.numbered(layer),
             RrdbNames::Trunk => match layer {
@@ -251,161 +243,5 @@ impl fmt::Display for RrdbLayout {
             "{NETWORK} x{} ({blocks} blocks, {features} features, growth {growth})",
             self.scale()
         )
-    }
-}
-
-pub(super) struct Rrdb {
-    unshuffle: usize,
-    scale: usize,
-    first: Conv,
-    blocks: Vec<[DenseBlock; 3]>,
-    body: Conv,
-    upsamplings: Vec<Conv>,
-    high: Conv,
-    last: Conv,
-}
-
-struct DenseBlock {
-    growing: [Conv; 4],
-    last: Conv,
-}
-
-impl Rrdb {
-    pub(super) fn load(layout: &RrdbLayout, tensors: &VarBuilder<'_>) -> Result<Self> {
-        let conv = |layer, activation| {
-            let (inputs, outputs) = layout.channels(layer);
-            let name = format!("{}{}", layout.prefix, layout.name(layer));
-            Conv::load(tensors, &name, inputs, outputs, activation)
-        };
-        let dense_block = |block, dense| -> Result<DenseBlock> {
-            let growing = |index| {
-                conv(
-                    Layer::Dense {
-                        block,
-                        dense,
-                        conv: index,
-                    },
-                    LEAKY,
-                )
-            };
-            Ok(DenseBlock {
-                growing: [growing(0)?, growing(1)?, growing(2)?, growing(3)?],
-                last: conv(
-                    Layer::Dense {
-                        block,
-                        dense,
-                        conv: 4,
-                    },
-                    Activation::None,
-                )?,
-            })
-        };
-        let block = |block| {
-            Ok([
-                dense_block(block, 0)?,
-                dense_block(block, 1)?,
-                dense_block(block, 2)?,
-            ])
-        };
-        Ok(Rrdb {
-            unshuffle: layout.unshuffle,
-            scale: layout.scale(),
-            first: conv(Layer::First, Activation::None)?,
-            blocks: (0..layout.blocks).map(block).collect::<Result<_>>()?,
-            body: conv(Layer::Body, Activation::None)?,
-            upsamplings: (0..layout.upsamplings)
-                .map(|step| conv(Layer::Upsampling(step), LEAKY))
-                .collect::<Result<_>>()?,
-            high: conv(Layer::High, LEAKY)?,
-            last: conv(Layer::Last, Activation::None)?,
-        })
-    }
-
-    pub(super) fn forward(&self, frames: &Tensor) -> Result<Tensor> {
-        let (_, _, height, width) = frames.dims4()?;
-        let first = self.first.forward(&self.unshuffled(frames)?)?;
-        let mut features = first.clone();
-        for block in &self.blocks {
-            features = residual_block(block, &features)?;
-        }
-        features = (self.body.forward(&features)? + first)?;
-        for upsampling in &self.upsamplings {
-            let (_, _, height, width) = features.dims4()?;
-            features = features.upsample_nearest2d(2 * height, 2 * width)?;
-            features = upsampling.forward(&features)?;
-        }
-        let upscaled = self.last.forward(&self.high.forward(&features)?)?;
-        upscaled
-            .narrow(2, 0, height * self.scale)?
-            .narrow(3, 0, width * self.scale)
-    }
-
-    /// Folds squares of pixels into channels; sides that are no multiple of the square's are first
-    /// continued by reflection at the right and the bottom, as Real-ESRGAN does.
-    fn unshuffled(&self, frames: &Tensor) -> Result<Tensor> {
-        if self.unshuffle == 1 {
-            return Ok(frames.clone());
-        }
-        let frames = reflected(&reflected(frames, 2, self.unshuffle)?, 3, self.unshuffle)?;
-        candle_nn::ops::pixel_unshuffle(&frames, self.unshuffle)
-    }
-}
-
-/// Continues a dimension to the next multiple, as a mirror at the last pixel's centre would show it.
-fn reflected(frames: &Tensor, dimension: usize, multiple: usize) -> Result<Tensor> {
-    let size = frames.dim(dimension)?;
-    let wanted = size.next_multiple_of(multiple);
-    if wanted == size {
-        return Ok(frames.clone());
-    }
-    let indices: Vec<u32> = (0..wanted)
-        .map(|index| reflected_index(index, size) as u32)
-        .collect();
-    frames.index_select(&Tensor::new(indices, frames.device())?, dimension)
-}
-
-/// Where the mirrors at both ends show what lies at an index beyond the end.
-fn reflected_index(index: usize, size: usize) -> usize {
-    let last = size - 1;
-    if last == 0 {
-        return 0;
-    }
-    let within = index % (2 * last);
-    if within <= last {
-        within
-    } else {
-        2 * last - within
-    }
-}
-
-fn residual_block(blocks: &[DenseBlock; 3], features: &Tensor) -> Result<Tensor> {
-    let mut inner = features.clone();
-    for block in blocks {
-        inner = block.forward(&inner)?;
-    }
-    (inner * RESIDUAL_SCALE)? + features
-}
-
-impl DenseBlock {
-    /// Each convolution sees the input and all that the ones before it made.
-    fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        let mut seen = features.clone();
-        for conv in &self.growing {
-            let grown = conv.forward(&seen)?;
-            seen = Tensor::cat(&[&seen, &grown], 1)?;
-        }
-        (self.last.forward(&seen)? * RESIDUAL_SCALE)? + features
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::reflected_index;
-
-    #[test]
-    fn reflection_mirrors_at_the_last_pixel_and_again_at_the_first() {
-        let seen: Vec<usize> = (0..8).map(|index| reflected_index(index, 3)).collect();
-        assert_eq!(seen, [0, 1, 2, 1, 0, 1, 2, 1]);
-        assert_eq!(reflected_index(3, 1), 0);
     }
 }
