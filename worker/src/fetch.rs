@@ -145,42 +145,37 @@ impl Store {
         bytes: u64,
         path: &Path,
     ) -> Result<(), StoreError> {
-        let file = File::create(path).map_err(|source| writing(path, source))?;
-        let got = self.get_into(url, sha256, bytes, path, file).await;
+        let got = self.receive(url, sha256, bytes, path).await;
         if got.is_err() {
             let _ = tokio::fs::remove_file(path).await;
         }
-        got.map(drop)
+        got
     }
 
-    /// Gets what has this digest and size into `to`, which is at `path`, and gives that back. It was verified while it came.
-    ///
-    /// # Errors
-    /// See [`StoreError::remedy`].
-    pub async fn get_into<W: Write + Send + 'static>(
+    async fn receive(
         &self,
         url: &str,
         sha256: &str,
         bytes: u64,
         path: &Path,
-        to: W,
-    ) -> Result<W, StoreError> {
+    ) -> Result<(), StoreError> {
+        // A file that is there may have its size already, as a reservation.
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|source| writing(path, source))?;
         let request = self.client(IDLE_DEADLINE)?.get(url).send();
         let mut body = accepted(request.await.map_err(unreachable)?)
             .await?
             .bytes_stream();
         let (pieces, mut coming) = mpsc::channel::<Bytes>(WAITING_PIECES);
-        let writing_thread = tokio::task::spawn_blocking({
-            let path = path.to_path_buf();
-            move || {
-                let mut to = to;
-                while let Some(piece) = coming.blocking_recv() {
-                    to.write_all(&piece)
-                        .map_err(|source| writing(&path, source))?;
-                }
-                to.flush().map_err(|source| writing(&path, source))?;
-                Ok::<W, StoreError>(to)
+        let writing_thread = tokio::task::spawn_blocking(move || {
+            while let Some(piece) = coming.blocking_recv() {
+                file.write_all(&piece)?;
             }
+            io::Result::Ok(())
         });
         let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
         let mut found = 0;
@@ -196,7 +191,11 @@ impl Store {
             }
         }
         drop(pieces);
-        let written = writing_thread.await.map_err(|_| StoreError::Stalled)??;
+        writing_thread
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|source| writing(path, source))?;
         if found != bytes {
             return Err(StoreError::Size {
                 found,
@@ -210,7 +209,7 @@ impl Store {
                 expected: sha256.to_owned(),
             });
         }
-        Ok(written)
+        Ok(())
     }
 
     /// Sends the file at `path`, which is this output.

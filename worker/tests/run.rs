@@ -6,9 +6,7 @@
     reason = "what a test does not expect ends it"
 )]
 
-#[allow(dead_code, reason = "shared with the tests of the networks")]
 mod golden;
-#[allow(dead_code, reason = "shared with the tests of serve")]
 mod peer;
 
 use std::path::Path;

@@ -6,9 +6,7 @@
     reason = "what a test does not expect ends it"
 )]
 
-#[allow(dead_code, reason = "shared with the tests of the networks")]
 mod golden;
-#[allow(dead_code, reason = "shared with the tests of run")]
 mod peer;
 
 use std::sync::atomic::Ordering;
@@ -348,6 +346,25 @@ async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
     link.order(Order::Run(Box::new(order))).await;
     uploaded(&peer, &mut link).await;
     assert_eq!(worker.get("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_task_that_needs_more_scratch_than_there_is_says_so() {
+    let mut peer = Peer::start().await;
+    let _worker = peer.worker_with(&["--scratch-limit", "60k"]);
+    let mut link = welcomed(&mut peer).await;
+    let large = clip(peer.folder.path(), 600);
+    let noise = peer::noise(peer.folder.path());
+    assert!(large.len() > 60_000 && noise.len() < 20_000);
+    for (number, (input, content)) in [("video", large), ("image", noise)].into_iter().enumerate() {
+        let order = peer.task(&format!("0b5c/step-{number}/0/1"), "twice", input, &content);
+        link.order(Order::Run(Box::new(order))).await;
+        let (_, outcome) = link.hear_until(finished).await;
+        let Outcome::Failed { cause, message } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(cause, Cause::ScratchFull, "{message}");
+    }
 }
 
 #[tokio::test]

@@ -36,9 +36,9 @@ pub struct Workplace {
 
 /// Whoever waits for a pipeline.
 pub struct Watch<'a> {
-    /// Set when the result is not wanted any more; looked at before each tile.
+    /// Set when the result is not wanted any more; looked at some times for each tile.
     pub should_stop: &'a AtomicBool,
-    /// Told how far the pipeline is, before each tile.
+    /// Told how far the pipeline is, some times for each tile.
     pub progress: &'a mut (dyn FnMut(Progress) + Send),
 }
 

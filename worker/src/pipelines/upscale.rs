@@ -180,6 +180,8 @@ fn video(
 struct Enlarge<'a> {
     network: &'a Upscaler,
     tiling: Tiling,
+    /// How often it can be stopped within a tile.
+    parts_of_a_tile: u64,
     scale: u32,
 }
 
@@ -197,9 +199,11 @@ impl Enlarge<'_> {
                 Ok(_) | Err(_) => return Err(PipelineError::ScaleTooLarge { scale, factor }),
             },
         };
+        let tiling = tiling(network.architecture(), tile_bytes);
         Ok(Enlarge {
             network,
-            tiling: tiling(network.architecture(), tile_bytes),
+            tiling,
+            parts_of_a_tile: parts_of_a_tile(network, tiling)?,
             scale: u32::try_from(scale).unwrap_or(1),
         })
     }
@@ -211,7 +215,7 @@ impl Enlarge<'_> {
         )
     }
 
-    /// Tells how far it is before each tile, since a single frame can take minutes.
+    /// Tells how far it is before each part of a tile, since a single frame can take minutes.
     fn frame(
         &self,
         frame: Frame,
@@ -220,11 +224,12 @@ impl Enlarge<'_> {
     ) -> Result<Frame, PipelineError> {
         let (columns, rows) = (frame.width as usize, frame.height as usize);
         let tiles = plan(columns, rows, self.tiling).map_or(1, |tiles| tiles.len() as u64);
+        let parts = tiles * self.parts_of_a_tile;
         let (should_stop, progress) = (watch.should_stop, RefCell::new(&mut watch.progress));
-        let tile = Cell::new(0);
-        let before_a_tile = || {
-            (progress.borrow_mut())(position.progress(tile.get(), tiles));
-            tile.set(tile.get() + 1);
+        let part = Cell::new(0);
+        let before_a_part = || {
+            (progress.borrow_mut())(position.progress(part.get(), parts));
+            part.set(part.get() + 1);
             should_stop.load(Ordering::Relaxed)
         };
         let rgb = upscale_rgb8(
@@ -233,7 +238,7 @@ impl Enlarge<'_> {
             columns,
             rows,
             self.tiling,
-            &before_a_tile,
+            &before_a_part,
         )
         .map_err(failure)?;
         let factor = u32::try_from(self.network.scale()).unwrap_or(1);
@@ -248,6 +253,17 @@ impl Enlarge<'_> {
         }
         Ok(reduced(larger, width, height))
     }
+}
+
+/// Counted on the smallest frame.
+fn parts_of_a_tile(network: &Upscaler, tiling: Tiling) -> Result<u64, PipelineError> {
+    let parts = Cell::new(0);
+    let count = || {
+        parts.set(parts.get() + 1);
+        false
+    };
+    upscale_rgb8(network, &[0; 3], 1, 1, tiling, &count).map_err(failure)?;
+    Ok(parts.get().max(1))
 }
 
 fn failure(error: FrameError) -> PipelineError {
@@ -272,15 +288,15 @@ struct Position {
 }
 
 impl Position {
-    fn progress(self, tile: u64, tiles: u64) -> Progress {
+    fn progress(self, part: u64, parts: u64) -> Progress {
         let Position { done, all } = self;
         // A header may promise fewer frames than come.
         let all = all.map(|all| all.max(done));
         let percent = match all {
             Some(all) if all > 0 => {
-                let parts = u128::from(done) * u128::from(tiles) + u128::from(tile);
-                let of = u128::from(all) * u128::from(tiles.max(1));
-                (parts * 100 / of).min(100) as i32
+                let past = u128::from(done) * u128::from(parts) + u128::from(part);
+                let of = u128::from(all) * u128::from(parts.max(1));
+                (past * 100 / of).min(100) as i32
             }
             Some(_) | None => 0,
         };
@@ -324,8 +340,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_counts_tiles_within_a_frame() {
-        let percent = |done, all, tile, tiles| Position { done, all }.progress(tile, tiles).percent;
+    fn progress_counts_parts_of_a_frame() {
+        let percent = |done, all, part, parts| Position { done, all }.progress(part, parts).percent;
         assert_eq!(percent(0, Some(1), 0, 4), 0);
         assert_eq!(percent(0, Some(1), 3, 4), 75);
         assert_eq!(percent(5, Some(10), 1, 2), 55);

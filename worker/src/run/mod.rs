@@ -1,12 +1,14 @@
 //! `run`: does one job on this machine, without a cluster: the same engine and pipelines, files instead of a store.
 //!
-//! *Layout*: `plan` says what there is to do, `find` where the files are, `table` what was done.
+//! *Layout*: `documents`, `admission` and `plan` say what there is to do, `find` and `ready` with what, `table` what was done.
 
+mod admission;
+mod documents;
 mod find;
 mod plan;
+mod ready;
 mod table;
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,20 +17,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::Progress;
-use framewright_crds::modelpool::Device;
 use tempfile::TempDir;
 
 use crate::args::RunArgs;
 use crate::device::{DeviceError, DeviceKind};
-use crate::engine::{Engine, EngineError, Weights};
+use crate::engine::EngineError;
 use crate::media::{MediaError, Programs};
 use crate::memory::tile_bytes;
 use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
 use crate::weights::verify::NoSha256;
 pub use find::FindError;
-use find::Wanted;
 pub use plan::PlanError;
-use plan::{Origin, Plan, PlannedInput, PlannedStep};
+use plan::{Origin, Plan};
+use ready::{Ready, ready};
 use table::{Row, table};
 
 const PROGRAMS_DEADLINE: Duration = Duration::from_secs(30);
@@ -97,15 +98,6 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-}
-
-/// A step with its files, ready to be worked on.
-struct Ready {
-    step: PlannedStep,
-    weights: Weights,
-    engine: Engine,
-    /// The files of inputs that are uploads, in the order of the inputs.
-    uploads: Vec<Option<PathBuf>>,
 }
 
 /// Does the job; prints what it does and, at the end, what it did.
@@ -187,145 +179,6 @@ fn read(files: &[PathBuf]) -> Result<Plan, RunError> {
     plan::plan(&texts).map_err(|source| RunError::Plan {
         files: listed(files.iter().map(|path| path.display().to_string())),
         source,
-    })
-}
-
-/// Finds everything before anything is worked on.
-fn ready(plan: &Plan, args: &RunArgs) -> Result<Vec<Ready>, RunError> {
-    check_named_inputs(plan, args)?;
-    let mut beside: Vec<PathBuf> = args.files.iter().map(|file| folder_of(file)).collect();
-    beside.dedup();
-    let mut engines: HashMap<&'static str, Engine> = HashMap::new();
-    let mut ready = Vec::new();
-    for step in &plan.steps {
-        let device = args.device.unwrap_or(match step.device {
-            Device::Cpu => DeviceKind::Cpu,
-            Device::Cuda => DeviceKind::Cuda,
-        });
-        let engine = match engines.get(label(device)) {
-            Some(engine) => engine.clone(),
-            None => {
-                let opened = device.open().map_err(|source| RunError::Device {
-                    step: step.name.clone(),
-                    device,
-                    source,
-                })?;
-                let engine = Engine::start(opened).map_err(|source| RunError::Engine { source })?;
-                engines.insert(label(device), engine.clone());
-                engine
-            }
-        };
-        let uploads = step
-            .inputs
-            .iter()
-            .map(|input| upload(step, input, args, &beside));
-        ready.push(Ready {
-            weights: weights(step, args, &beside)?,
-            engine,
-            uploads: uploads.collect::<Result<_, _>>()?,
-            step: step.clone(),
-        });
-    }
-    Ok(ready)
-}
-
-fn label(device: DeviceKind) -> &'static str {
-    match device {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Cuda => "cuda",
-    }
-}
-
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_path_buf(),
-        Some(_) | None => PathBuf::from("."),
-    }
-}
-
-fn check_named_inputs(plan: &Plan, args: &RunArgs) -> Result<(), RunError> {
-    let known: Vec<(&PlannedStep, &PlannedInput)> = plan
-        .steps
-        .iter()
-        .flat_map(|step| step.inputs.iter().map(move |input| (step, input)))
-        .filter(|(_, input)| matches!(input.from, Origin::Upload(_)))
-        .collect();
-    for (name, _) in &args.inputs {
-        if !known
-            .iter()
-            .any(|(step, input)| is_named(name, step, input))
-        {
-            return Err(RunError::UnknownInput {
-                name: name.clone(),
-                known: listed(
-                    known
-                        .iter()
-                        .map(|(step, input)| format!("{}.{}", step.name, input.name)),
-                ),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn is_named(name: &str, step: &PlannedStep, input: &PlannedInput) -> bool {
-    name == input.name || name.split_once('.') == Some((&step.name, &input.name))
-}
-
-fn upload(
-    step: &PlannedStep,
-    input: &PlannedInput,
-    args: &RunArgs,
-    beside: &[PathBuf],
-) -> Result<Option<PathBuf>, RunError> {
-    let Origin::Upload(upload) = &input.from else {
-        return Ok(None);
-    };
-    let what = format!("input {} of step {}", input.name, step.name);
-    let wanted = Wanted {
-        what: &what,
-        sha256: &upload.sha256,
-        bytes: upload.bytes,
-    };
-    let given: Vec<PathBuf> = args
-        .inputs
-        .iter()
-        .filter(|(name, _)| is_named(name, step, input))
-        .map(|(_, path)| path.clone())
-        .collect();
-    let found = match given.as_slice() {
-        // One that is named must be the one; several may serve several steps.
-        [path] => find::exactly(wanted, path),
-        [] => find::among(wanted, beside, None, "--input NAME=PATH"),
-        several => find::among(wanted, several, None, "--input NAME=PATH"),
-    };
-    Ok(Some(found?))
-}
-
-fn weights(step: &PlannedStep, args: &RunArgs, beside: &[PathBuf]) -> Result<Weights, RunError> {
-    let file = &step.weights;
-    let what = format!("model {}: {}", step.model, file.path);
-    let wanted = Wanted {
-        what: &what,
-        sha256: &file.sha256,
-        bytes: file.bytes,
-    };
-    let sha256 = file.sha256.parse().map_err(|source| RunError::Digest {
-        model: step.model.clone(),
-        source,
-    })?;
-    let path = match args.weights.as_slice() {
-        [path] if path.is_file() => find::exactly(wanted, path),
-        places => {
-            let places = [places, beside].concat();
-            find::among(wanted, &places, Some(&file.path), "--weights PATH")
-        }
-    };
-    Ok(Weights {
-        name: file.path.clone(),
-        path: path?,
-        sha256,
-        held: None,
     })
 }
 

@@ -1,13 +1,10 @@
 //! What a file asks for: which steps, with which weights and inputs, on what. Pure. It says what the API server would say at
 //! admission, and what the operator would say when it looks for pools.
 
-use std::collections::BTreeSet;
-
-use framewright_crds::aijob::{AIJob, MAX_STEPS, Step, StepInput, Upload, Upscale};
+use framewright_crds::aijob::{AIJob, Step, Upload, Upscale};
 use framewright_crds::modelpool::{Device, Model, ModelFile, ModelPool};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+
+use super::{admission, documents};
 
 /// The work, in the order in which it is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,16 +87,9 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`], one sentence.
 pub(super) fn plan(texts: &[String]) -> Result<Plan, PlanError> {
-    let mut documents: Vec<Value> = Vec::new();
-    for text in texts {
-        let read: Vec<Value> =
-            serde_saphyr::from_multiple(text).map_err(|source| PlanError::Yaml {
-                source: Box::new(source),
-            })?;
-        documents.extend(read);
-    }
-    let mut jobs: Vec<AIJob> = all(&documents, "AIJob", "aijob.spec")?;
-    let pools: Vec<ModelPool> = all(&documents, "ModelPool", "modelpool.spec")?;
+    let documents = documents::read(texts)?;
+    let mut jobs: Vec<AIJob> = documents::all(&documents, "AIJob", "aijob.spec")?;
+    let pools: Vec<ModelPool> = documents::all(&documents, "ModelPool", "modelpool.spec")?;
     let job = match (jobs.pop(), jobs.len()) {
         (Some(job), 0) => job,
         (None, _) => return Err(PlanError::NoJob),
@@ -113,9 +103,9 @@ pub(super) fn plan(texts: &[String]) -> Result<Plan, PlanError> {
         }
     };
     for pool in &pools {
-        check_pool(pool)?;
+        admission::check_pool(pool)?;
     }
-    check_job(&job)?;
+    admission::check_job(&job)?;
     let steps: Vec<PlannedStep> = job
         .spec
         .steps
@@ -129,214 +119,8 @@ pub(super) fn plan(texts: &[String]) -> Result<Plan, PlanError> {
     })
 }
 
-fn all<T: DeserializeOwned + Serialize>(
-    documents: &[Value],
-    kind: &'static str,
-    explain: &'static str,
-) -> Result<Vec<T>, PlanError> {
-    let of_kind = documents.iter().filter(|document| {
-        let version = document["apiVersion"].as_str().unwrap_or_default();
-        document["kind"] == kind && version.starts_with("framewright.dev/")
-    });
-    of_kind
-        .map(|document| {
-            let name = document["metadata"]["name"]
-                .as_str()
-                .unwrap_or("without a name");
-            let shape = |source| PlanError::Shape {
-                kind,
-                name: name.to_owned(),
-                source,
-            };
-            let object: T = serde_json::from_value(document.clone()).map_err(shape)?;
-            let known = serde_json::to_value(&object).map_err(shape)?;
-            match unknown_field("spec", &document["spec"], &known["spec"]) {
-                Some(field) => Err(PlanError::UnknownField {
-                    kind,
-                    name: name.to_owned(),
-                    field,
-                    explain,
-                }),
-                None => Ok(object),
-            }
-        })
-        .collect()
-}
-
-/// The path of something in `given` that did not survive being read as our type.
-fn unknown_field(path: &str, given: &Value, known: &Value) -> Option<String> {
-    match (given, known) {
-        (Value::Object(given), Value::Object(known)) => given.iter().find_map(|(key, value)| {
-            let path = format!("{path}.{key}");
-            match known.get(key) {
-                Some(known) => unknown_field(&path, value, known),
-                None if is_empty(value) => None,
-                None => Some(path),
-            }
-        }),
-        (Value::Array(given), Value::Array(known)) => {
-            given
-                .iter()
-                .zip(known)
-                .enumerate()
-                .find_map(|(index, (given, known))| {
-                    unknown_field(&format!("{path}[{index}]"), given, known)
-                })
-        }
-        _ => None,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(members) => members.is_empty(),
-        Value::Array(members) => members.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-fn name_of(name: &Option<String>) -> &str {
+pub(super) fn name_of(name: &Option<String>) -> &str {
     name.as_deref().unwrap_or_default()
-}
-
-fn check_pool(pool: &ModelPool) -> Result<(), PlanError> {
-    let pool_name = name_of(&pool.metadata.name);
-    unique(
-        &format!("ModelPool {pool_name}: spec.models"),
-        pool.spec.models.iter().map(|model| model.name.as_str()),
-    )?;
-    for model in &pool.spec.models {
-        let at = format!("ModelPool {pool_name}: model {}", model.name);
-        let sources = [model.source.upload.is_some(), model.source.volume.is_some()];
-        if sources.iter().filter(|is_set| **is_set).count() != 1 {
-            return refused(format!(
-                "{at}: source must set exactly one of upload and volume"
-            ));
-        }
-        for file in &model.files {
-            if !file.path.ends_with(".safetensors") {
-                return refused(format!(
-                    "{at}: files[].path {} must end in .safetensors; convert another format first (docs/models.md has the command)",
-                    file.path
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_job(job: &AIJob) -> Result<(), PlanError> {
-    if name_of(&job.metadata.name).is_empty() {
-        return refused("metadata.name: the AIJob needs a name".to_owned());
-    }
-    let steps = &job.spec.steps;
-    if steps.is_empty() || steps.len() > MAX_STEPS {
-        return refused(format!(
-            "spec.steps: {} steps are listed; a job has 1 to {MAX_STEPS}",
-            steps.len()
-        ));
-    }
-    for (position, step) in steps.iter().enumerate() {
-        check_name("spec.steps[].name", &step.name)?;
-        check_step(step, &steps[..position])?;
-    }
-    unique("spec.steps", steps.iter().map(|step| step.name.as_str()))?;
-    let outputs = job.spec.outputs.as_deref().unwrap_or_default();
-    unique(
-        "spec.outputs",
-        outputs.iter().map(|output| output.name.as_str()),
-    )?;
-    for output in outputs {
-        check_name("spec.outputs[].name", &output.name)?;
-        if !steps.iter().any(|step| step.name == output.from_step.name) {
-            return refused(format!(
-                "spec.outputs: output {} names a step that spec.steps does not have; correct outputs[].fromStep.name",
-                output.name
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn check_step(step: &Step, earlier: &[Step]) -> Result<(), PlanError> {
-    let name = &step.name;
-    let Some(Upscale { scale, frames }) = &step.upscale else {
-        return refused(format!(
-            "step {name} must set exactly one pipeline; available: upscale"
-        ));
-    };
-    if scale.is_some_and(|scale| !(1..=4).contains(&scale)) {
-        return refused(format!("step {name}: upscale.scale must be 1 to 4"));
-    }
-    if frames.is_some_and(|frames| !(1..=1_000_000).contains(&frames)) {
-        return refused(format!("step {name}: upscale.frames must be 1 to 1000000"));
-    }
-    let is_fine = |input: &StepInput| input.name == "video" || input.name == "image";
-    if step.inputs.len() != 1 || !step.inputs.iter().all(is_fine) {
-        return refused(format!(
-            "step {name}: upscale takes exactly one input, named video or image; correct inputs"
-        ));
-    }
-    for input in &step.inputs {
-        match (&input.from_step, &input.upload) {
-            (Some(from), None) => {
-                if !earlier.iter().any(|step| step.name == from.name) {
-                    return refused(format!(
-                        "spec.steps: step {name} takes an input from a step that does not come before it in the list; a step may refer to earlier steps only, so move that step up or correct inputs[].fromStep.name"
-                    ));
-                }
-            }
-            (None, Some(upload)) => check_upload(name, &input.name, upload)?,
-            (None, None) | (Some(_), Some(_)) => {
-                return refused(format!(
-                    "input {} must set exactly one of fromStep and upload",
-                    input.name
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_upload(step: &str, input: &str, upload: &Upload) -> Result<(), PlanError> {
-    let is_digest = upload.sha256.len() == 64
-        && upload
-            .sha256
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_digest || upload.bytes < 0 {
-        return refused(format!(
-            "step {step}: input {input}: upload.sha256 must be 64 lower-case hexadecimal digits (sha256sum prints them), and upload.bytes the file's size"
-        ));
-    }
-    Ok(())
-}
-
-fn check_name(field: &str, name: &str) -> Result<(), PlanError> {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let is_fine = !name.is_empty()
-        && name.len() <= 40
-        && name.chars().all(|c| is_plain(c) || c == '-')
-        && name.starts_with(is_plain)
-        && name.ends_with(is_plain);
-    if is_fine {
-        return Ok(());
-    }
-    let shown: String = name.chars().take(60).collect();
-    refused(format!(
-        "{field}: {shown:?} must have lower-case letters, digits and '-', at most 40 characters"
-    ))
-}
-
-fn unique<'a>(field: &str, names: impl Iterator<Item = &'a str>) -> Result<(), PlanError> {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return refused(format!("{field}: duplicate value {name:?}"));
-        }
-    }
-    Ok(())
 }
 
 fn planned(step: &Step, job: &AIJob, pools: &[ModelPool]) -> Result<PlannedStep, PlanError> {
@@ -444,10 +228,6 @@ fn outputs(job: &AIJob) -> Vec<(String, usize)> {
         .filter(|(_, step)| !is_taken(&step.name));
     last.map(|(position, step)| (step.name.clone(), position))
         .collect()
-}
-
-fn refused(message: String) -> Result<(), PlanError> {
-    Err(PlanError::Refused(message))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::fetch::{Remedy, Store, StoreError};
 use crate::queue::Event;
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError, Held};
-use crate::weights::load_upscaler;
+use crate::weights::check_upscaler;
 use crate::weights::verify::Sha256;
 
 const RETRY: Backoff = Backoff {
@@ -184,13 +184,9 @@ impl Stocker {
             sha256,
             held,
         };
-        // Loading it once finds everything that can be wrong with it.
         let network = on_a_thread({
             let weights = weights.clone();
-            move || {
-                let upscaler = load_upscaler(weights.file(), &candle_core::Device::Cpu);
-                upscaler.map(|upscaler| upscaler.architecture().to_string())
-            }
+            move || check_upscaler(weights.file())
         })
         .await?
         .map_err(|error| {
@@ -201,7 +197,7 @@ impl Stocker {
                 Missing::Away(message)
             }
         })?;
-        info!(model = order.name, network, "weights are verified");
+        info!(model = order.name, %network, "weights are verified");
         Ok(weights)
     }
 

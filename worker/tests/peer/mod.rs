@@ -1,10 +1,14 @@
 //! What a worker meets in a cluster: an operator at the other end of its stream and a store, both over TLS with a certificate
 //! authority of their own, played by the test; and the worker itself, as a process.
 
+#![allow(dead_code, reason = "each test file needs a part of it")]
+
+mod media;
+mod worker;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,6 +27,9 @@ use framewright_crds::wire::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+
+pub(crate) use media::*;
+pub(crate) use worker::Worker;
 
 /// Nothing that a test waits for takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -281,51 +288,6 @@ impl Link {
     }
 }
 
-/// A worker's process; dropping it kills it.
-pub(crate) struct Worker {
-    process: Child,
-    pub(crate) health: u16,
-    log: PathBuf,
-}
-
-impl Worker {
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(sent.unwrap().success());
-    }
-
-    /// Waits for the end of the process and gives its exit code.
-    pub(crate) async fn ended(&mut self) -> Option<i32> {
-        eventually("the worker ends", || self.process.try_wait().unwrap())
-            .await
-            .code()
-    }
-
-    /// What it has logged so far.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// Asks the health port.
-    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("http://127.0.0.1:{}{path}", self.health);
-        let answer = client.get(url).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("the worker's log:\n{}", self.log());
-        }
-    }
-}
-
 async fn within<T>(waited_for: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, waited_for)
         .await
@@ -346,85 +308,6 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
 
 pub(crate) fn digest(content: &[u8]) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, content))
-}
-
-/// A clip of 64x36 pixels with a tone, 10 frames a second.
-pub(crate) fn clip(folder: &Path, frames: u32) -> Vec<u8> {
-    clip_of(folder, 64, 36, frames)
-}
-
-pub(crate) fn clip_of(folder: &Path, width: u32, height: u32, frames: u32) -> Vec<u8> {
-    let path = folder.join(format!("clip-{width}-{height}-{frames}.mp4"));
-    let seconds = f64::from(frames) / 10.0;
-    ffmpeg(
-        &[
-            "-f",
-            "lavfi",
-            "-i",
-            &format!("testsrc2=size={width}x{height}:rate=10:duration={seconds}"),
-            "-f",
-            "lavfi",
-            "-i",
-            &format!("sine=duration={seconds}"),
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-pix_fmt",
-            "yuv420p",
-            "-c:a",
-            "aac",
-        ],
-        &path,
-    );
-    std::fs::read(path).unwrap()
-}
-
-/// A clip of 64x36 pixels that keeps a worker busy for many seconds.
-pub(crate) fn long_clip(folder: &Path) -> Vec<u8> {
-    clip(folder, 4000)
-}
-
-pub(crate) fn picture(folder: &Path) -> Vec<u8> {
-    let path = folder.join("picture.png");
-    ffmpeg(
-        &["-f", "lavfi", "-i", "testsrc2=size=40x24", "-frames:v", "1"],
-        &path,
-    );
-    std::fs::read(path).unwrap()
-}
-
-fn ffmpeg(arguments: &[&str], output: &PathBuf) {
-    let made = Command::new("ffmpeg")
-        .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"])
-        .args(arguments)
-        .arg(output)
-        .status();
-    assert!(made.unwrap().success());
-}
-
-/// Width, height and frames of a video.
-pub(crate) fn size_of(video: &Path) -> String {
-    let probed = Command::new("ffprobe")
-        .args(["-v", "error", "-count_frames", "-select_streams", "v:0"])
-        .args([
-            "-show_entries",
-            "stream=width,height,nb_read_frames",
-            "-of",
-            "csv=p=0",
-        ])
-        .arg(video)
-        .output()
-        .unwrap();
-    String::from_utf8(probed.stdout).unwrap().trim().to_owned()
-}
-
-/// Weights of a network that makes each side twice as large, as a safetensors file: values by formula.
-pub(crate) fn weights() -> Vec<u8> {
-    let case = crate::golden::case("compact_x2");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    candle_core::safetensors::save(&crate::golden::weights(&case.weights), file.path()).unwrap();
-    std::fs::read(file.path()).unwrap()
 }
 
 fn certificates() -> (String, String, String) {

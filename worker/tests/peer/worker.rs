@@ -1,0 +1,51 @@
+//! The worker, as a process.
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use super::eventually;
+
+/// A worker's process; dropping it kills it.
+pub(crate) struct Worker {
+    pub(super) process: Child,
+    pub(crate) health: u16,
+    pub(super) log: PathBuf,
+}
+
+impl Worker {
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the end of the process and gives its exit code.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        eventually("the worker ends", || self.process.try_wait().unwrap())
+            .await
+            .code()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Asks the health port.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://127.0.0.1:{}{path}", self.health);
+        let answer = client.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("the worker's log:\n{}", self.log());
+        }
+    }
+}
