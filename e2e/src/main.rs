@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use framewright_e2e::{Cluster, Mode, Options, cluster, doctor, images};
+use framewright_e2e::{Cluster, Mode, Options, cluster, demo, doctor, images};
 
 /// Starts and stops Kubernetes clusters of one node on this machine, without Docker or a registry.
 #[derive(Debug, Parser)]
@@ -39,6 +39,18 @@ enum Order {
     Images {
         #[arg(default_value = "dist")]
         context: PathBuf,
+    },
+    /// Run the main job on a cluster of its own, or on the current kubeconfig context.
+    Demo {
+        /// The folder with the programs
+        #[arg(long, default_value = "dist")]
+        dist: PathBuf,
+        /// Where the results go
+        #[arg(long, default_value = "demo-output")]
+        output: PathBuf,
+        /// Use the current kubeconfig context, and push the images to this registry
+        #[arg(long, value_name = "REGISTRY")]
+        existing: Option<String>,
     },
     /// Print where a cluster's kubeconfig lies.
     Kubeconfig { name: String },
@@ -95,6 +107,24 @@ async fn obey(order: Order) -> Result<()> {
             for image in images::build(&context).await? {
                 println!("{}\t{}", image.name, image.archive.display());
             }
+        }
+        Order::Demo {
+            dist,
+            output,
+            existing,
+        } => {
+            let place = match existing {
+                Some(registry) if registry.is_empty() => {
+                    bail!(
+                        "REGISTRY is empty; say where the images are pushed, such as REGISTRY=registry.example.com"
+                    )
+                }
+                Some(registry) => demo::Place::Existing { registry },
+                None => demo::Place::Own,
+            };
+            let dist = dist.canonicalize()?;
+            let output = std::path::absolute(output)?;
+            demo::run(place, &dist, &output).await?;
         }
         Order::Kubeconfig { name } => {
             println!("{}", Cluster::attach(&name).await?.kubeconfig().display())

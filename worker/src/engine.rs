@@ -152,7 +152,8 @@ impl Bench {
         // First out, then in: there may be no room for two.
         self.loaded = None;
         let start = Instant::now();
-        let upscaler = load_upscaler(weights.file(), &self.device)?;
+        let upscaler = load_upscaler(weights.file(), &self.device)
+            .map_err(|error| PipelineError::Weights(Box::new(error)))?;
         let upscaler = Arc::new(upscaler);
         info!(
             network = %upscaler.architecture(),

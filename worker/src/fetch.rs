@@ -314,10 +314,20 @@ fn unreachable(source: reqwest::Error) -> StoreError {
 
 fn writing(path: &Path, source: io::Error) -> StoreError {
     let path = path.into();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
-        _ => StoreError::Write { path, source },
+    if is_full(&source) {
+        StoreError::Full { path }
+    } else {
+        StoreError::Write { path, source }
     }
+}
+
+/// Whether a disk or a quota is full.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]

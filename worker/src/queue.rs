@@ -71,6 +71,8 @@ pub enum News {
     Ended(Outcome),
     /// It has stopped, as it was told to.
     Stopped,
+    /// It was told to stop and does not: the device is lost to this process.
+    Hangs,
 }
 
 /// Something to do.
@@ -104,6 +106,8 @@ pub enum Effect {
     Stop(TaskId),
     /// End: the worker drains, and nothing is left that anybody waits for.
     Exit,
+    /// End at once, with an error: only a new process gets the device back.
+    Abort,
 }
 
 /// The tasks and models that the worker holds.
@@ -345,6 +349,7 @@ impl Queue {
                 self.stopped(&task);
                 Vec::new()
             }
+            News::Hangs => vec![Effect::Abort],
             News::Started | News::Progress(_) | News::Computed(_) | News::GrantsExpired
                 if !is_active =>
             {

@@ -1,5 +1,11 @@
 //! The queue as data: events in, effects out, both as text.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "what a test does not expect ends it"
+)]
+
 use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::modelpool::Device;
 use framewright_crds::wire::{
@@ -131,6 +137,14 @@ fn a_cancelled_task_is_forgotten_and_its_slot_is_free_when_it_has_stopped() {
     // It was faster than the order.
     check(&mut queue, news("2", News::Ended(done())), "");
     check(&mut queue, Event::Connected, "hello");
+}
+
+#[test]
+fn a_worker_whose_device_hangs_ends() {
+    let mut queue = ready(1);
+    check(&mut queue, run("1", "a"), "start 1");
+    check(&mut queue, cancel("1"), "stop 1");
+    check(&mut queue, news("1", News::Hangs), "abort");
 }
 
 #[test]
@@ -285,6 +299,7 @@ fn text(effect: &Effect) -> String {
         Effect::Grant { task, .. } => format!("grant {}", task.step),
         Effect::Stop(task) => format!("stop {}", task.step),
         Effect::Exit => "exit".into(),
+        Effect::Abort => "abort".into(),
     }
 }
 

@@ -1,5 +1,11 @@
 //! `run`: one job on this machine, from files.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "what a test does not expect ends it"
+)]
+
 #[allow(dead_code, reason = "shared with the tests of the networks")]
 mod golden;
 #[allow(dead_code, reason = "shared with the tests of serve")]

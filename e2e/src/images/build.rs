@@ -71,6 +71,19 @@ pub async fn build(context: &Path) -> Result<Vec<Built>> {
     Ok(built)
 }
 
+/// Pushes a built image to a registry, under another name.
+///
+/// # Errors
+/// With what the registry or the builder said.
+pub async fn push(image: &Built, name: &str) -> Result<()> {
+    let builder = Builder::new()?;
+    builder
+        .run(&["push", "--quiet", &image.name, &format!("docker://{name}")])
+        .await
+        .with_context(|| format!("push {name}"))?;
+    Ok(())
+}
+
 struct Builder {
     folder: PathBuf,
     containerfile: PathBuf,

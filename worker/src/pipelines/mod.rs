@@ -3,7 +3,7 @@
 pub mod upscale;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use framewright_crds::aijob::{Cause, Progress};
 
@@ -36,19 +36,10 @@ pub struct Workplace {
 
 /// Whoever waits for a pipeline.
 pub struct Watch<'a> {
-    /// Set when the result is not wanted any more; looked at between frames and tiles.
+    /// Set when the result is not wanted any more; looked at before each tile.
     pub should_stop: &'a AtomicBool,
-    /// Told how far the pipeline is, after each frame.
+    /// Told how far the pipeline is, before each tile.
     pub progress: &'a mut (dyn FnMut(Progress) + Send),
-}
-
-impl Watch<'_> {
-    fn check(&self) -> Result<(), PipelineError> {
-        if self.should_stop.load(Ordering::Relaxed) {
-            return Err(PipelineError::Stopped);
-        }
-        Ok(())
-    }
 }
 
 /// What a pipeline made.
@@ -98,11 +89,11 @@ pub enum PipelineError {
         source: MediaError,
     },
     #[error(transparent)]
-    Weights(#[from] WeightsError),
+    Weights(Box<WeightsError>),
     #[error("the network failed")]
     Network {
         #[source]
-        source: FrameError,
+        source: Box<FrameError>,
     },
 }
 
@@ -124,7 +115,13 @@ impl PipelineError {
             PipelineError::Weights(_) if is_out_of_memory(self) => Cause::OutOfMemory,
             PipelineError::Weights(_) => Cause::WeightsFailed,
             PipelineError::Network { .. } if is_out_of_memory(self) => Cause::OutOfMemory,
-            PipelineError::Network { .. } => Cause::DeviceError,
+            PipelineError::Network { source } => match source.as_ref() {
+                FrameError::NotANumber => Cause::WeightsFailed,
+                FrameError::TooLarge { .. } => Cause::InvalidInput,
+                FrameError::Tile(_) => Cause::OutOfMemory,
+                FrameError::Model(_) | FrameError::Pixels { .. } => Cause::DeviceError,
+                FrameError::Size { .. } | FrameError::Stopped => Cause::Internal,
+            },
             // Nobody waits for a stopped task.
             PipelineError::Stopped => Cause::Internal,
         }

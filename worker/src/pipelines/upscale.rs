@@ -1,5 +1,6 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::media::probe::probe;
 use crate::media::sniff::sniff;
 use crate::media::{Frame, Kind, MediaError, Still, StillFormat, VideoLimits, image as stills};
 use crate::models::Upscaler;
-use crate::tiles::Tiling;
+use crate::tiles::{Tiling, plan};
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
 const MAX_OUTPUT_PIXELS: u64 = 1 << 28;
@@ -80,8 +81,12 @@ fn image(
         .alpha
         .and_then(|alpha| GrayImage::from_raw(still.frame.width, still.frame.height, alpha))
         .map(|alpha| imageops::resize(&alpha, width, height, FilterType::CatmullRom).into_raw());
+    let only = Position {
+        done: 0,
+        all: Some(1),
+    };
     let larger = Still {
-        frame: enlarge.frame(still.frame, watch)?,
+        frame: enlarge.frame(still.frame, only, watch)?,
         alpha,
         icc_profile: still.icc_profile,
     };
@@ -92,11 +97,7 @@ fn image(
         let limit = workplace.max_bytes;
         return Err(write(MediaError::ScratchBudget { path, limit }));
     }
-    (watch.progress)(Progress {
-        percent: 100,
-        frame: Some(1),
-        frames: Some(1),
-    });
+    (watch.progress)(Position { done: 1, ..only }.progress(0, 1));
     Ok(Made {
         path,
         media_type: StillFormat::Png.media_type(),
@@ -157,13 +158,13 @@ fn video(
         (Some(found), Some(wanted)) => Some(found.min(wanted)),
         (found, wanted) => found.or(wanted),
     };
-    let mut done = 0;
+    let mut position = Position { done: 0, all };
     while let Some(frame) = decoder.next_frame().map_err(read)? {
-        watch.check()?;
-        encoder.push(enlarge.frame(frame, watch)?).map_err(write)?;
-        done += 1;
-        (watch.progress)(progress(done, all));
+        let larger = enlarge.frame(frame, position, watch)?;
+        encoder.push(larger).map_err(write)?;
+        position.done += 1;
     }
+    (watch.progress)(position.progress(0, 1));
     let encoded = encoder.finish().map_err(write)?;
     Ok(Made {
         path,
@@ -210,30 +211,84 @@ impl Enlarge<'_> {
         )
     }
 
-    fn frame(&self, frame: Frame, watch: &Watch<'_>) -> Result<Frame, PipelineError> {
-        let (width, height) = self.size(frame.width, frame.height);
+    /// Tells how far it is before each tile, since a single frame can take minutes.
+    fn frame(
+        &self,
+        frame: Frame,
+        position: Position,
+        watch: &mut Watch<'_>,
+    ) -> Result<Frame, PipelineError> {
+        let (columns, rows) = (frame.width as usize, frame.height as usize);
+        let tiles = plan(columns, rows, self.tiling).map_or(1, |tiles| tiles.len() as u64);
+        let (should_stop, progress) = (watch.should_stop, RefCell::new(&mut watch.progress));
+        let tile = Cell::new(0);
+        let before_a_tile = || {
+            (progress.borrow_mut())(position.progress(tile.get(), tiles));
+            tile.set(tile.get() + 1);
+            should_stop.load(Ordering::Relaxed)
+        };
         let rgb = upscale_rgb8(
             self.network,
             &frame.rgb,
-            frame.width as usize,
-            frame.height as usize,
+            columns,
+            rows,
             self.tiling,
-            &|| watch.should_stop.load(Ordering::Relaxed),
+            &before_a_tile,
         )
-        .map_err(|source| match source {
-            FrameError::Stopped => PipelineError::Stopped,
-            source => PipelineError::Network { source },
-        })?;
+        .map_err(failure)?;
         let factor = u32::try_from(self.network.scale()).unwrap_or(1);
         let larger = Frame {
             width: frame.width.saturating_mul(factor),
             height: frame.height.saturating_mul(factor),
             rgb,
         };
+        let (width, height) = self.size(frame.width, frame.height);
         if (larger.width, larger.height) == (width, height) {
             return Ok(larger);
         }
         Ok(reduced(larger, width, height))
+    }
+}
+
+fn failure(error: FrameError) -> PipelineError {
+    match error {
+        FrameError::Stopped => PipelineError::Stopped,
+        FrameError::Size { .. }
+        | FrameError::TooLarge { .. }
+        | FrameError::NotANumber
+        | FrameError::Tile(_)
+        | FrameError::Model(_)
+        | FrameError::Pixels { .. } => PipelineError::Network {
+            source: Box::new(error),
+        },
+    }
+}
+
+/// Which frame, of how many where that is known.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    done: u64,
+    all: Option<u64>,
+}
+
+impl Position {
+    fn progress(self, tile: u64, tiles: u64) -> Progress {
+        let Position { done, all } = self;
+        // A header may promise fewer frames than come.
+        let all = all.map(|all| all.max(done));
+        let percent = match all {
+            Some(all) if all > 0 => {
+                let parts = u128::from(done) * u128::from(tiles) + u128::from(tile);
+                let of = u128::from(all) * u128::from(tiles.max(1));
+                (parts * 100 / of).min(100) as i32
+            }
+            Some(_) | None => 0,
+        };
+        Progress {
+            percent,
+            frame: i64::try_from(done).ok(),
+            frames: all.and_then(|all| i64::try_from(all).ok()),
+        }
     }
 }
 
@@ -264,15 +319,30 @@ fn units(width: u32, height: u32, frames: u64) -> i64 {
     i64::try_from(u128::from(width) * u128::from(height) * u128::from(frames)).unwrap_or(i64::MAX)
 }
 
-fn progress(done: u64, all: Option<u64>) -> Progress {
-    let percent = match all {
-        Some(all) if all > 0 => (done.min(all) * 100 / all) as i32,
-        Some(_) | None => 0,
-    };
-    Progress {
-        percent,
-        frame: i64::try_from(done).ok(),
-        // A header may promise fewer frames than come.
-        frames: all.and_then(|all| i64::try_from(all.max(done)).ok()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_counts_tiles_within_a_frame() {
+        let percent = |done, all, tile, tiles| Position { done, all }.progress(tile, tiles).percent;
+        assert_eq!(percent(0, Some(1), 0, 4), 0);
+        assert_eq!(percent(0, Some(1), 3, 4), 75);
+        assert_eq!(percent(5, Some(10), 1, 2), 55);
+        assert_eq!(percent(12, Some(10), 0, 1), 100);
+        assert_eq!(percent(3, None, 0, 1), 0);
+        assert_eq!(percent(0, Some(0), 0, 0), 0);
+    }
+
+    #[test]
+    fn a_reduced_frame_keeps_flat_colours() {
+        let flat = Frame {
+            width: 8,
+            height: 4,
+            rgb: [10, 200, 30].repeat(32),
+        };
+        let small = reduced(flat, 4, 2);
+        assert_eq!((small.width, small.height), (4, 2));
+        assert_eq!(small.rgb, [10, 200, 30].repeat(8));
     }
 }

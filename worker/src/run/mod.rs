@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::args::RunArgs;
 use crate::device::{DeviceError, DeviceKind};
 use crate::engine::{Engine, EngineError, Weights};
-use crate::media::MediaError;
+use crate::media::{MediaError, Programs};
 use crate::memory::tile_bytes;
 use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
 use crate::weights::verify::NoSha256;
@@ -125,11 +125,27 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     })?;
     let scratch = TempDir::new().map_err(|source| RunError::Scratch { source })?;
     let should_stop = Arc::new(AtomicBool::new(false));
-    tokio::spawn(stop_at_signal(Arc::clone(&should_stop)));
+    let (made, rows) = tokio::select! {
+        done = work_through(steps, scratch.path(), &programs, &should_stop) => done?,
+        () = stopped_twice(&should_stop) => return Err(RunError::Stopped),
+    };
+    println!("\n{}", table(&rows));
+    for (name, step) in &plan.outputs {
+        let path = publish(&args.output, &plan.job, name, &made[*step].path)?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
 
+async fn work_through(
+    steps: Vec<Ready>,
+    scratch: &Path,
+    programs: &Programs,
+    should_stop: &Arc<AtomicBool>,
+) -> Result<(Vec<Made>, Vec<Row>), RunError> {
     let (mut made, mut rows): (Vec<Made>, Vec<Row>) = (Vec::new(), Vec::new());
     for ready in steps {
-        let folder = scratch.path().join(&ready.step.name);
+        let folder = scratch.join(&ready.step.name);
         fs::create_dir_all(&folder).map_err(|source| RunError::Scratch { source })?;
         let workplace = Workplace {
             folder,
@@ -139,7 +155,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         };
         let (step, model) = (ready.step.name.clone(), ready.step.model.clone());
         let start = Instant::now();
-        let result = work(ready, &made, workplace, Arc::clone(&should_stop)).await;
+        let result = work(ready, &made, workplace, Arc::clone(should_stop)).await;
         if should_stop.load(Ordering::Relaxed) {
             return Err(RunError::Stopped);
         }
@@ -157,12 +173,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         });
         made.push(result);
     }
-    println!("\n{}", table(&rows));
-    for (name, step) in &plan.outputs {
-        let path = publish(&args.output, &plan.job, name, &made[*step].path)?;
-        println!("{}", path.display());
-    }
-    Ok(())
+    Ok((made, rows))
 }
 
 fn read(files: &[PathBuf]) -> Result<Plan, RunError> {
@@ -347,10 +358,10 @@ async fn work(
         .compute(move |bench| {
             let network = bench.upscaler(&weights)?;
             println!(
-                "{}: {} on {}",
+                "{}: upscales with {} ({})",
                 step.name,
-                network.architecture(),
-                step.model
+                step.model,
+                network.architecture()
             );
             let mut last = Instant::now();
             let mut progress = |further: Progress| {
@@ -382,13 +393,15 @@ fn words(progress: Progress) -> String {
     }
 }
 
-/// The first signal stops the work between tiles, so that nothing is left behind; a second one ends the process.
-async fn stop_at_signal(should_stop: Arc<AtomicBool>) {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        should_stop.store(true, Ordering::Relaxed);
-        eprintln!("stopping");
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(130);
+/// The first signal stops the work between tiles, so that nothing is left behind. Returns at the second one.
+async fn stopped_twice(should_stop: &AtomicBool) {
+    for is_first in [true, false] {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return std::future::pending().await;
+        }
+        if is_first {
+            should_stop.store(true, Ordering::Relaxed);
+            eprintln!("stopping; once more ends at once");
         }
     }
 }

@@ -2,7 +2,6 @@
 //! but the next event.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
+use super::ServeError;
 use super::link::{Line, LinkEvent};
 use super::shelf::Shelf;
 use super::task::{Notice, Task, Tools};
@@ -37,6 +37,12 @@ pub(super) struct Desk {
     line: Option<Line>,
     started: HashMap<TaskId, Started>,
     exit_at: Option<Instant>,
+}
+
+/// Why the loop ends.
+enum End {
+    Drained,
+    DeviceHangs,
 }
 
 /// The way to a task at work.
@@ -72,12 +78,13 @@ impl Desk {
         mut self,
         mut linked: mpsc::Receiver<LinkEvent>,
         mut happened: mpsc::Receiver<Event>,
-    ) -> io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    ) -> Result<(), ServeError> {
+        let signals = |source| ServeError::Signals { source };
+        let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
         let mut is_draining = false;
         loop {
-            let is_over = tokio::select! {
+            let end = tokio::select! {
                 Some(event) = linked.recv() => self.link_event(event),
                 Some(event) = happened.recv() => self.event(event),
                 () = ending(&mut terminate, &mut interrupt) => {
@@ -91,12 +98,16 @@ impl Desk {
                 }
                 () = until(self.exit_at) => {
                     warn!("nobody has recorded what the worker finished; ends all the same");
-                    true
+                    Some(End::Drained)
                 }
             };
-            if is_over {
-                info!("ends");
-                return Ok(());
+            match end {
+                Some(End::Drained) => {
+                    info!("ends");
+                    return Ok(());
+                }
+                Some(End::DeviceHangs) => return Err(ServeError::DeviceHangs),
+                None => {}
             }
             if self.exit_at.is_none() && self.queue.is_drained() {
                 self.exit_at = Some(Instant::now() + SETTLE_DEADLINE);
@@ -104,7 +115,7 @@ impl Desk {
         }
     }
 
-    fn link_event(&mut self, event: LinkEvent) -> bool {
+    fn link_event(&mut self, event: LinkEvent) -> Option<End> {
         match event {
             LinkEvent::Open(line) => {
                 self.line = Some(line);
@@ -129,8 +140,7 @@ impl Desk {
         self.health.metrics.connected(is_ready);
     }
 
-    /// Whether the worker is to end.
-    fn event(&mut self, event: Event) -> bool {
+    fn event(&mut self, event: Event) -> Option<End> {
         if let Event::Task {
             task,
             news: News::Ended(_) | News::Stopped,
@@ -139,10 +149,10 @@ impl Desk {
             self.started.remove(task);
         }
         let effects = self.queue.handle(event);
-        effects.into_iter().any(|effect| self.act(effect))
+        effects.into_iter().find_map(|effect| self.act(effect))
     }
 
-    fn act(&mut self, effect: Effect) -> bool {
+    fn act(&mut self, effect: Effect) -> Option<End> {
         match effect {
             Effect::Say(message) => self.say(message),
             Effect::HangUp => {
@@ -164,9 +174,10 @@ impl Desk {
                     started.stop.cancel();
                 }
             }
-            Effect::Exit => return true,
+            Effect::Exit => return Some(End::Drained),
+            Effect::Abort => return Some(End::DeviceHangs),
         }
-        false
+        None
     }
 
     /// A line that takes no more is dead: dropping it makes the link dial again, and Hello repeats what matters.

@@ -141,11 +141,12 @@ pub(super) async fn keep(dialer: Dialer, events: mpsc::Sender<LinkEvent>) {
         }
         failures = if was_welcomed { 1 } else { failures + 1 };
         complaint.log(&sentence(&error), was_welcomed);
-        let wait = match error {
-            LinkError::Refused { .. } => REFUSED.wait(failures, random()),
-            _ => REDIAL.wait(failures, random()),
+        let backoff = if matches!(error, LinkError::Refused { .. }) {
+            REFUSED
+        } else {
+            REDIAL
         };
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(backoff.wait(failures, random())).await;
     }
 }
 

@@ -75,6 +75,10 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "a task that nobody wants does not stop: the device hangs, and only a new process gets it back"
+    )]
+    DeviceHangs,
     #[error("the system gives no notice of SIGTERM")]
     Signals {
         #[source]
@@ -149,9 +153,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
         metrics: health.metrics.clone(),
     };
     let desk = Desk::new(Queue::new(identity), tools, shelf, orders, events, health);
-    desk.work(linked, happened)
-        .await
-        .map_err(|source| ServeError::Signals { source })
+    desk.work(linked, happened).await
 }
 
 /// The device, or what is wrong with it. A worker in trouble computes nothing, on no device.

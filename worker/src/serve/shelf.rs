@@ -219,21 +219,17 @@ impl Stocker {
         let incoming = on_a_thread(move || cache.receive(sha256, bytes))
             .await?
             .map_err(|error| Missing::of(file, &error))?;
-        let path = PathBuf::from(&file.path);
-        let got = self
-            .store
-            .get_into(url, &file.sha256, bytes, &path, incoming)
-            .await;
-        let incoming = got.map_err(|error| {
+        let got = self.store.get(url, &file.sha256, bytes, incoming.path());
+        got.await.map_err(|error| {
             let message = format!("file {}: {}", file.path, sentence(&error));
-            match error {
-                // The store verifies what it takes in, so this will not change.
-                StoreError::Digest { .. } | StoreError::Size { .. } => Missing::Wrong(message),
-                error => match error.remedy() {
-                    Remedy::Renew => Missing::GrantsExpired,
-                    Remedy::Wait => Missing::Away(message),
-                    Remedy::MakeRoom | Remedy::GiveUp => Missing::Wrong(message),
-                },
+            // The store verifies what it takes in, so this will not change.
+            if matches!(error, StoreError::Digest { .. } | StoreError::Size { .. }) {
+                return Missing::Wrong(message);
+            }
+            match error.remedy() {
+                Remedy::Renew => Missing::GrantsExpired,
+                Remedy::Wait => Missing::Away(message),
+                Remedy::MakeRoom | Remedy::GiveUp => Missing::Wrong(message),
             }
         })?;
         on_a_thread(move || incoming.finish())

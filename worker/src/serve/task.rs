@@ -20,7 +20,7 @@ use super::backoff::{Backoff, random};
 use super::scratch::{Scratch, ScratchError};
 use crate::digest::digest_of;
 use crate::engine::{Engine, Weights};
-use crate::fetch::{Remedy, Store, StoreError};
+use crate::fetch::{Remedy, Store, StoreError, is_full};
 use crate::media::Programs;
 use crate::memory::tile_bytes;
 use crate::metrics::{Metrics, Stage};
@@ -38,6 +38,8 @@ const RETRY: Backoff = Backoff {
     first: Duration::from_millis(500),
     most: Duration::from_secs(15),
 };
+/// The longest that a single tile or frame may take once nobody wants it.
+const STOP_DEADLINE: Duration = Duration::from_secs(300);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all tasks share.
@@ -249,7 +251,9 @@ impl Task {
             made = &mut job => made,
             () = self.stop.cancelled() => {
                 should_stop.store(true, Ordering::Relaxed);
-                let _ = job.await;
+                if tokio::time::timeout(STOP_DEADLINE, job).await.is_err() {
+                    self.tell(News::Hangs).await;
+                }
                 return Err(Ending::Stopped);
             }
         };
@@ -260,6 +264,9 @@ impl Task {
         let start = Instant::now();
         let mut failures = 0;
         loop {
+            while let Ok(notice) = self.notices.try_recv() {
+                self.take(notice);
+            }
             // A grant is asked for before each try: asking costs little, and a late try finds no expired one.
             self.tell(News::Computed(output.clone())).await;
             let error = match self.grant(&output.sha256).await {
@@ -405,15 +412,11 @@ fn given_up(error: &StoreError) -> Cause {
 
 impl From<ScratchError> for Ending {
     fn from(error: ScratchError) -> Ending {
-        let cause = match &error {
-            ScratchError::Make { source, .. } | ScratchError::Clear { source, .. } => {
-                match source.kind() {
-                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                        Cause::ScratchFull
-                    }
-                    _ => Cause::Internal,
-                }
-            }
+        let (ScratchError::Make { source, .. } | ScratchError::Clear { source, .. }) = &error;
+        let cause = if is_full(source) {
+            Cause::ScratchFull
+        } else {
+            Cause::Internal
         };
         failed(cause, sentence(&error))
     }

@@ -139,6 +139,24 @@ fn frames_that_are_missing_from_a_whole_container_are_invalid_input() {
 }
 
 #[test]
+fn frames_that_cannot_be_decoded_are_invalid_input_and_not_left_out() {
+    let scratch = scratch();
+    let source = clip(
+        &scratch,
+        "source.mp4",
+        &[&picture("24", 48), "-g 48 -movflags +faststart"],
+    );
+    let mut bytes = fs::read(&source).expect("the clip");
+    let end = bytes.len();
+    bytes[end - 150..].fill(0xff);
+    fs::write(&source, bytes).expect("the damage");
+
+    let error = run_through(&source).expect_err("its last frames are gone");
+
+    assert_eq!(error.class(), Class::InvalidInput, "{error}");
+}
+
+#[test]
 fn audio_alone_is_no_video() {
     let scratch = scratch();
     let source = clip(&scratch, "sound.mp4", &["-f lavfi -i sine=d=1 -c:a aac"]);

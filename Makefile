@@ -1,0 +1,55 @@
+# Framewright. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+DIST := $(CURDIR)/dist
+INSTALL := e2e/tools/install.sh
+export FRAMEWRIGHT_DIST := $(DIST)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: dist ## Run the main job on a cluster that it starts itself (CLUSTER=existing REGISTRY=…: on yours)
+	$(RELEASE)/framewright-e2e demo --dist $(DIST) $(if $(filter existing,$(CLUSTER)),--existing "$(REGISTRY)")
+
+test: lint dist ## Test everything
+	@echo "test: crates (a few minutes)"
+	$(CARGO) test --release --workspace --exclude framewright-e2e
+	@echo "test: API, chart, cluster and product on a real node (some minutes)"
+	$(CARGO) test --release --package framewright-e2e -- --test-threads=1
+
+lint: packages ## Check format, lints and generated files
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
+	helm=$$($(INSTALL) helm | sed -n 's/^helm=//p') && HELM=$$helm manifests/generate.sh --check
+
+dist: programs ## Put the programs of the images into dist/
+	@mkdir -p $(DIST)
+	@for program in framewright-operator framewright-worker kubectl-framewright; do \
+		[ $(DIST)/$$program -nt $(RELEASE)/$$program ] || strip --strip-debug -o $(DIST)/$$program $(RELEASE)/$$program; done
+	@paths=$$($(INSTALL) ffmpeg | sed -n 's/^ff[a-z]*=//p') && install $$paths $(DIST)/
+
+programs: ## Build all programs
+	@echo "build: the programs (about 12 minutes the first time on two cores)"
+	$(CARGO) build --release --workspace
+
+images: dist ## Build the images of operator and worker
+	$(RELEASE)/framewright-e2e images $(DIST)
+
+generate: ## Write what is derived: CRDs, chart copies, install.yaml, example digests
+	UPDATE=1 $(CARGO) test --release --package framewright-crds --test yaml
+	helm=$$($(INSTALL) helm | sed -n 's/^helm=//p') && HELM=$$helm manifests/generate.sh
+
+packages: ## Install the Debian packages that tests use beside the cluster's own
+	@for package in ffmpeg python3; do dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed \
+		|| { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package; }; done
+
+down: ## Take down every cluster that demo and tests have started
+	@[ ! -x $(RELEASE)/framewright-e2e ] || $(RELEASE)/framewright-e2e down --all
+
+.PHONY: help demo test lint dist programs images generate packages down

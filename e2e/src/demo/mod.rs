@@ -1,0 +1,233 @@
+//! The main job as a user runs it: a cluster, the chart on it, a pool, a job with three steps, and a picture of what came out.
+
+mod sheet;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::cluster::{Cluster, Options};
+use crate::images;
+use crate::progress::Progress;
+use crate::tools::{Part, Tools};
+
+const CLUSTER: &str = "fw-demo";
+const SYSTEM: &str = "framewright-system";
+const NAMESPACE: &str = "demo";
+
+/// Where the demo runs.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// On a cluster that it starts itself.
+    Own,
+    /// On the cluster of the current kubeconfig context, with images pushed to this registry.
+    Existing { registry: String },
+}
+
+/// Programs as kubectl and helm are started on the chosen cluster.
+struct Hands {
+    tools: Tools,
+    dist: PathBuf,
+    kubeconfig: Option<PathBuf>,
+}
+
+/// Runs the demo with the programs in `dist`; results go to `output`.
+///
+/// # Errors
+/// What did not work, in the words of the program that says so.
+pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
+    let progress = Progress::new("demo");
+    progress.say("this takes about a minute and a half; the first time, tools are built, which takes up to 30 minutes");
+    let parts: &[Part] = match place {
+        Place::Own => &[Part::Node, Part::Images, Part::Helm],
+        Place::Existing { .. } => &[Part::ControlPlane, Part::Images, Part::Helm],
+    };
+    let tools = Tools::install(parts).await?;
+    let built = images::build(dist).await?;
+    let mut hands = Hands {
+        tools,
+        dist: dist.to_owned(),
+        kubeconfig: None,
+    };
+    let chosen = match &place {
+        Place::Own => {
+            let archives = built.iter().map(|image| image.archive.clone()).collect();
+            let cluster = Cluster::start(
+                CLUSTER,
+                Options {
+                    images: archives,
+                    kept: true,
+                    ..Options::default()
+                },
+            )
+            .await?;
+            hands.kubeconfig = Some(cluster.kubeconfig());
+            vec![
+                "image.tag=dev".to_owned(),
+                "image.pullPolicy=Never".to_owned(),
+                "store.persistence.size=5Gi".to_owned(),
+            ]
+        }
+        Place::Existing { registry } => {
+            for image in &built {
+                let name = image.name.replace("docker.io", registry);
+                images::push(image, &name).await?;
+                progress.say(&format!("{name} is pushed"));
+            }
+            vec![
+                format!("image.registry={registry}"),
+                "image.tag=dev".to_owned(),
+                "image.pullPolicy=Always".to_owned(),
+            ]
+        }
+    };
+    hands.install(&chosen).await?;
+    progress.say("the chart is installed");
+    hands.work(output, &progress).await?;
+    let sheet = sheet::draw(
+        &dist.join("ffmpeg"),
+        &root().join("manifests/examples/clip.mp4"),
+        &output.join("demo-larger.mp4"),
+        output,
+    )
+    .await?;
+    tell(&hands, output, &sheet);
+    Ok(())
+}
+
+impl Hands {
+    async fn install(&self, settings: &[String]) -> Result<()> {
+        let chart = root().join("charts/framewright");
+        let mut helm = self.program(self.tools.path("helm")?);
+        helm.args(["upgrade", "--install", "framewright"])
+            .arg(chart);
+        helm.args([
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--wait",
+            "--timeout",
+            "3m",
+        ]);
+        for setting in settings {
+            helm.args(["--set", setting]);
+        }
+        quietly(helm).await
+    }
+
+    /// Pool, weights, job: what a user does.
+    async fn work(&self, output: &Path, progress: &Progress) -> Result<()> {
+        let kubectl = || -> Result<Command> { Ok(self.program(self.tools.path("kubectl")?)) };
+        let plugin = || self.program(&self.dist.join("kubectl-framewright"));
+        let examples = root().join("manifests/examples");
+        let mut make = kubectl()?;
+        make.args(["create", "namespace", NAMESPACE]);
+        // It is there already when the demo ran on this cluster before.
+        let _ = quietly(make).await;
+        let mut apply = kubectl()?;
+        apply
+            .args(["apply", "--namespace", NAMESPACE, "--filename"])
+            .arg(examples.join("pool-cpu.yaml"));
+        quietly(apply).await?;
+        let mut delete = kubectl()?;
+        delete.args([
+            "delete",
+            "aijob",
+            "demo",
+            "--namespace",
+            NAMESPACE,
+            "--ignore-not-found",
+        ]);
+        quietly(delete).await?;
+        let mut upload = plugin();
+        upload.args(["upload", "--namespace", NAMESPACE, "modelpool/upscale-cpu"]);
+        upload.arg(root().join("models/framewright-x2/framewright-x2.safetensors"));
+        shown(upload).await?;
+        progress.say("the pool has its weights; now the job, as a user submits it:");
+        eprintln!("\n$ kubectl framewright submit manifests/examples/demo.yaml");
+        std::fs::create_dir_all(output).with_context(|| format!("make {}", output.display()))?;
+        let mut submit = plugin();
+        submit
+            .args(["submit", "--namespace", NAMESPACE, "--output"])
+            .arg(output)
+            .arg(examples.join("demo.yaml"));
+        shown(submit).await
+    }
+
+    fn program(&self, path: &Path) -> Command {
+        let mut command = Command::new(path);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+/// Lets the person see what the program says.
+async fn shown(mut command: Command) -> Result<()> {
+    let status = command
+        .status()
+        .await
+        .with_context(|| format!("start {:?}", command.as_std().get_program()))?;
+    if !status.success() {
+        bail!(
+            "{:?} ended with {status}; its own words are above",
+            command.as_std().get_program()
+        );
+    }
+    Ok(())
+}
+
+/// Shows what the program says only if it fails.
+async fn quietly(mut command: Command) -> Result<()> {
+    let output = command
+        .output()
+        .await
+        .with_context(|| format!("start {:?}", command.as_std().get_program()))?;
+    if !output.status.success() {
+        bail!(
+            "{:?}: {}",
+            command.as_std().get_program(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+fn tell(hands: &Hands, output: &Path, sheet: &Path) {
+    eprintln!(
+        "\nThe video:         {}",
+        output.join("demo-larger.mp4").display()
+    );
+    eprintln!(
+        "The poster:        {}",
+        output.join("demo-poster.png").display()
+    );
+    eprintln!(
+        "To compare by eye: {} (source, bicubic, result, and a crop of each)",
+        sheet.display()
+    );
+    if let Some(kubeconfig) = &hands.kubeconfig {
+        eprintln!(
+            "\nThe cluster goes on until `make down`. Paste this, and kubectl talks to it:\n"
+        );
+        eprintln!("export KUBECONFIG={}", kubeconfig.display());
+        let kubectl = hands.tools.path("kubectl").ok().and_then(Path::parent);
+        let folders: Vec<String> = kubectl
+            .into_iter()
+            .chain([hands.dist.as_path()])
+            .map(|folder| folder.display().to_string())
+            .collect();
+        eprintln!("export PATH=\"{}:$PATH\"", folders.join(":"));
+    }
+    eprintln!(
+        "\nThen: kubectl get aijobs -n {NAMESPACE} -w    kubectl describe aijob demo -n {NAMESPACE}    kubectl explain aijob.spec.steps"
+    );
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
