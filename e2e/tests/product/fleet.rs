@@ -1,7 +1,7 @@
 //! A pool and jobs in the namespace of one test: made as a person makes them, and what became of them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,14 +12,13 @@ use framewright_e2e::{Cluster, eventually, with_namespace};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, ResourceExt};
+use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
 
 use crate::installation::{cluster, ffmpeg, plugin, root};
 
 /// How long anything may take on a machine that has other things to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
-/// The digest of the weights in this repository.
-pub(crate) const WEIGHTS: &str = "0f529ecaf63b29cd69c529d184ffab926bcb445f603ccea1aa879e6152ebe720";
 
 /// What a test works with.
 pub(crate) struct Fleet<'a> {
@@ -80,6 +79,7 @@ impl Fleet<'_> {
             .replace("DEVICE", device)
             .replace("REPLICAS", &replicas.to_string())
             .replace("DIGEST", sha256)
+            .replace("BYTES", &fs::metadata(weights())?.len().to_string())
             .replace("LIMITS", limits);
         self.cluster
             .kubectl_with_input(&["--namespace", self.namespace, "apply", "-f", "-"], &pool)
@@ -88,15 +88,14 @@ impl Fleet<'_> {
     }
 
     pub(crate) async fn upload_weights(&self) -> Result<()> {
-        let weights = root().join("models/framewright-x2/framewright-x2.safetensors");
-        self.plugin(&["upload", "pool/upscale", &weights.display().to_string()])
+        self.plugin(&["upload", "pool/upscale", &weights().display().to_string()])
             .await
             .map(drop)
     }
 
     /// A pool of so many workers on the CPU, all ready.
     pub(crate) async fn ready_pool(&self, replicas: u32) -> Result<()> {
-        self.apply_pool("cpu", replicas, WEIGHTS, "{memory: 1Gi}")
+        self.apply_pool("cpu", replicas, &sha256(&weights())?, "{memory: 1Gi}")
             .await?;
         self.upload_weights().await?;
         self.pool_until("ready", |condition| condition.status == "True")
@@ -222,6 +221,17 @@ impl Fleet<'_> {
     }
 }
 
+/// The weights that come with Framewright.
+pub(crate) fn weights() -> PathBuf {
+    root().join("models/framewright-x2/framewright-x2.safetensors")
+}
+
+/// The digest of a file, in hexadecimal digits.
+pub(crate) fn sha256(file: &Path) -> Result<String> {
+    let bytes = fs::read(file).with_context(|| file.display().to_string())?;
+    Ok(hex::encode(digest(&SHA256, &bytes)))
+}
+
 /// The condition of a job.
 pub(crate) fn condition<'a>(job: &'a AIJob, type_: &str) -> Option<&'a Condition> {
     conditions::get(&job.status.as_ref()?.conditions, type_)
@@ -271,7 +281,7 @@ spec:
   models:
   - name: framewright-x2
     source: {upload: {}}
-    files: [{path: framewright-x2.safetensors, sha256: "DIGEST", bytes: 103176}]
+    files: [{path: framewright-x2.safetensors, sha256: "DIGEST", bytes: BYTES}]
   scratch: {sizeLimit: 1Gi}
   weightsCache: {sizeLimit: 1Gi}
   template:

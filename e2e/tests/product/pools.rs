@@ -7,8 +7,8 @@ use framewright_crds::aijob::StepState;
 use framewright_crds::conditions::{job, pool_reason};
 use framewright_e2e::eventually;
 
-use crate::fleet::{Fleet, PATIENCE, WEIGHTS, condition, steps, with_fleet};
-use crate::installation::{SYSTEM, root, said};
+use crate::fleet::{Fleet, PATIENCE, condition, sha256, steps, weights, with_fleet};
+use crate::installation::{SYSTEM, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_of_another_digest_are_refused_by_the_plugin_and_by_the_store() -> Result<()> {
@@ -24,12 +24,12 @@ async fn weights_of_another_digest_are_refused_by_the_plugin_and_by_the_store() 
 
         let by_plugin = format!("{:#}", fleet.upload_weights().await.unwrap_err());
         println!("the plugin: {by_plugin}");
-        ensure!(by_plugin.contains(WEIGHTS) || by_plugin.contains(&other));
+        ensure!(by_plugin.contains(&sha256(&weights())?) || by_plugin.contains(&other));
 
         let answer = put(fleet, &link).await?;
         println!("the store: {answer}");
         ensure!(answer.ends_with(" 422") || answer.ends_with(" 400"));
-        ensure!(answer.contains(WEIGHTS), "{answer}");
+        ensure!(answer.contains(&sha256(&weights())?), "{answer}");
         let status = fleet.pools.get("upscale").await?.status.unwrap_or_default();
         ensure!(status.uploads.iter().all(|upload| !upload.received));
         ensure!(status.ready_replicas == 0);
@@ -43,7 +43,12 @@ async fn a_pool_for_gpus_says_that_there_are_none_and_then_that_the_image_has_no
 {
     with_fleet("gpu", async |fleet| {
         fleet
-            .apply_pool("cuda", 1, WEIGHTS, "{memory: 1Gi, nvidia.com/gpu: 1}")
+            .apply_pool(
+                "cuda",
+                1,
+                &sha256(&weights())?,
+                "{memory: 1Gi, nvidia.com/gpu: 1}",
+            )
             .await?;
         fleet.upload_weights().await?;
         let waiting = fleet
@@ -104,9 +109,8 @@ async fn put(fleet: &Fleet<'_>, link: &str) -> Result<String> {
             "--output=jsonpath={.spec.clusterIP}",
         ])
         .await?;
-    let weights = root().join("models/framewright-x2/framewright-x2.safetensors");
     let copy = fleet.file("weights");
-    fs::copy(weights, &copy)?;
+    fs::copy(weights(), &copy)?;
     // The store's certificate is from the operator's own authority.
     let mut curl = fleet.cluster.inside("curl");
     curl.args(["--silent", "--show-error", "--insecure", "--max-time", "60"])

@@ -4,9 +4,8 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use framewright_crds::aijob::StepState;
-use ring::digest::{SHA256, digest};
 
-use crate::fleet::{steps, with_fleet};
+use crate::fleet::{sha256, steps, with_fleet};
 use crate::installation::{measured, root};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,14 +37,14 @@ async fn the_demo_gives_a_clip_four_times_as_large_and_a_poster_twice_as_large()
                 .iter()
                 .find(|output| output.name == name)
                 .with_context(|| format!("there is no result {name}"))?;
-            let bytes = fs::read(fleet.file(file)).context(file)?;
-            let digest = format!("sha256:{}", hex::encode(digest(&SHA256, &bytes)));
+            let file = fleet.file(file);
+            let digest = format!("sha256:{}", sha256(&file)?);
             ensure!(
                 digest == output.digest,
-                "{file} has {digest}, the status {}",
+                "{name} has {digest}, the status {}",
                 output.digest
             );
-            ensure!(i64::try_from(bytes.len())? == output.bytes);
+            ensure!(i64::try_from(fs::metadata(file)?.len())? == output.bytes);
         }
         let (width, height, frames) = measured(&fleet.file("demo-larger.mp4")).await?;
         ensure!(
