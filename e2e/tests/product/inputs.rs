@@ -47,7 +47,7 @@ async fn a_bad_file_fails_its_job_once_with_a_sentence_and_the_worker_goes_on() 
         }
 
         fleet.clip("good.mp4", 1).await?;
-        fleet.submit("good", "good.mp4", "").await?;
+        fleet.submit_steps("good", GOOD, "").await?;
         fleet.succeeded("good").await?;
         let pod = fleet.only_pod().await?;
         ensure!(uid(&pod)? == worker, "the worker was replaced");
@@ -56,3 +56,7 @@ async fn a_bad_file_fails_its_job_once_with_a_sentence_and_the_worker_goes_on() 
     })
     .await
 }
+
+const GOOD: &str = r"
+  - {name: large, model: framewright-x2, upscale: {frames: 2}, inputs: [{name: video, upload: {file: good.mp4}}]}
+";

@@ -5,7 +5,7 @@ use framewright_e2e::eventually;
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PostParams};
 
-use crate::fleet::{PATIENCE, restarts, uid, with_fleet};
+use crate::fleet::{PATIENCE, last_attempt, restarts, steps, uid, with_fleet};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_no_pool_owns_is_refused_though_it_looks_like_a_worker() -> Result<()> {
@@ -33,9 +33,9 @@ async fn a_pod_that_no_pool_owns_is_refused_though_it_looks_like_a_worker() -> R
         println!("{refusal}");
 
         fleet.clip("clip.mp4", 1).await?;
-        fleet.submit("job", "clip.mp4", "").await?;
-        let attempt = fleet.running("job").await?;
-        fleet.succeeded("job").await?;
+        fleet.submit_steps("job", SHORT, "").await?;
+        let job = fleet.succeeded("job").await?;
+        let attempt = last_attempt(steps(&job).first())?;
         ensure!(attempt.pod_uid == uid(&worker)?, "another pod did the work");
         let pool = fleet.pools.get("upscale").await?;
         let status = pool.status.unwrap_or_default();
@@ -46,3 +46,7 @@ async fn a_pod_that_no_pool_owns_is_refused_though_it_looks_like_a_worker() -> R
     })
     .await
 }
+
+const SHORT: &str = r"
+  - {name: large, model: framewright-x2, upscale: {frames: 6}, inputs: [{name: video, upload: {file: clip.mp4}}]}
+";
