@@ -1,14 +1,25 @@
 //! `framewright-worker`: reads the arguments and hands over.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 
 use clap::Parser;
 use framewright_worker::args::{Arguments, Command};
 use framewright_worker::{run, serve};
 use tracing_subscriber::EnvFilter;
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match obey(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: the pool's condition tells the last one.
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(arguments: Arguments) -> anyhow::Result<()> {
     let is_run = matches!(arguments.command, Command::Run(_));
     logs(&arguments, is_run);
     if let Some(threads) = arguments.threads {

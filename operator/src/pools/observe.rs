@@ -244,13 +244,49 @@ fn end_in_words(end: &ContainerStateTerminated) -> String {
             "out of memory (OOMKilled); raise the memory limit in the pool's template".to_owned()
         }
         (reason, Some(message)) => {
-            format!("{reason}, exit code {}: {}", end.exit_code, message.trim())
+            format!(
+                "{reason}, exit code {}: {}",
+                end.exit_code,
+                last_line(message)
+            )
         }
         (reason, None) => format!("{reason}, exit code {}", end.exit_code),
     }
 }
 
+/// The last thing that a process said, as one line without the colours of a terminal.
+fn last_line(text: &str) -> String {
+    let line = text
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default();
+    let mut plain = String::new();
+    let mut is_escape = false;
+    for letter in line.trim().chars() {
+        match letter {
+            '\u{1b}' => is_escape = true,
+            _ if is_escape => is_escape = !letter.is_ascii_alphabetic(),
+            _ if letter.is_control() => plain.push(' '),
+            _ => plain.push(letter),
+        }
+    }
+    plain
+}
+
 /// Kubernetes keeps whole seconds.
 fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_process_said_the_last_line_is_told_without_colours() {
+        let said = "\u{1b}[2m2026-11-23\u{1b}[0m INFO serves\n\u{1b}[31mError\u{1b}[0m: no room for weights\n\n";
+        assert_eq!(last_line(said), "Error: no room for weights");
+        assert_eq!(last_line(""), "");
+    }
 }
