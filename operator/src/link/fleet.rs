@@ -200,7 +200,9 @@ impl Fleet {
         let mut workers = self.lock();
         let task = workers.get_mut(uid)?.tasks.get_mut(task)?;
         let is_over = matches!(task.state, TaskState::Finished { .. });
-        if task.state != state && !is_over {
+        // A worker reports progress only when there is some, even where the numbers stay the same.
+        let has_moved = task.state != state || matches!(state, TaskState::Running { .. });
+        if has_moved && !is_over {
             task.state = state;
             task.changed_at = now;
         }
