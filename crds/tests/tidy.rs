@@ -9,7 +9,7 @@ const PURE: &[&str] = &[
     "operator/src/pools/plan",
     "operator/src/schedule",
     "operator/src/grants",
-    "worker/src/queue.rs",
+    "worker/src/queue",
 ];
 
 /// What a decision does not know: clients, runtimes, files, clocks, chance.

@@ -55,10 +55,7 @@ async fn a_pod_runs_on_the_node_and_finds_services_by_name() -> Result<()> {
     )
     .await?;
     with_namespace(&cluster, "pod", async |namespace: &str| {
-        let pod = POD.replace(
-            "ARGUMENTS",
-            r#"["--server=https://kubernetes.default.svc.cluster.local", "version"]"#,
-        );
+        let pod = POD.replace("ARGUMENTS", r#"["version"]"#);
         cluster
             .kubectl_with_input(&["--namespace", namespace, "apply", "-f", "-"], &pod)
             .await?;
@@ -193,7 +190,7 @@ async fn a_start_that_was_killed_at_any_moment_is_cleared_by_the_next() -> Resul
     clear(name).await?;
     let before = Traces::of(name)?;
     for milliseconds in [20, 150, 500, 1500, 3000, 5000] {
-        let mut starter = up(name)?;
+        let mut starter = up(&[name])?;
         // The claim is about the moment, so the moment is what is waited for.
         let _ = eventually::<(), _, _>(
             Duration::from_millis(milliseconds),
@@ -216,7 +213,7 @@ async fn a_start_that_was_killed_at_any_moment_is_cleared_by_the_next() -> Resul
 async fn a_kept_cluster_outlives_its_starter_and_a_second_user_is_told_of_the_first() -> Result<()>
 {
     let name = "fw-harness-kept";
-    let mut starter = up(name)?;
+    let mut starter = up(&[name, "--control-plane-only"])?;
     ensure!(starter.wait()?.success());
     ensure!(all()?.contains(&(name.to_owned(), true)));
     let cluster = Cluster::attach(name).await?;
@@ -230,9 +227,10 @@ async fn a_kept_cluster_outlives_its_starter_and_a_second_user_is_told_of_the_fi
 }
 
 /// A starter of its own process, so that it can be killed.
-fn up(name: &str) -> Result<std::process::Child> {
+fn up(arguments: &[&str]) -> Result<std::process::Child> {
     Command::new(env!("CARGO_BIN_EXE_framewright-e2e"))
-        .args(["up", name, "--control-plane-only"])
+        .arg("up")
+        .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -318,6 +316,8 @@ spec:
     image: framewright.local/kubectl:1
     imagePullPolicy: Never
     args: ARGUMENTS
+    # The server by its name instead of its address.
+    env: [{name: KUBERNETES_SERVICE_HOST, value: kubernetes.default.svc.cluster.local}]
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
     volumeMounts: [{name: data, mountPath: /data}]
   volumes: [{name: data, emptyDir: {}}]

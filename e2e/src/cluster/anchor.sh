@@ -19,7 +19,7 @@ mkdir -p "$folder"/{var/upper,var/work,kubelet,containerd}
 mount -t overlay -o "lowerdir=/var,upperdir=$folder/var/upper,workdir=$folder/var/work" var /var
 mount -t tmpfs -o mode=755 run /run
 mkdir -p "$folder"
-mount --rbind /proc/self/fd/3 "$folder"
+mount --no-canonicalize --rbind /proc/self/fd/3 "$folder"
 exec 3<&-
 mkdir -p /var/lib/kubelet /run/lock
 mount --bind "$folder/kubelet" /var/lib/kubelet

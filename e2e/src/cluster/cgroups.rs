@@ -15,6 +15,7 @@ use crate::eventually;
 /// Creates it.
 pub(crate) fn create(folder: &Folder) -> Result<()> {
     for hierarchy in hierarchies()? {
+        delegate(&hierarchy)?;
         let group = hierarchy.join(folder.cgroup());
         fs::create_dir_all(&group).with_context(|| format!("create {}", group.display()))?;
         // A new cpuset of version 1 has no processors and takes no process until it gets some.
@@ -26,6 +27,22 @@ pub(crate) fn create(folder: &Folder) -> Result<()> {
                 fs::write(group.join(file), all)
                     .with_context(|| format!("write {} of {}", file, group.display()))?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Version 2 gives a group only the controllers that its parent hands down. systemd does so for
+/// these already; in version 1 and hybrid there are none to hand down here.
+fn delegate(hierarchy: &Path) -> Result<()> {
+    let read = |file: &str| fs::read_to_string(hierarchy.join(file)).unwrap_or_default();
+    let (offered, handed_down) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
+    let has = |list: &str, name: &str| list.split_whitespace().any(|other| other == name);
+    for controller in ["cpuset", "cpu", "io", "memory", "pids"] {
+        if has(&offered, controller) && !has(&handed_down, controller) {
+            let file = hierarchy.join("cgroup.subtree_control");
+            fs::write(&file, format!("+{controller}"))
+                .with_context(|| format!("add {controller} to {}", file.display()))?;
         }
     }
     Ok(())

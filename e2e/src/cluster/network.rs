@@ -4,7 +4,6 @@
 //! Pods reach the machine's end and, unless the machine forwards, nothing beyond it.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::process::Command;
 use super::anchor::Anchor;
 use super::folder::{Folder, state};
 use crate::command::output;
+use crate::lock;
 
 const SHORT: Duration = Duration::from_secs(10);
 
@@ -27,9 +27,7 @@ pub(crate) struct Network {
 impl Network {
     /// Joins a fresh cluster to the machine by the first subnet that is free.
     pub(crate) async fn connect(folder: &Folder, anchor: Anchor) -> Result<Network> {
-        let lock =
-            File::create(state()?.join("network.lock")).context("open the lock of the subnets")?;
-        lock.lock().context("lock the subnets")?;
+        let lock = lock::wait(&state()?.join("network.lock"), SHORT).await?;
         let network =
             first_free(&taken().await?).context("all subnets of 10.99.0.0/16 are taken")?;
         let link = network.link();

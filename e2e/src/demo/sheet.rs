@@ -16,7 +16,12 @@ const ZOOM: u32 = 3;
 ///
 /// # Errors
 /// If ffmpeg cannot read a video, or the picture cannot be written.
-pub async fn draw(ffmpeg: &Path, source: &Path, result: &Path, folder: &Path) -> Result<PathBuf> {
+pub(super) async fn draw(
+    ffmpeg: &Path,
+    source: &Path,
+    result: &Path,
+    folder: &Path,
+) -> Result<PathBuf> {
     let small = frame(ffmpeg, source).await?;
     let large = frame(ffmpeg, result).await?;
     let (width, height) = large.dimensions();

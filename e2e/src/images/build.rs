@@ -12,6 +12,7 @@ use ring::digest::{SHA256, digest};
 use tokio::process::Command;
 
 use crate::command::output;
+use crate::lock;
 use crate::progress::Progress;
 use crate::tools::{Part, Tools, cache};
 
@@ -59,15 +60,18 @@ pub async fn build(context: &Path) -> Result<Vec<Built>> {
     Tools::install(&[Part::Images]).await?;
     let progress = Progress::new("images");
     let builder = Builder::new()?;
-    let lock =
-        fs::File::create(builder.folder.join("lock")).context("open the lock of the images")?;
-    lock.lock().context("lock the images")?;
+    let _lock = lock::wait(&builder.folder.join("lock"), PATIENCE).await?;
     let base = builder.base(&progress).await?;
     let mut built = Vec::new();
     for target in ["operator", "worker"] {
         built.push(builder.image(&base, target, context).await?);
         progress.say(&format!("{target} is built"));
     }
+    // The images that lost their names to these.
+    builder
+        .run(&["rmi", "--prune"])
+        .await
+        .context("remove earlier images")?;
     Ok(built)
 }
 
@@ -231,13 +235,19 @@ impl Builder {
         Ok(Built { name, archive })
     }
 
-    /// Removes archives of earlier builds.
+    /// Removes archives of builds that nobody can be loading any more.
     fn forget(&self, prefix: &str) -> Result<()> {
         for entry in fs::read_dir(&self.folder)
             .context("list the images")?
             .flatten()
         {
-            if entry.file_name().to_string_lossy().starts_with(prefix) {
+            let age = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            let is_old = age.is_some_and(|age| age > Duration::from_secs(3600));
+            if is_old && entry.file_name().to_string_lossy().starts_with(prefix) {
                 fs::remove_file(entry.path())
                     .with_context(|| format!("remove {}", entry.path().display()))?;
             }

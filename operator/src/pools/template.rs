@@ -248,11 +248,11 @@ fn environment(pool: &ModelPool, settings: &Settings) -> Vec<EnvVar> {
         set("FRAMEWRIGHT_CA", settings.authority.clone()),
         set("FRAMEWRIGHT_TOKEN_FILE", format!("{TOKEN_FOLDER}/token")),
         set("FRAMEWRIGHT_DEVICE", device.to_owned()),
-        set("FRAMEWRIGHT_WEIGHTS_CACHE", CACHE_FOLDER.to_owned()),
-        set("FRAMEWRIGHT_WEIGHTS_CACHE_LIMIT", cache_limit(pool).0),
+        set("FRAMEWRIGHT_WEIGHTS", CACHE_FOLDER.to_owned()),
+        set("FRAMEWRIGHT_WEIGHTS_LIMIT", cache_limit(pool).0),
         set("FRAMEWRIGHT_SCRATCH", SCRATCH_FOLDER.to_owned()),
         set("FRAMEWRIGHT_SCRATCH_LIMIT", scratch_limit(pool).0),
-        set("FRAMEWRIGHT_LOG", settings.log.clone()),
+        set("RUST_LOG", settings.log.clone()),
         // The scratch volume is the one place that can be written to.
         set("TMPDIR", SCRATCH_FOLDER.to_owned()),
     ]

@@ -18,7 +18,7 @@ use crate::args::Follow;
 use crate::cluster::{ApiError, Cluster};
 use crate::owner::Owner;
 use crate::screen::Screen;
-use crate::{table, words};
+use crate::{step_words, table, words};
 
 /// How long the API server may be away.
 const AWAY: Duration = Duration::from_secs(300);
@@ -168,7 +168,7 @@ impl Bars {
                     let bar = bar.or_insert_with(|| screen.step(format!("{job}/{}", step.name)));
                     let percent = step.progress.map_or(0, |progress| progress.percent);
                     bar.set_position(u64::try_from(percent).unwrap_or(0));
-                    let far = words::how_far(step).unwrap_or_else(|| "starts".to_owned());
+                    let far = step_words::how_far(step).unwrap_or_else(|| "starts".to_owned());
                     let frames = far
                         .split_once(", ")
                         .map_or("", |(_, frames)| frames)

@@ -3,10 +3,10 @@
 //! # Layout
 //! - [`args`]: what can be asked for
 //! - [`submit`] · [`get`] · [`upload`] · [`follow`] · [`cancel`] · [`digest`]: one command each
-//! - [`manifest`] · [`files`] · [`inputs`]: pure: what the YAML holds, and which local files it means
+//! - [`manifest`] · [`files`] · [`inputs`]: pure: what the YAML holds, and which local files it means; [`needed`] reads those
 //! - [`apply`] · [`owner`] · [`links`]: what is sent to the API server, and what a status gives back
 //! - [`store`] · [`link`] · [`send`] · [`fetch`] · [`download`] · [`transfer`]: bytes to and from the store, through a port-forward
-//! - [`words`] · [`table`] · [`screen`]: what a person sees
+//! - [`words`] · [`step_words`] · [`table`] · [`screen`]: what a person sees
 //! - [`cluster`]: the kubeconfig, and what the API server's errors mean
 
 mod args;
@@ -21,6 +21,7 @@ mod upload;
 mod files;
 mod inputs;
 mod manifest;
+mod needed;
 
 mod apply;
 mod links;
@@ -34,6 +35,7 @@ mod store;
 mod transfer;
 
 mod screen;
+mod step_words;
 mod table;
 mod words;
 

@@ -1,7 +1,7 @@
 //! `submit`: digests for paths, manifests to the API server, files to the store, then the job's story and its results.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use framewright_crds::names::OwnerKind;
 use futures::future::join_all;
@@ -11,8 +11,9 @@ use crate::apply::{self, Applied};
 use crate::args::Submit;
 use crate::cluster::{ApiError, Cluster};
 use crate::digest::{self, FileDigest, LocalFile};
-use crate::files::{self, Named, Place};
+use crate::files;
 use crate::manifest::{self, Document};
+use crate::needed::{self, Needed};
 use crate::owner::{self, Owner};
 use crate::screen::Screen;
 use crate::store::Store;
@@ -27,6 +28,8 @@ pub(crate) enum Error {
     Manifest(#[from] manifest::Error),
     #[error(transparent)]
     Files(#[from] files::Error),
+    #[error(transparent)]
+    Needed(#[from] needed::Error),
     #[error(transparent)]
     Inputs(#[from] inputs::Error),
     #[error(transparent)]
@@ -45,7 +48,11 @@ impl Error {
     /// Whether the command line or a file here is wrong.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
-            Error::File(_) | Error::Manifest(_) | Error::Files(_) | Error::Inputs(_) => true,
+            Error::File(_)
+            | Error::Manifest(_)
+            | Error::Files(_)
+            | Error::Inputs(_)
+            | Error::Needed(_) => true,
             Error::Apply(_)
             | Error::Api(_)
             | Error::Send(_)
@@ -53,14 +60,6 @@ impl Error {
             | Error::Fetch(_) => false,
         }
     }
-}
-
-/// A file that one of the documents needs in the store.
-struct Needed {
-    document: usize,
-    label: String,
-    digest: FileDigest,
-    path: Option<PathBuf>,
 }
 
 pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Result<Ended, Error> {
@@ -80,7 +79,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Res
         .parent()
         .filter(|_| !is_standard_input(&file))
         .unwrap_or(Path::new(""));
-    let needed = resolve(screen, &mut documents, &places, folder).await?;
+    let needed = needed::resolve(screen, &mut documents, &places, folder).await?;
 
     let mut jobs = Vec::new();
     for (index, owner) in in_order(cluster, &documents) {
@@ -162,70 +161,6 @@ fn in_order(cluster: &Cluster, documents: &[Document]) -> Vec<(usize, Owner)> {
     let mut owners: Vec<(usize, Owner)> = documents.iter().enumerate().map(owner).collect();
     owners.sort_by_key(|(_, owner)| owner.kind == OwnerKind::AIJobs);
     owners
-}
-
-/// Reads every file that is named by its path, and looks beside the manifest for those that are named by digest.
-async fn resolve(
-    screen: &Screen,
-    documents: &mut [Document],
-    places: &[Place],
-    folder: &Path,
-) -> Result<Vec<Needed>, Error> {
-    let mut needed = Vec::new();
-    for place in places {
-        let (digest, path) = match &place.named {
-            Named::Path {
-                path,
-                is_argument,
-                sha256: _,
-            } => {
-                // What the command line says is relative to where the command runs.
-                let path = if *is_argument {
-                    path.clone()
-                } else {
-                    folder.join(path)
-                };
-                let LocalFile { path, digest } = digest::of_file(screen, path).await?;
-                files::fill(documents, place, &digest)?;
-                (digest, Some(path))
-            }
-            Named::Digest(digest) if place.is_uploaded => {
-                (digest.clone(), beside(screen, folder, digest).await)
-            }
-            Named::Digest(_) | Named::Nothing => continue,
-        };
-        if place.is_uploaded {
-            needed.push(Needed {
-                document: place.document,
-                label: place.label.clone(),
-                digest,
-                path,
-            });
-        }
-    }
-    Ok(needed)
-}
-
-/// A file in the manifest's folder that has this content.
-async fn beside(screen: &Screen, folder: &Path, wanted: &FileDigest) -> Option<PathBuf> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    // A folder that cannot be listed has no such file.
-    let entries = std::fs::read_dir(folder).ok()?;
-    for entry in entries.flatten() {
-        let is_candidate = std::fs::metadata(entry.path())
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == wanted.bytes);
-        if is_candidate
-            && let Ok(file) = digest::of_file(screen, entry.path()).await
-            && file.digest == *wanted
-        {
-            return Some(file.path);
-        }
-    }
-    None
 }
 
 async fn upload(

@@ -1,10 +1,10 @@
 //! A job's story in words: what changed between two looks at its status. No I/O and no clock.
 
-use framewright_crds::aijob::{AIJobStatus, Attempt, StepState, StepStatus};
+use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::conditions::{self, job, job_reason as reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::table::{computing, duration, grouped};
+use crate::step_words;
 
 /// Lines for what is new in `after`. With `with_progress`, every tenth part of a step too, for want of a bar.
 pub(crate) fn changes(
@@ -16,7 +16,7 @@ pub(crate) fn changes(
     let mut lines = Vec::new();
     for step in &after.steps {
         let old = before.steps.iter().find(|old| old.name == step.name);
-        let new = step_changes(old, step, with_progress);
+        let new = step_words::changes(old, step, with_progress);
         lines.extend(
             new.into_iter()
                 .map(|line| format!("{job}/{}: {line}", step.name)),
@@ -68,103 +68,6 @@ pub(crate) fn in_words(state: &Condition) -> String {
         format!(": {message}")
     };
     format!("{lead} ({reason}){message}")
-}
-
-fn step_changes(old: Option<&StepStatus>, new: &StepStatus, with_progress: bool) -> Vec<String> {
-    let mut lines: Vec<String> = new
-        .attempts
-        .iter()
-        .filter(|attempt| attempt.cause.is_some() && !is_known_failure(old, attempt))
-        .map(failure)
-        .collect();
-    let has_changed =
-        old.is_none_or(|old| old.state != new.state || old.attempts_made != new.attempts_made);
-    if has_changed {
-        lines.extend(state_words(new));
-    }
-    if with_progress && !new.state.is_terminal() {
-        lines.extend(tenth(old, new));
-    }
-    lines
-}
-
-fn is_known_failure(old: Option<&StepStatus>, attempt: &Attempt) -> bool {
-    let attempts = old.into_iter().flat_map(|old| &old.attempts);
-    attempts
-        .into_iter()
-        .any(|known| known.number == attempt.number && known.cause.is_some())
-}
-
-fn failure(attempt: &Attempt) -> String {
-    let Attempt {
-        number,
-        worker,
-        namespace,
-        cause,
-        message,
-        pod_uid: _,
-        bound_at: _,
-        started_at: _,
-        finished_at: _,
-    } = attempt;
-    let cause = cause.map_or_else(String::new, |cause| format!("{cause:?}"));
-    let message = message
-        .as_ref()
-        .map_or_else(String::new, |message| format!(", {message}"));
-    format!("attempt {number} on {namespace}/{worker} failed: {cause}{message}")
-}
-
-fn state_words(step: &StepStatus) -> Option<String> {
-    let because = step
-        .message
-        .as_ref()
-        .map_or_else(String::new, |message| format!(": {message}"));
-    let on = step.attempts.last().map_or_else(String::new, |attempt| {
-        format!(
-            " on {}/{}, attempt {}",
-            attempt.namespace, attempt.worker, attempt.number
-        )
-    });
-    match step.state {
-        StepState::Blocked => None,
-        // Before its first attempt, the job says for what it waits.
-        StepState::Queued if step.attempts_made == 0 => None,
-        StepState::Queued => Some(format!("waits for a worker{because}")),
-        StepState::Starting => Some(format!("starts{on}")),
-        StepState::Running => Some(format!("computes{on}")),
-        StepState::Succeeded => {
-            let time = step
-                .attempts
-                .last()
-                .and_then(|attempt| computing(attempt, attempt.finished_at.as_ref()?.0));
-            let time = time.map_or_else(String::new, |time| format!(" in {}", duration(time)));
-            let units = step
-                .units
-                .map_or_else(String::new, |units| format!(", {} units", grouped(units)));
-            Some(format!("done{time}{units}"))
-        }
-        StepState::Failed => Some(format!("failed{because}")),
-        StepState::Skipped => Some(format!("was skipped{because}")),
-    }
-}
-
-fn tenth(old: Option<&StepStatus>, new: &StepStatus) -> Option<String> {
-    let progress = new.progress?;
-    let before = old
-        .filter(|old| old.attempts_made == new.attempts_made)
-        .and_then(|old| old.progress);
-    let before = before.map_or(0, |progress| progress.percent / 10);
-    (progress.percent / 10 > before).then(|| how_far(new).unwrap_or_default())
-}
-
-/// Such as "40%, frame 20 of 50".
-pub(crate) fn how_far(step: &StepStatus) -> Option<String> {
-    let progress = step.progress?;
-    Some(match (progress.frame, progress.frames) {
-        (Some(frame), Some(frames)) => format!("{}%, frame {frame} of {frames}", progress.percent),
-        (Some(frame), None) => format!("{}%, frame {frame}", progress.percent),
-        (None, _) => format!("{}%", progress.percent),
-    })
 }
 
 #[cfg(test)]
@@ -254,6 +157,27 @@ mod tests {
         assert_eq!(
             changes("demo", &failed, &again, true),
             ["demo/large: starts on fleet/upscaler-0, attempt 2"]
+        );
+    }
+
+    #[test]
+    fn a_failure_is_explained_once() {
+        let failed = attempt(
+            1,
+            json!({"cause": "InvalidInput", "message": "it is no video"}),
+        );
+        let step = step(
+            "Failed",
+            1,
+            json!({"attempts": [failed], "message": "it is no video"}),
+        );
+        let failed = status("Running", "", json!([step]));
+        assert_eq!(
+            changes("demo", &AIJobStatus::default(), &failed, true),
+            [
+                "demo/large: attempt 1 on fleet/upscaler-0 failed: InvalidInput, it is no video",
+                "demo/large: failed"
+            ]
         );
     }
 

@@ -204,7 +204,7 @@ fn after_failure(
     status.state = StepState::Queued;
     status.queued_at = Some(Time(seen.now));
     status.message = Some(shortened(&format!(
-        "tried again after attempt {} failed: {message}",
+        "attempt {} failed and is tried again: {message}",
         open.number
     )));
     notes.push(note(

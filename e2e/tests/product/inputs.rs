@@ -1,0 +1,62 @@
+//! A file that nobody can work on ends its own job, once, and nothing else.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use framewright_crds::conditions::{job, job_reason};
+
+use crate::fleet::{condition, restarts, steps, uid, with_fleet};
+use crate::installation::root;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_fails_its_job_once_with_a_sentence_and_the_worker_goes_on() -> Result<()> {
+    with_fleet("bad-files", async |fleet| {
+        fleet.ready_pool(1).await?;
+        let worker = uid(&fleet.only_pod().await?)?;
+        let clip = fs::read(root().join("manifests/examples/clip.mp4"))?;
+        let half = clip.get(..clip.len() / 2).context("the clip is empty")?;
+        let bad: [(&str, &[u8]); 3] = [
+            ("text", b"I am a text, whatever I am called.\n"),
+            ("truncated", half),
+            ("empty", b""),
+        ];
+        for (name, bytes) in bad {
+            let file = format!("{name}.mp4");
+            fs::write(fleet.file(&file), bytes)?;
+            fleet.submit(name, &file, "").await?;
+        }
+        for (name, _) in bad {
+            let failed = fleet.finished(name).await?;
+            for type_ in [job::SUCCEEDED, job::FINISHED] {
+                let condition = condition(&failed, type_).context(type_)?;
+                ensure!(
+                    condition.reason == job_reason::INVALID_INPUT,
+                    "{name}: {type_} is {}: {}",
+                    condition.reason,
+                    condition.message
+                );
+                ensure!(
+                    condition.message.split_whitespace().count() >= 5,
+                    "{name}: {:?} is no sentence",
+                    condition.message
+                );
+                println!("{name}: {}", condition.message);
+            }
+            let attempts = steps(&failed).first().map(|step| step.attempts_made);
+            ensure!(attempts == Some(1), "{name}: {attempts:?} attempts");
+        }
+
+        fleet.clip("good.mp4", 1).await?;
+        fleet.submit_steps("good", GOOD, "").await?;
+        fleet.succeeded("good").await?;
+        let pod = fleet.only_pod().await?;
+        ensure!(uid(&pod)? == worker, "the worker was replaced");
+        ensure!(restarts(&pod) == 0, "the worker was restarted");
+        Ok(())
+    })
+    .await
+}
+
+const GOOD: &str = r"
+  - {name: large, model: framewright-x2, upscale: {frames: 2}, inputs: [{name: video, upload: {file: good.mp4}}]}
+";

@@ -1,0 +1,145 @@
+//! The cluster of these tests with the chart installed, and the programs that a person would use with it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use framewright_e2e::{Cluster, Options, images};
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+/// Framewright's own namespace.
+pub(crate) const SYSTEM: &str = "framewright-system";
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// One for all tests; it ends with their process.
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+
+/// The cluster with the chart installed from this repository, and the images from its programs.
+pub(crate) async fn cluster() -> Result<&'static Cluster> {
+    CLUSTER.get_or_try_init(install).await
+}
+
+async fn install() -> Result<Cluster> {
+    let dist = dist()?;
+    let archives = images::build(&dist)
+        .await?
+        .into_iter()
+        .map(|image| image.archive)
+        .collect();
+    let options = Options {
+        images: archives,
+        ..Options::default()
+    };
+    let cluster = Cluster::start("fw-product", options).await?;
+    let chart = root().join("charts/framewright").display().to_string();
+    let install = ["install", "framewright", &chart, "--namespace", SYSTEM];
+    let values = [
+        "--set=image.tag=dev",
+        "--set=image.pullPolicy=Never",
+        "--set=store.persistence.size=5Gi",
+    ];
+    let wait = ["--create-namespace", "--wait", "--timeout=120s"];
+    cluster
+        .helm(&[&install[..], &values, &wait].concat())
+        .await
+        .context("the chart does not come up")?;
+    Ok(cluster)
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder with the programs, from `$FRAMEWRIGHT_DIST`.
+fn dist() -> Result<PathBuf> {
+    let folder =
+        std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(|| root().join("dist"), PathBuf::from);
+    for program in [
+        "framewright-operator",
+        "framewright-worker",
+        "kubectl-framewright",
+        "ffmpeg",
+        "ffprobe",
+    ] {
+        ensure!(
+            folder.join(program).is_file(),
+            "{} lacks {program}; run make test, which builds it",
+            folder.display()
+        );
+    }
+    Ok(folder)
+}
+
+/// Runs `kubectl framewright`; gives all that it says.
+///
+/// # Errors
+/// With what it said, if it failed.
+pub(crate) async fn plugin(
+    cluster: &Cluster,
+    namespace: &str,
+    arguments: &[&str],
+) -> Result<String> {
+    let mut command = Command::new(dist()?.join("kubectl-framewright"));
+    command
+        .arg("--kubeconfig")
+        .arg(cluster.kubeconfig())
+        .args(["--namespace", namespace])
+        .args(arguments);
+    said(&mut command).await
+}
+
+/// Runs ffmpeg.
+///
+/// # Errors
+/// With what it said, if it failed.
+pub(crate) async fn ffmpeg(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(dist()?.join("ffmpeg"));
+    command
+        .args(["-hide_banner", "-nostdin", "-y", "-v", "error"])
+        .args(arguments);
+    said(&mut command).await.map(drop)
+}
+
+/// Width, height and frames of a video, each frame decoded.
+///
+/// # Errors
+/// If it is no video.
+pub(crate) async fn measured(video: &Path) -> Result<(u32, u32, u32)> {
+    let mut command = Command::new(dist()?.join("ffprobe"));
+    command.args(["-v", "error", "-select_streams", "v:0", "-count_frames"]);
+    command.args([
+        "-show_entries",
+        "stream=width,height,nb_read_frames",
+        "-of",
+        "csv=p=0",
+    ]);
+    let line = said(command.arg(video)).await?;
+    let numbers: Vec<u32> = line
+        .trim()
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("ffprobe says {line:?}"))?;
+    let [width, height, frames] = numbers[..] else {
+        anyhow::bail!("ffprobe says {line:?}")
+    };
+    Ok((width, height, frames))
+}
+
+/// What a program says on both its outputs; it must succeed.
+pub(crate) async fn said(command: &mut Command) -> Result<String> {
+    let name = command.as_std().get_program().display().to_string();
+    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output())
+        .await
+        .with_context(|| format!("{name} did not end"))?
+        .with_context(|| format!("start {name}"))?;
+    let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    ensure!(
+        output.status.success(),
+        "{name} ended with {}: {said}",
+        output.status
+    );
+    Ok(said)
+}

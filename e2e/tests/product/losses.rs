@@ -1,0 +1,125 @@
+//! What is killed in the middle of a step: a worker's work is done again elsewhere, an operator's is not done again.
+
+use anyhow::{Context, Result, bail, ensure};
+use framewright_crds::AIJob;
+use framewright_crds::aijob::{Attempt, Cause};
+use framewright_e2e::eventually;
+
+use crate::fleet::{Fleet, PATIENCE, last_attempt, restarts, steps, uid, with_fleet};
+use crate::installation::{SYSTEM, said};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_worker_pod_is_deleted_by_force_is_done_by_another() -> Result<()> {
+    with_fleet("pod-lost", async |fleet| {
+        let attempt = started(fleet, 2).await?;
+        let delete = ["delete", "pod", "--force", "--grace-period=0"];
+        fleet
+            .kubectl(&[&delete[..], &[&attempt.worker]].concat())
+            .await?;
+        second_attempt(&fleet.succeeded("job").await?, &attempt)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_worker_process_is_killed_is_done_by_another() -> Result<()> {
+    with_fleet("process-lost", async |fleet| {
+        let attempt = started(fleet, 2).await?;
+        let mut kill = fleet.cluster.inside("bash");
+        said(kill.args(["-c", KILL, "kill", &attempt.worker])).await?;
+        second_attempt(&fleet.succeeded("job").await?, &attempt)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_goes_on_while_the_leading_operator_is_killed_and_is_not_done_again() -> Result<()> {
+    with_fleet("leader-lost", async |fleet| {
+        fleet.ready_pool(1).await?;
+        fleet.clip("clip.mp4", 2).await?;
+        fleet.submit_steps("job", TWO_STEPS, "").await?;
+        let before = fleet.running("job").await?;
+        let leader = leader(fleet).await?;
+        let delete = ["--namespace", SYSTEM, "delete", "pod", "--force"];
+        fleet
+            .cluster
+            .kubectl(&[&delete[..], &["--grace-period=0", &leader]].concat())
+            .await?;
+        let job = fleet.succeeded("job").await?;
+        let attempts: Vec<i32> = steps(&job).iter().map(|step| step.attempts_made).collect();
+        ensure!(attempts == [1, 1], "attempts: {attempts:?}");
+        let after = last_attempt(steps(&job).first())?;
+        ensure!(
+            after.started_at == before.started_at,
+            "it was started again"
+        );
+        let pod = fleet.only_pod().await?;
+        ensure!(uid(&pod)? == before.pod_uid && restarts(&pod) == 0);
+        eventually(PATIENCE, "another one leads", async || {
+            let now = self::leader(fleet).await?;
+            ensure!(now != leader, "{now} leads");
+            Ok(())
+        })
+        .await
+    })
+    .await
+}
+
+/// A pool, and a job on it that computes.
+async fn started(fleet: &Fleet<'_>, workers: u32) -> Result<Attempt> {
+    fleet.ready_pool(workers).await?;
+    fleet.clip("clip.mp4", 1).await?;
+    fleet.submit("job", "clip.mp4", "").await?;
+    fleet.running("job").await
+}
+
+/// The job was done by a second attempt, on another worker than the first.
+fn second_attempt(job: &AIJob, lost: &Attempt) -> Result<()> {
+    let step = steps(job).first().context("no step")?;
+    let [first, second] = &step.attempts[..] else {
+        bail!("the attempts are {:?}", step.attempts)
+    };
+    ensure!(step.attempts_made == 2, "{} attempts", step.attempts_made);
+    ensure!(first.pod_uid == lost.pod_uid);
+    ensure!(first.cause == Some(Cause::WorkerLost), "{:?}", first.cause);
+    println!("the first attempt: {:?}", first.message);
+    ensure!(
+        second.pod_uid != first.pod_uid,
+        "it was done by the same worker"
+    );
+    Ok(())
+}
+
+async fn leader(fleet: &Fleet<'_>) -> Result<String> {
+    let holder = fleet
+        .cluster
+        .kubectl(&[
+            "--namespace",
+            SYSTEM,
+            "get",
+            "lease",
+            "framewright-operator",
+            "--output=jsonpath={.spec.holderIdentity}",
+        ])
+        .await?;
+    let (pod, _) = holder
+        .split_once('_')
+        .with_context(|| format!("the lease is held by {holder:?}"))?;
+    Ok(pod.to_owned())
+}
+
+/// Kills the worker whose pod is $1.
+const KILL: &str = r#"
+for process in /proc/[0-9]*; do
+  if [[ $(cat "$process/comm" 2>/dev/null) == framewright-wor* ]] && tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -qx "HOSTNAME=$1"; then
+    kill -9 "${process#/proc/}" && exit 0
+  fi
+done
+echo "no worker of pod $1 runs" >&2
+exit 1
+"#;
+
+const TWO_STEPS: &str = r"
+  - {name: large, model: framewright-x2, upscale: {}, inputs: [{name: video, upload: {file: clip.mp4}}]}
+  - {name: larger, model: framewright-x2, upscale: {frames: 2}, inputs: [{name: video, fromStep: {name: large}}]}
+";

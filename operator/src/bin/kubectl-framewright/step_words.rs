@@ -1,0 +1,115 @@
+//! A step's part of its job's story in words; tested with the job's. No I/O and no clock.
+
+use framewright_crds::aijob::{Attempt, StepState, StepStatus};
+
+use crate::table::{computing, duration, grouped};
+
+/// Lines for what is new in a step.
+pub(crate) fn changes(
+    old: Option<&StepStatus>,
+    new: &StepStatus,
+    with_progress: bool,
+) -> Vec<String> {
+    let mut lines: Vec<String> = new
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.cause.is_some() && !is_known_failure(old, attempt))
+        .map(failure)
+        .collect();
+    let has_changed =
+        old.is_none_or(|old| old.state != new.state || old.attempts_made != new.attempts_made);
+    if has_changed {
+        lines.extend(state_words(new));
+    }
+    if with_progress && !new.state.is_terminal() {
+        lines.extend(tenth(old, new));
+    }
+    lines
+}
+
+fn is_known_failure(old: Option<&StepStatus>, attempt: &Attempt) -> bool {
+    let attempts = old.into_iter().flat_map(|old| &old.attempts);
+    attempts
+        .into_iter()
+        .any(|known| known.number == attempt.number && known.cause.is_some())
+}
+
+fn failure(attempt: &Attempt) -> String {
+    let Attempt {
+        number,
+        worker,
+        namespace,
+        cause,
+        message,
+        pod_uid: _,
+        bound_at: _,
+        started_at: _,
+        finished_at: _,
+    } = attempt;
+    let cause = cause.map_or_else(String::new, |cause| format!("{cause:?}"));
+    let message = message
+        .as_ref()
+        .map_or_else(String::new, |message| format!(", {message}"));
+    format!("attempt {number} on {namespace}/{worker} failed: {cause}{message}")
+}
+
+fn state_words(step: &StepStatus) -> Option<String> {
+    let because = step
+        .message
+        .as_ref()
+        .map_or_else(String::new, |message| format!(": {message}"));
+    let on = step.attempts.last().map_or_else(String::new, |attempt| {
+        format!(
+            " on {}/{}, attempt {}",
+            attempt.namespace, attempt.worker, attempt.number
+        )
+    });
+    match step.state {
+        StepState::Blocked => None,
+        // Before its first attempt, the job says for what it waits.
+        StepState::Queued if step.attempts_made == 0 => None,
+        StepState::Queued => Some(format!("waits for a worker{because}")),
+        StepState::Starting => Some(format!("starts{on}")),
+        StepState::Running => Some(format!("computes{on}")),
+        StepState::Succeeded => {
+            let time = step
+                .attempts
+                .last()
+                .and_then(|attempt| computing(attempt, attempt.finished_at.as_ref()?.0));
+            let time = time.map_or_else(String::new, |time| format!(" in {}", duration(time)));
+            let units = step
+                .units
+                .map_or_else(String::new, |units| format!(", {} units", grouped(units)));
+            Some(format!("done{time}{units}"))
+        }
+        // The attempt's own line says why, where there was one.
+        StepState::Failed if step.message.is_some() && step.message == last_message(step) => {
+            Some("failed".to_owned())
+        }
+        StepState::Failed => Some(format!("failed{because}")),
+        StepState::Skipped => Some(format!("was skipped{because}")),
+    }
+}
+
+fn last_message(step: &StepStatus) -> Option<String> {
+    step.attempts.last()?.message.clone()
+}
+
+fn tenth(old: Option<&StepStatus>, new: &StepStatus) -> Option<String> {
+    let progress = new.progress?;
+    let before = old
+        .filter(|old| old.attempts_made == new.attempts_made)
+        .and_then(|old| old.progress);
+    let before = before.map_or(0, |progress| progress.percent / 10);
+    (progress.percent / 10 > before).then(|| how_far(new).unwrap_or_default())
+}
+
+/// Such as "40%, frame 20 of 50".
+pub(crate) fn how_far(step: &StepStatus) -> Option<String> {
+    let progress = step.progress?;
+    Some(match (progress.frame, progress.frames) {
+        (Some(frame), Some(frames)) => format!("{}%, frame {frame} of {frames}", progress.percent),
+        (Some(frame), None) => format!("{}%, frame {frame}", progress.percent),
+        (None, _) => format!("{}%", progress.percent),
+    })
+}
