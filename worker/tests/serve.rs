@@ -23,7 +23,7 @@ use peer::{Link, Peer, clip, digest, eventually, picture, size_of, weights};
 
 const TASK: &str = "0b5c/large/0/1";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_goes_from_order_to_outcome() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
@@ -68,7 +68,7 @@ async fn a_task_goes_from_order_to_outcome() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_tells_the_story_and_no_secret() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
@@ -90,7 +90,7 @@ async fn the_log_tells_the_story_and_no_secret() {
     assert!(log.lines().count() < 12, "{log}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_keeps_its_alpha_and_gets_twice_the_size() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
@@ -118,7 +118,7 @@ async fn an_image_keeps_its_alpha_and_gets_twice_the_size() {
     assert!(result.to_rgba8().pixels().all(|pixel| pixel.0[3] == 99));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_task_stops_and_the_next_one_is_done() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
@@ -137,7 +137,7 @@ async fn a_cancelled_task_stops_and_the_next_one_is_done() {
     assert_eq!(scratch.count(), 1, "its files are gone");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_until_settled() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
@@ -192,7 +192,7 @@ async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_unt
     assert_eq!(peer.accept().await.hear_until(hello).await, []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_operator_is_refused_and_left() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
@@ -224,7 +224,7 @@ async fn an_older_operator_is_refused_and_left() {
     assert_eq!(link.hear_until(started).await, id(TASK));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_weight_file_fails_its_own_model_and_says_which() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
@@ -296,7 +296,7 @@ async fn a_wrong_weight_file_fails_its_own_model_and_says_which() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
@@ -348,7 +348,7 @@ async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
     assert_eq!(worker.get("/healthz").await.0, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_needs_more_scratch_than_there_is_says_so() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker_with(&["--scratch-limit", "60k"]);
@@ -367,7 +367,7 @@ async fn a_task_that_needs_more_scratch_than_there_is_says_so() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_store_is_waited_for_and_nothing_is_computed_twice() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
@@ -395,7 +395,7 @@ async fn a_full_store_is_waited_for_and_nothing_is_computed_twice() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grants_that_are_over_are_asked_for_again() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
@@ -428,7 +428,7 @@ async fn grants_that_are_over_are_asked_for_again() {
     assert_eq!(link.hear_until(started).await, id(TASK));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_told_to_end_finishes_its_task_first() {
     let mut peer = Peer::start().await;
     let mut worker = peer.worker();
@@ -463,7 +463,7 @@ async fn a_worker_that_is_told_to_end_finishes_its_task_first() {
     assert_eq!(worker.ended().await, Some(0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_the_worker_at_once() {
     let mut peer = Peer::start().await;
     let mut worker = peer.worker();
@@ -486,7 +486,7 @@ async fn a_second_signal_ends_the_worker_at_once() {
 }
 
 #[cfg(not(feature = "cuda"))]
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_without_its_device_says_so_and_takes_no_task() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker_with(&["--device", "cuda"]);
@@ -520,7 +520,7 @@ async fn a_worker_without_its_device_says_so_and_takes_no_task() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_operator_is_dialled_again() {
     let mut peer = Peer::start().await;
     peer.store.is_silent.store(true, Ordering::Relaxed);
@@ -536,7 +536,7 @@ async fn a_silent_operator_is_dialled_again() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_of_another_authority_gets_no_token() {
     let peer = Peer::start().await;
     let mut impostor = peer.impostor().await;

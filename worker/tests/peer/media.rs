@@ -37,7 +37,11 @@ pub(crate) fn clip_of(folder: &Path, width: u32, height: u32, frames: u32) -> Ve
 
 /// A clip of 64x36 pixels that keeps a worker busy for many seconds.
 pub(crate) fn long_clip(folder: &Path) -> Vec<u8> {
-    clip(folder, 4000)
+    clip(folder, 100);
+    let (once, often) = (folder.join("clip-64-36-100.mp4"), folder.join("long.mp4"));
+    let once = once.to_str().unwrap();
+    ffmpeg(&["-stream_loop", "39", "-i", once, "-c", "copy"], &often);
+    std::fs::read(often).unwrap()
 }
 
 /// A small JPEG that becomes a large PNG.

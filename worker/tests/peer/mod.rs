@@ -32,7 +32,7 @@ pub(crate) use media::*;
 pub(crate) use worker::Worker;
 
 /// Nothing that a test waits for takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) const TOKEN: &str = "a-projected-token";
 
 /// Operator and store.
