@@ -21,7 +21,7 @@ test: lint dist ## Test everything
 	@echo "test: crates (a few minutes)"
 	$(CARGO) test --release --workspace --exclude framewright-e2e
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
-	$(CARGO) test --release --package framewright-e2e -- --test-threads=1
+	$(CARGO) test --release --workspace --test api --test harness --test product -- --test-threads=1
 
 lint: packages ## Check format, lints and generated files
 	$(CARGO) fmt --all --check

@@ -479,7 +479,7 @@ async fn a_second_signal_ends_the_worker_at_once() {
 
     // What the killed run left is cleared by the next.
     let scratch = peer.folder.path().join("scratch");
-    std::fs::create_dir_all(scratch.join("left-by-a-killed-run")).unwrap();
+    std::fs::create_dir_all(scratch.join("task-of-a-killed-run")).unwrap();
     let _worker = peer.worker();
     peer.accept().await.hear_until(hello).await;
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);

@@ -146,7 +146,7 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
         .iter()
         .filter(|pod| pod.is_alive())
         .filter_map(|pod| pod.link.as_ref())
-        .filter(|link| link.is_connected)
+        .filter(|link| link.is_connected && link.device_trouble.is_none())
         .collect();
     let states = || {
         links
