@@ -36,7 +36,7 @@ async fn a_step_whose_worker_process_is_killed_is_done_by_another() -> Result<()
 async fn a_step_goes_on_while_the_leading_operator_is_killed_and_is_not_done_again() -> Result<()> {
     with_fleet("leader-lost", async |fleet| {
         fleet.ready_pool(1).await?;
-        fleet.clip("clip.mp4", 2).await?;
+        fleet.clip("clip.mp4", 20).await?;
         fleet.submit_steps("job", TWO_STEPS, "").await?;
         let before = fleet.running("job").await?;
         let leader = leader(fleet).await?;
@@ -68,7 +68,7 @@ async fn a_step_goes_on_while_the_leading_operator_is_killed_and_is_not_done_aga
 /// A pool, and a job on it that computes.
 async fn started(fleet: &Fleet<'_>, workers: u32) -> Result<Attempt> {
     fleet.ready_pool(workers).await?;
-    fleet.clip("clip.mp4", 1).await?;
+    fleet.clip("clip.mp4", 20).await?;
     fleet.submit("job", "clip.mp4", "").await?;
     fleet.running("job").await
 }
