@@ -48,7 +48,7 @@ async fn deleting_a_running_job_frees_its_worker_and_its_artifacts() -> Result<(
 async fn a_suspended_job_stops_and_a_resumed_one_is_done() -> Result<()> {
     with_fleet("suspended", async |fleet| {
         fleet.ready_pool(1).await?;
-        fleet.clip("clip.mp4", 20).await?;
+        fleet.clip("clip.mp4", 1).await?;
         fleet.submit("job", "clip.mp4", "").await?;
         fleet.running("job").await?;
         suspend(fleet, true).await?;

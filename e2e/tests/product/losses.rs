@@ -36,7 +36,7 @@ async fn a_step_whose_worker_process_is_killed_is_done_by_another() -> Result<()
 async fn a_step_goes_on_while_the_leading_operator_is_killed_and_is_not_done_again() -> Result<()> {
     with_fleet("leader-lost", async |fleet| {
         fleet.ready_pool(1).await?;
-        fleet.clip("clip.mp4", 20).await?;
+        fleet.clip("clip.mp4", 2).await?;
         fleet.submit_steps("job", TWO_STEPS, "").await?;
         let before = fleet.running("job").await?;
         let leader = leader(fleet).await?;
