@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use framewright_crds::aijob::StepState;
 use framewright_crds::{AIJob, ModelPool};
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::Client;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
 use tokio::sync::Notify;
 
 use crate::args::RunArgs;
@@ -92,5 +93,21 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    /// Has all jobs looked at that wait for a worker.
+    pub fn wake_waiting_jobs(&self) {
+        for job in self.caches.jobs.state() {
+            let Ok(job) = &job.0 else { continue };
+            let waits = job
+                .status
+                .iter()
+                .flat_map(|status| &status.steps)
+                .any(|step| step.state == StepState::Queued);
+            if waits {
+                self.wake
+                    .job(&job.namespace().unwrap_or_default(), &job.name_any());
+            }
+        }
     }
 }

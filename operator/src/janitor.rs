@@ -22,6 +22,8 @@ use crate::store::key::Owner;
 const EVERY: Duration = Duration::from_secs(2);
 /// The store is swept every so many rounds, and whenever something was deleted.
 const SWEEP_EVERY: u32 = 150;
+/// The most rounds between two tries of a sweep that fails.
+const LONGEST_WAIT: u32 = 30;
 
 /// Why something was not cleared; it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,8 @@ enum Error {
 pub async fn run(context: Arc<Context>) {
     let mut round: u32 = 0;
     let mut known = BTreeSet::new();
+    // Rounds to wait before a failed sweep is tried again, and how many it was the last time.
+    let (mut wait, mut last_wait) = (0_u32, 0);
     loop {
         tokio::time::sleep(EVERY).await;
         if context.leadership.epoch().is_none() {
@@ -55,17 +59,24 @@ pub async fn run(context: Arc<Context>) {
         if let Err(error) = stop_strays(&context).await {
             tracing::warn!(error = %crate::chain(&error), "cannot clear tasks of deleted jobs");
         }
-        let mut is_swept = true;
-        if (is_one_gone || round.is_multiple_of(SWEEP_EVERY))
-            && let Err(error) = sweep(&context, &now_known).await
-        {
-            tracing::warn!(error = %crate::chain(&error), "cannot sweep the store");
-            is_swept = false;
-        }
-        if is_swept {
-            known = now_known;
-        }
+        wait = wait.saturating_sub(1);
+        let is_due = is_one_gone || round.is_multiple_of(SWEEP_EVERY);
         round = round.wrapping_add(1);
+        if !is_due {
+            known = now_known;
+        } else if wait == 0 {
+            match sweep(&context, &now_known).await {
+                Ok(()) => {
+                    known = now_known;
+                    last_wait = 0;
+                }
+                Err(error) => {
+                    last_wait = (last_wait * 2).clamp(1, LONGEST_WAIT);
+                    wait = last_wait;
+                    tracing::warn!(error = %crate::chain(&error), again_in = ?(EVERY * wait), "cannot sweep the store");
+                }
+            }
+        }
     }
 }
 
@@ -92,6 +103,7 @@ fn forget(context: &Context, known: &BTreeSet<String>) {
     context.recent_jobs.forget_old(now);
     context.recent_pools.forget_old(now);
     context.received.retain(is_known);
+    context.refusals.retain(is_known);
     context.placements.retain(is_known);
     let pods = &context.caches.pods;
     context.fleet.retain(now, |worker| {

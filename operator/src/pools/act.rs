@@ -66,12 +66,16 @@ pub async fn act(
         remove(&pods, worker).await?;
     }
     for name in create {
-        if !make(context, &pods, &template.named(name), name, &seen.uid).await? {
+        if !make(context, &pods, &template.named(name), name, seen).await? {
             break;
         }
     }
-    if create.is_empty() {
-        context.refusals.set(&seen.uid, None);
+    let waits = seen
+        .refused
+        .as_ref()
+        .is_some_and(|refusal| refusal.holds_back(seen.generation, seen.now));
+    if create.is_empty() && !waits {
+        context.refusals.clear(&seen.uid);
     }
     context.wake.scheduler.notify_one();
     Ok(())
@@ -83,12 +87,12 @@ async fn make(
     pods: &Api<Pod>,
     pod: &Pod,
     name: &str,
-    pool_uid: &str,
+    seen: &Observed,
 ) -> Result<bool, Error> {
     match pods.create(&PostParams::default(), pod).await {
         Ok(_) => {
             tracing::info!(pod = %name, "worker pod made");
-            context.refusals.set(pool_uid, None);
+            context.refusals.clear(&seen.uid);
             Ok(true)
         }
         // The cache did not show it yet.
@@ -97,7 +101,9 @@ async fn make(
             if status.is_forbidden() || status.is_invalid() || status.code == 400 =>
         {
             tracing::warn!(pod = %name, message = %status.message, "worker pod refused");
-            context.refusals.set(pool_uid, Some(status.message.clone()));
+            context
+                .refusals
+                .add(&seen.uid, &status.message, seen.generation, seen.now);
             Ok(false)
         }
         Err(source) => Err(Error::Create {

@@ -1,5 +1,7 @@
 //! Finds out all that a plan needs to know about one pool.
 
+use std::collections::HashMap;
+
 use framewright_crds::ModelPool;
 use framewright_crds::aijob::Cause;
 use framewright_crds::conditions::pool_reason;
@@ -13,6 +15,7 @@ use kube::{Resource, ResourceExt};
 use super::seen::{Observed, Phase, PodSeen, PodTrouble};
 use super::template::Template;
 use crate::context::Context;
+use crate::jobs::plan::attempt;
 use crate::jobs::seen::{Ended, WorkerRef};
 use crate::links::Place;
 
@@ -36,7 +39,11 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         .caches
         .pods
         .state_filter(|pod| is_of(pod, &namespace, &uid));
-    let mut pods: Vec<PodSeen> = pods.iter().map(|pod| pod_seen(pod, context)).collect();
+    let bound = bound(context);
+    let mut pods: Vec<PodSeen> = pods
+        .iter()
+        .map(|pod| pod_seen(pod, &bound, context))
+        .collect();
     pods.sort_by(|a, b| a.worker.cmp(&b.worker));
     Observed {
         name: pool.name_any(),
@@ -104,7 +111,20 @@ fn is_of(pod: &Pod, namespace: &str, pool_uid: &str) -> bool {
         && pool_of(pod).is_some_and(|(_, uid)| uid == pool_uid)
 }
 
-fn pod_seen(pod: &Pod, context: &Context) -> PodSeen {
+/// Open attempts of each pod UID, in the statuses of all jobs.
+fn bound(context: &Context) -> HashMap<String, usize> {
+    let mut bound = HashMap::new();
+    for job in context.caches.jobs.state() {
+        let Ok(job) = &job.0 else { continue };
+        let status = context.recent_jobs.newest(job).status.unwrap_or_default();
+        for open in status.steps.iter().filter_map(attempt::open) {
+            *bound.entry(open.pod_uid.clone()).or_insert(0) += 1;
+        }
+    }
+    bound
+}
+
+fn pod_seen(pod: &Pod, bound: &HashMap<String, usize>, context: &Context) -> PodSeen {
     let uid = pod.uid().unwrap_or_default();
     let worker = WorkerRef {
         namespace: pod.namespace().unwrap_or_default(),
@@ -121,6 +141,7 @@ fn pod_seen(pod: &Pod, context: &Context) -> PodSeen {
         phase: phase(pod, context.now()),
         trouble: trouble(pod),
         link: context.fleet.link_seen(&uid),
+        bound: bound.get(&uid).copied().unwrap_or(0),
     }
 }
 

@@ -1,29 +1,112 @@
 //! What the API server said when it refused a pool's pods: quota, admission, a wrong field. In memory.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The last refusal for each pool, by UID.
+use jiff::{SignedDuration, Timestamp};
+
+/// The wait after a first refusal; it doubles with each further one.
+const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(2);
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(60);
+
+/// The refusals in a row of each pool, by UID.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<String, String>>);
+pub struct Refusals(Mutex<HashMap<String, Refusal>>);
 
-impl Refusals {
-    /// Records the outcome of making pods.
-    pub fn set(&self, pool_uid: &str, refusal: Option<String>) {
-        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match refusal {
-            Some(refusal) => refusals.insert(pool_uid.to_owned(), refusal),
-            None => refusals.remove(pool_uid),
-        };
+/// The last refusal, if the last try was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub message: String,
+    /// Of the pool's spec: another one is tried at once.
+    pub generation: Option<i64>,
+    /// Until then the same spec is not tried again.
+    pub retry_at: Timestamp,
+    in_a_row: u32,
+}
+
+impl Refusal {
+    /// A first refusal.
+    #[must_use]
+    pub fn first(message: &str, generation: Option<i64>, now: Timestamp) -> Refusal {
+        Refusal {
+            message: message.to_owned(),
+            generation,
+            retry_at: now.saturating_add(FIRST_WAIT).unwrap_or(now),
+            in_a_row: 1,
+        }
     }
 
-    /// The last refusal, if the last try was refused.
+    fn again(&self, message: &str, now: Timestamp) -> Refusal {
+        let doublings = self.in_a_row.min(5);
+        let wait = (FIRST_WAIT * (1 << doublings)).min(LONGEST_WAIT);
+        Refusal {
+            message: message.to_owned(),
+            generation: self.generation,
+            retry_at: now.saturating_add(wait).unwrap_or(now),
+            in_a_row: self.in_a_row.saturating_add(1),
+        }
+    }
+
+    /// Whether pods of this generation must wait.
     #[must_use]
-    pub fn get(&self, pool_uid: &str) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(pool_uid)
-            .cloned()
+    pub fn holds_back(&self, generation: Option<i64>, now: Timestamp) -> bool {
+        self.generation == generation && now < self.retry_at
+    }
+}
+
+impl Refusals {
+    /// One more refusal.
+    pub fn add(&self, pool_uid: &str, message: &str, generation: Option<i64>, now: Timestamp) {
+        let mut refusals = self.lock();
+        let refusal = match refusals.get(pool_uid) {
+            Some(last) if last.generation == generation => last.again(message, now),
+            Some(_) | None => Refusal::first(message, generation, now),
+        };
+        refusals.insert(pool_uid.to_owned(), refusal);
+    }
+
+    /// Its pods are made, or none is missing.
+    pub fn clear(&self, pool_uid: &str) {
+        self.lock().remove(pool_uid);
+    }
+
+    #[must_use]
+    pub fn get(&self, pool_uid: &str) -> Option<Refusal> {
+        self.lock().get(pool_uid).cloned()
+    }
+
+    /// Forgets pools that are gone.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, _| is_there(uid));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Refusal>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_wait_doubles_up_to_a_minute_and_another_spec_is_tried_at_once() {
+        let refusals = Refusals::default();
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            refusals.add("p", "quota", Some(1), at(0));
+            let refusal = refusals.get("p").expect("it was refused");
+            waits.push(refusal.retry_at.as_second());
+            assert!(refusal.holds_back(Some(1), at(1)));
+            assert!(!refusal.holds_back(Some(2), at(1)));
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60]);
+        refusals.add("p", "quota", Some(2), at(0));
+        let anew = refusals.get("p").expect("it was refused");
+        assert_eq!(anew.retry_at, at(2));
     }
 }

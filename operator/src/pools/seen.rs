@@ -6,6 +6,7 @@ use framewright_crds::modelpool::{ModelPoolSpec, ModelPoolStatus};
 use framewright_crds::wire::ModelState;
 use jiff::Timestamp;
 
+use super::refusals::Refusal;
 use crate::jobs::seen::WorkerRef;
 
 /// One pool and what surrounds it.
@@ -28,7 +29,7 @@ pub struct Observed {
     /// Digests of the weights that are in the store.
     pub received: BTreeSet<String>,
     /// What the API server said when it last refused a pod of this pool.
-    pub refused: Option<String>,
+    pub refused: Option<Refusal>,
 }
 
 /// One pod.
@@ -40,6 +41,8 @@ pub struct PodSeen {
     /// Why it does not run, in the kubelet's or the scheduler's words.
     pub trouble: Option<PodTrouble>,
     pub link: Option<LinkSeen>,
+    /// Attempts that statuses bind to it: work that is its own though its stream may not be there, or not have been told yet.
+    pub bound: usize,
 }
 
 /// Where a pod is.
@@ -84,10 +87,10 @@ impl PodSeen {
         }
     }
 
-    /// Whether it holds no task.
+    /// Whether it holds no task and is bound to none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| link.tasks == 0)
+        self.bound == 0 && self.link.as_ref().is_none_or(|link| link.tasks == 0)
     }
 
     /// Whether its worker takes tasks for all these models.

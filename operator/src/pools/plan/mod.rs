@@ -39,9 +39,15 @@ pub fn plan(seen: &Observed, signer: &dyn status::Signer) -> Plan {
     let status = status::next(seen, signer);
     let awaits = crate::uploads::are_awaited(&status.uploads);
     let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
-    let look_again = match () {
-        () if awaits || has_ended || !drain.is_empty() => SignedDuration::from_secs(2),
-        () => SignedDuration::from_secs(60),
+    let soon = SignedDuration::from_secs(2);
+    let refused = seen
+        .refused
+        .as_ref()
+        .map(|refusal| refusal.retry_at.duration_since(seen.now).max(soon));
+    let look_again = if awaits || has_ended || !drain.is_empty() {
+        soon
+    } else {
+        refused.unwrap_or(SignedDuration::from_secs(60))
     };
     Plan {
         create,

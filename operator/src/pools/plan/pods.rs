@@ -52,7 +52,13 @@ pub fn changes(seen: &Observed) -> Changes {
             changes.delete.push(pod.worker.clone());
         }
     }
-    changes.create = missing(seen, wanted.saturating_sub(alive.len()));
+    let waits = seen
+        .refused
+        .as_ref()
+        .is_some_and(|refusal| refusal.holds_back(seen.generation, seen.now));
+    if !waits {
+        changes.create = missing(seen, wanted.saturating_sub(alive.len()));
+    }
     changes
 }
 
@@ -101,12 +107,13 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pools::refusals::Refusal;
     use crate::pools::seen::LinkSeen;
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
     use jiff::Timestamp;
     use std::collections::BTreeMap;
 
-    /// `name` `revision` and words: pending, busy, ending, ended, away.
+    /// `name` `revision` and words: pending, busy, bound, ending, ended, away.
     fn pod(name: &str, revision: &str, words: &str) -> PodSeen {
         let phase = match words {
             "pending" => Phase::Pending,
@@ -131,12 +138,27 @@ mod tests {
             revision: revision.into(),
             phase,
             trouble: None,
-            link: (words != "away" && words != "pending").then_some(link),
+            link: (!matches!(words, "away" | "pending" | "bound")).then_some(link),
+            bound: usize::from(words == "bound"),
         }
     }
 
     fn check(replicas: i32, pods: Vec<PodSeen>, create: &str, drain: &str, delete: &str) {
-        let seen = Observed {
+        let changes = changes(&seen(replicas, pods));
+        let names = |workers: &[WorkerRef]| {
+            workers
+                .iter()
+                .map(|worker| worker.name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(changes.create.join(" "), create, "create");
+        assert_eq!(names(&changes.drain), drain, "drain");
+        assert_eq!(names(&changes.delete), delete, "delete");
+    }
+
+    fn seen(replicas: i32, pods: Vec<PodSeen>) -> Observed {
+        Observed {
             namespace: "fleet".into(),
             name: "p".into(),
             uid: "u".into(),
@@ -157,18 +179,21 @@ mod tests {
             pods,
             received: BTreeSet::new(),
             refused: None,
-        };
-        let changes = changes(&seen);
-        let names = |workers: &[WorkerRef]| {
-            workers
-                .iter()
-                .map(|worker| worker.name.clone())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(changes.create.join(" "), create, "create");
-        assert_eq!(names(&changes.drain), drain, "drain");
-        assert_eq!(names(&changes.delete), delete, "delete");
+        }
+    }
+
+    #[test]
+    fn pods_that_were_refused_are_not_made_again_in_a_hurry() {
+        let mut pool = seen(1, Vec::new());
+        pool.refused = Some(Refusal::first("quota", Some(1), pool.now));
+        assert!(changes(&pool).create.is_empty());
+        pool.now += SignedDuration::from_secs(2);
+        assert_eq!(changes(&pool).create, ["p-r2-0"]);
+    }
+
+    #[test]
+    fn a_worker_that_a_status_binds_is_busy_though_its_stream_is_not_there_yet() {
+        check(0, vec![pod("p-r2-0", "r2", "bound")], "", "p-r2-0", "");
     }
 
     #[test]

@@ -84,7 +84,10 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
         return (
             Truth::False,
             pool_reason::PODS_REFUSED,
-            format!("the API server refuses the pool's pods: {refused}"),
+            format!(
+                "the API server refuses the pool's pods: {}",
+                refused.message
+            ),
         );
     }
     let alive = || seen.pods.iter().filter(|pod| pod.is_alive());

@@ -1,0 +1,81 @@
+//! One try of a step on one worker, how far it is, and why it failed.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One try of a step on one worker.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Counts from 1.
+    pub number: i32,
+    /// The worker pod's namespace.
+    pub namespace: String,
+    /// The worker pod's name.
+    pub worker: String,
+    /// The worker pod's UID. Output counts from this pod only.
+    pub pod_uid: String,
+    /// When it was bound, before the task was sent.
+    pub bound_at: Time,
+    /// When the worker began to compute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Why it failed; absent while it runs and after success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// The failure as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Why an attempt failed. The operator decides by it whether there is another one.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
+)]
+pub enum Cause {
+    /// The input cannot be worked on by anybody: fails the job at once, and the worker is not blamed.
+    InvalidInput,
+    /// The worker pod is gone, or its stream did not come back in time.
+    WorkerLost,
+    /// The worker was told to stop: it drains, or its pod is being replaced.
+    WorkerDrained,
+    /// The worker ran out of memory.
+    OutOfMemory,
+    /// The worker's scratch space is full.
+    ScratchFull,
+    /// The worker made no progress for too long.
+    Stuck,
+    /// It was not computing within preRunningDeadlineSeconds.
+    PreRunningDeadline,
+    /// It computed for longer than activeDeadlineSeconds.
+    ActiveDeadline,
+    /// The model's files could not be loaded.
+    WeightsFailed,
+    /// The store refused, or was away for too long.
+    StoreUnavailable,
+    /// The device failed.
+    DeviceError,
+    /// The job was suspended; this attempt does not count against backoffLimit.
+    Suspended,
+    /// A defect of the worker.
+    Internal,
+}
+
+/// How far an attempt is.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: i32,
+    /// Frames done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<i64>,
+    /// Frames in all, where the file tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<i64>,
+}

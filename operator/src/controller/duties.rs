@@ -1,0 +1,75 @@
+//! What a replica does when leadership comes and goes, and once an hour to its certificates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+use super::Error;
+use crate::certificates;
+use crate::context::Context;
+use crate::link::endpoint;
+
+/// How often certificates are looked at.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);
+
+/// Leads workers here whenever leadership comes, and lets them go when it goes.
+pub(super) async fn lead(context: Arc<Context>) {
+    let mut changes = context.leadership.changes();
+    loop {
+        let epoch = *changes.borrow_and_update();
+        context.metrics.leads(epoch.is_some());
+        match epoch {
+            Some(epoch) => {
+                tracing::info!(epoch, "this replica leads");
+                point_here(&context).await;
+            }
+            None => context.fleet.clear(),
+        }
+        context.wake.scheduler.notify_one();
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn point_here(context: &Context) {
+    while context.leadership.epoch().is_some() {
+        match endpoint::point_here(context.client.clone(), &context.args).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again")
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Keeps the link's certificate valid.
+pub(super) async fn renew_certificates(
+    context: Arc<Context>,
+    tls: axum_server::tls_rustls::RustlsConfig,
+) {
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.args.namespace);
+    loop {
+        tokio::time::sleep(CERTIFICATES_EVERY).await;
+        let ensured = certificates::ensure(
+            &secrets,
+            &context.args.namespace,
+            &context.args.service,
+            context.now(),
+        )
+        .await;
+        let reloaded = match ensured {
+            Ok(keys) => tls
+                .reload_from_pem(keys.link.0, keys.link.1)
+                .await
+                .map_err(Error::Tls),
+            Err(error) => Err(Error::Certificates(error)),
+        };
+        if let Err(error) = reloaded {
+            tracing::warn!(error = %crate::chain(&error), "cannot renew certificates; trying again in an hour");
+        }
+    }
+}

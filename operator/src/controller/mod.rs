@@ -1,0 +1,220 @@
+//! Wires watches, caches, reconcilers and the other tasks together, and ends them in order.
+//!
+//! Every replica watches, so that a standby's caches are warm; only the leader looks at objects, sends and writes.
+//!
+//! # Layout
+//! - [`watches`]: fill the caches, and what each event wakes
+//! - [`reconcilers`]: run both reconcilers
+//! - [`duties`]: what comes with leadership, and certificates
+
+mod duties;
+mod reconcilers;
+mod watches;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::channel::mpsc::unbounded;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client};
+use tokio::sync::{Notify, watch};
+
+use crate::args::RunArgs;
+use crate::certificates;
+use crate::context::{Context, Wake};
+use crate::dispatch::placements::Placements;
+use crate::leadership::Candidate;
+use crate::link::fleet::Fleet;
+use crate::link::server;
+use crate::links::Links;
+use crate::metrics::Metrics;
+use crate::pools::refusals::Refusals;
+use crate::received::Received;
+use crate::recent::Recent;
+use crate::store::client::StoreClient;
+use crate::{dispatch, health, janitor};
+use reconcilers::Woken;
+use watches::{WATCHED, Watches};
+
+/// Why the operator cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot find the API server's address")]
+    Client(#[source] Box<kube::Error>),
+    #[error("cannot prepare keys and certificates")]
+    Certificates(#[source] certificates::Error),
+    #[error("cannot make a client for the store")]
+    Store(#[source] crate::store::client::ClientError),
+    #[error("cannot use the link's certificate")]
+    Tls(#[source] std::io::Error),
+    #[error("cannot listen for {what}")]
+    Listen {
+        what: &'static str,
+        source: std::io::Error,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`Error`] when it cannot start, or a listener fails.
+pub async fn run(args: RunArgs) -> Result<(), Error> {
+    let client = Client::try_default()
+        .await
+        .map_err(|error| Error::Client(Box::new(error)))?;
+    let metrics = Arc::new(Metrics::default());
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let health = tokio::spawn(health::serve(Arc::clone(&is_ready), Arc::clone(&metrics)));
+    let keys = prepare(&client, &args).await?;
+    let tls =
+        axum_server::tls_rustls::RustlsConfig::from_pem(keys.link.0.clone(), keys.link.1.clone())
+            .await
+            .map_err(Error::Tls)?;
+    let store = StoreClient::new(
+        &args.store_url,
+        keys.authority.as_bytes(),
+        keys.signing.clone(),
+    )
+    .map_err(Error::Store)?;
+    let links = Links::new(
+        keys.signing.clone(),
+        args.store_url.clone(),
+        args.store_external_url.clone(),
+    );
+
+    let watches = Watches::new();
+    let (fill, mut filled) = watch::channel(BTreeSet::new());
+    let (jobs_wake, jobs_woken) = unbounded();
+    let (pools_wake, pools_woken) = unbounded();
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
+    let identity = format!("{}_{}", args.pod_name, std::process::id());
+    let (candidate, leadership) = Candidate::new(leases, args.lease.clone(), identity);
+    let reporter = Reporter {
+        controller: "framewright-operator".to_owned(),
+        instance: Some(args.pod_name.clone()),
+    };
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        authority: keys.authority.clone(),
+        leadership: leadership.clone(),
+        caches: watches.caches.clone(),
+        fleet: Fleet::default(),
+        placements: Placements::default(),
+        recent_jobs: Recent::default(),
+        recent_pools: Recent::default(),
+        received: Received::default(),
+        refusals: Refusals::default(),
+        wake: Wake {
+            jobs: jobs_wake,
+            pools: pools_wake,
+            scheduler: Notify::new(),
+        },
+        metrics,
+        links,
+        store,
+        client: client.clone(),
+        args,
+    });
+
+    let mut background = tokio::task::JoinSet::new();
+    let woken = Woken {
+        jobs: jobs_woken,
+        pools: pools_woken,
+    };
+    let reconcilers = reconcilers::run(Arc::clone(&context), watches.changes(), woken);
+    watches.start(&context, &fill, &mut background);
+    background.spawn(dispatch::run(Arc::clone(&context)));
+    background.spawn(janitor::run(Arc::clone(&context)));
+    background.spawn(duties::lead(Arc::clone(&context)));
+    background.spawn(duties::renew_certificates(
+        Arc::clone(&context),
+        tls.clone(),
+    ));
+    let link = tokio::spawn(server::serve(Arc::clone(&context), tls));
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    // A standby that could not serve must not lead: it takes part once its caches are full.
+    let caches = context.caches.clone();
+    let election = tokio::spawn(async move {
+        if filled
+            .wait_for(|lists| lists.len() == WATCHED.len())
+            .await
+            .is_err()
+        {
+            return;
+        }
+        tracing::info!(
+            jobs = caches.jobs.len(),
+            pools = caches.pools.len(),
+            "caches are filled"
+        );
+        is_ready.store(true, Ordering::Release);
+        candidate.run(async move { drop(ended.await) }).await;
+    });
+
+    let outcome = tokio::select! {
+        () = shutdown() => Ok(()),
+        ended = link => listener_ended("workers", ended),
+        ended = health => listener_ended("health checks", ended),
+        () = reconcilers => Ok(()),
+    };
+    tracing::info!("ending");
+    context.fleet.clear();
+    let _ = end.send(());
+    let _ = tokio::time::timeout(Duration::from_secs(10), election).await;
+    outcome
+}
+
+/// Keys and certificates; the API server may not be reachable in the first moments of a pod.
+async fn prepare(client: &Client, args: &RunArgs) -> Result<certificates::Keys, Error> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &args.namespace);
+    let mut tries = 0;
+    loop {
+        match certificates::ensure(
+            &secrets,
+            &args.namespace,
+            &args.service,
+            jiff::Timestamp::now(),
+        )
+        .await
+        {
+            Ok(keys) => return Ok(keys),
+            Err(error) if tries < 10 => {
+                tracing::warn!(error = %crate::chain(&error), "cannot prepare keys and certificates; trying again");
+                tries += 1;
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            Err(error) => return Err(Error::Certificates(error)),
+        }
+    }
+}
+
+async fn shutdown() {
+    let mut terminate =
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM");
+                return std::future::pending().await;
+            }
+        };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn listener_ended(
+    what: &'static str,
+    ended: Result<std::io::Result<()>, tokio::task::JoinError>,
+) -> Result<(), Error> {
+    let source = match ended {
+        Ok(Ok(())) => std::io::Error::other("it ended"),
+        Ok(Err(error)) => error,
+        Err(error) => std::io::Error::other(error),
+    };
+    Err(Error::Listen { what, source })
+}

@@ -1,0 +1,214 @@
+//! The workers that have dialled in, what they hold, and the way to each. In memory: a new leader learns it again from the workers.
+//!
+//! # Layout
+//! - here: streams that come and go, and what each worker is told of models
+//! - [`tasks`]: the tasks that workers hold
+//! - [`views`]: what the scheduler, jobs and pools want to know
+
+mod tasks;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use framewright_crds::modelpool::Device;
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::{ModelOrder, ModelState, Order, TaskReport};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+
+use crate::jobs::seen::{PoolName, WorkerRef};
+pub use tasks::Stray;
+use tasks::Task;
+
+/// How long a worker that went away is remembered.
+const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);
+
+/// All workers, by pod UID.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    workers: Mutex<HashMap<String, Worker>>,
+}
+
+/// What a worker says of itself when it dials in.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    pub worker: WorkerRef,
+    pub pool: PoolName,
+    pub device: Device,
+    pub device_trouble: Option<String>,
+    pub slots: u32,
+    pub tasks: Vec<TaskReport>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    greeting: Greeting,
+    connection: Option<Connection>,
+    away_since: Option<Timestamp>,
+    /// It said itself that it ends.
+    is_ending: bool,
+    /// Its pool wants it gone.
+    is_drained: bool,
+    /// Which models it was told to hold on this stream.
+    welcomed: Option<String>,
+    models: BTreeMap<String, (String, ModelState)>,
+    warm: Option<String>,
+    tasks: BTreeMap<TaskId, Task>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: u64,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Fleet {
+    /// A worker has dialled in; an older stream of the same pod ends.
+    pub fn connect(
+        &self,
+        greeting: Greeting,
+        id: u64,
+        orders: mpsc::Sender<Order>,
+        now: Timestamp,
+    ) {
+        let mut workers = self.lock();
+        let tasks = greeting.tasks.clone();
+        let entry = workers.entry(greeting.worker.uid.clone());
+        let known = match entry {
+            std::collections::hash_map::Entry::Occupied(known) => {
+                let known = known.into_mut();
+                known.greeting = greeting;
+                known.connection = Some(Connection { id, orders });
+                known.away_since = None;
+                known.is_ending = false;
+                known.welcomed = None;
+                known
+            }
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(Worker {
+                greeting,
+                connection: Some(Connection { id, orders }),
+                away_since: None,
+                is_ending: false,
+                is_drained: false,
+                welcomed: None,
+                models: BTreeMap::new(),
+                warm: None,
+                tasks: BTreeMap::new(),
+            }),
+        };
+        // What it holds is what it says, except that an unchanged task keeps the time of its last change.
+        let mut held = BTreeMap::new();
+        for TaskReport { task, job, state } in tasks {
+            let changed_at = match known.tasks.get(&task) {
+                Some(old) if old.state == state => old.changed_at,
+                Some(_) | None => now,
+            };
+            held.insert(
+                task,
+                Task {
+                    job,
+                    state,
+                    changed_at,
+                    wants_grants: false,
+                },
+            );
+        }
+        known.tasks = held;
+    }
+
+    /// A stream has ended. Nothing happens if the pod has a newer one.
+    pub fn disconnect(&self, uid: &str, id: u64, now: Timestamp) {
+        let mut workers = self.lock();
+        if let Some(worker) = workers.get_mut(uid)
+            && worker
+                .connection
+                .as_ref()
+                .is_some_and(|connection| connection.id == id)
+        {
+            worker.connection = None;
+            worker.away_since = Some(now);
+        }
+    }
+
+    /// Forgets pods that are gone, and all when leadership is lost.
+    pub fn retain(&self, now: Timestamp, is_there: impl Fn(&WorkerRef) -> bool) {
+        self.lock().retain(|_, worker| {
+            let away = worker.away_since.map(|since| now.duration_since(since));
+            worker.connection.is_some()
+                || (is_there(&worker.greeting.worker) && away.is_none_or(|away| away < REMEMBERED))
+        });
+    }
+
+    /// Ends all streams and forgets all.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Queues an order on a worker's stream; false when it has none or does not read.
+    pub fn send(&self, uid: &str, order: Order) -> bool {
+        let workers = self.lock();
+        let connection = workers
+            .get(uid)
+            .and_then(|worker| worker.connection.as_ref());
+        connection.is_some_and(|connection| connection.orders.try_send(order).is_ok())
+    }
+
+    /// Sends the pool's models, unless the worker has been sent the same on this stream.
+    pub fn welcome(&self, uid: &str, models: Vec<ModelOrder>, key: &str) {
+        let mut workers = self.lock();
+        let Some(worker) = workers
+            .get_mut(uid)
+            .filter(|worker| worker.welcomed.as_deref() != Some(key))
+        else {
+            return;
+        };
+        let Some(connection) = &worker.connection else {
+            return;
+        };
+        if connection
+            .orders
+            .try_send(Order::Welcome { models })
+            .is_ok()
+        {
+            worker.welcomed = Some(key.to_owned());
+        }
+    }
+
+    /// The grants for weights ran out: the next welcome is sent even if nothing else changed.
+    pub fn unwelcome(&self, uid: &str) {
+        if let Some(worker) = self.lock().get_mut(uid) {
+            worker.welcomed = None;
+        }
+    }
+
+    /// A model's state on a worker has changed.
+    pub fn model(&self, uid: &str, name: &str, digest: &str, state: ModelState) {
+        if let Some(worker) = self.lock().get_mut(uid) {
+            worker
+                .models
+                .insert(name.to_owned(), (digest.to_owned(), state));
+        }
+    }
+
+    /// The worker takes no new task and ends.
+    pub fn ending(&self, uid: &str) {
+        if let Some(worker) = self.lock().get_mut(uid) {
+            worker.is_ending = true;
+        }
+    }
+
+    /// Sets which workers of a pool get no new task.
+    pub fn drain(&self, pool: &PoolName, drained: &BTreeSet<String>) {
+        for (uid, worker) in self.lock().iter_mut() {
+            if &worker.greeting.pool == pool {
+                worker.is_drained = drained.contains(uid);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Worker>> {
+        // Nothing panics while it holds the lock; if something did, the map is still whole.
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

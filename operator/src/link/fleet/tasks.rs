@@ -1,0 +1,161 @@
+//! The tasks that workers hold: what each has become.
+
+use framewright_crds::aijob::Progress;
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::TaskState;
+use jiff::Timestamp;
+
+use super::Fleet;
+use crate::jobs::seen::{Held, WorkerRef};
+
+/// A task on a worker.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) job: String,
+    pub(super) state: TaskState,
+    pub(super) changed_at: Timestamp,
+    pub(super) wants_grants: bool,
+}
+
+/// A task whose job is not known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    pub task: TaskId,
+    /// namespace/name of its job.
+    pub job: String,
+    pub worker: WorkerRef,
+}
+
+impl Fleet {
+    /// A task was ordered; it is held from now on, whether the worker has said so or not.
+    pub fn ordered(&self, uid: &str, task: &TaskId, job: &str, model: &str, now: Timestamp) {
+        if let Some(worker) = self.lock().get_mut(uid) {
+            worker.warm = Some(model.to_owned());
+            let new = || Task {
+                job: job.to_owned(),
+                state: TaskState::Starting,
+                changed_at: now,
+                wants_grants: false,
+            };
+            worker
+                .tasks
+                .entry(task.clone())
+                .or_insert_with(new)
+                .wants_grants = false;
+        }
+    }
+
+    /// The worker was told to forget a task.
+    pub fn forget(&self, uid: &str, task: &TaskId) {
+        if let Some(worker) = self.lock().get_mut(uid) {
+            worker.tasks.remove(task);
+        }
+    }
+
+    /// A task has moved on; namespace/name of its job, if the task is known.
+    pub fn moved(
+        &self,
+        uid: &str,
+        task: &TaskId,
+        state: TaskState,
+        now: Timestamp,
+    ) -> Option<String> {
+        let mut workers = self.lock();
+        let task = workers.get_mut(uid)?.tasks.get_mut(task)?;
+        let is_over = matches!(task.state, TaskState::Finished { .. });
+        // A worker reports progress only when there is some, even where the numbers stay the same.
+        let has_moved = task.state != state || matches!(state, TaskState::Running { .. });
+        if has_moved && !is_over {
+            task.state = state;
+            task.changed_at = now;
+        }
+        Some(task.job.clone())
+    }
+
+    /// A task computes; its progress, if it has reported some, stays.
+    pub fn started(&self, uid: &str, task: &TaskId, now: Timestamp) -> Option<String> {
+        let is_starting = {
+            let workers = self.lock();
+            matches!(
+                workers.get(uid)?.tasks.get(task)?.state,
+                TaskState::Starting
+            )
+        };
+        let running = TaskState::Running {
+            progress: Progress::default(),
+        };
+        if is_starting {
+            return self.moved(uid, task, running, now);
+        }
+        self.lock()
+            .get(uid)?
+            .tasks
+            .get(task)
+            .map(|task| task.job.clone())
+    }
+
+    /// A task's grants ran out; namespace/name of its job, if the task is known.
+    pub fn wants_grants(&self, uid: &str, task: &TaskId) -> Option<String> {
+        let mut workers = self.lock();
+        let task = workers.get_mut(uid)?.tasks.get_mut(task)?;
+        task.wants_grants = true;
+        Some(task.job.clone())
+    }
+
+    /// The tasks of a job, wherever they are.
+    #[must_use]
+    pub fn held_by(&self, job_uid: &str) -> Vec<Held> {
+        let workers = self.lock();
+        let mut held: Vec<Held> = workers
+            .values()
+            .flat_map(|worker| {
+                worker
+                    .tasks
+                    .iter()
+                    .map(move |(id, task)| (worker, id, task))
+            })
+            .filter(|(_, id, _)| id.job_uid == job_uid)
+            .map(|(worker, id, task)| Held {
+                task: id.clone(),
+                worker: worker.greeting.worker.clone(),
+                state: task.state.clone(),
+                changed_at: task.changed_at,
+                wants_grants: task.wants_grants,
+            })
+            .collect();
+        held.sort_by(|a, b| a.task.cmp(&b.task));
+        held
+    }
+
+    /// Tasks of jobs that `is_known` does not know, by UID.
+    #[must_use]
+    pub fn strays(&self, is_known: impl Fn(&str) -> bool) -> Vec<Stray> {
+        let workers = self.lock();
+        workers
+            .values()
+            .filter(|worker| worker.connection.is_some())
+            .flat_map(|worker| {
+                worker
+                    .tasks
+                    .iter()
+                    .map(move |(id, task)| (worker, id, task))
+            })
+            .filter(|(_, id, _)| !is_known(&id.job_uid))
+            .map(|(worker, id, task)| Stray {
+                task: id.clone(),
+                job: task.job.clone(),
+                worker: worker.greeting.worker.clone(),
+            })
+            .collect()
+    }
+
+    /// namespace/name of the jobs whose tasks a worker holds.
+    #[must_use]
+    pub fn jobs_of(&self, uid: &str) -> Vec<String> {
+        let workers = self.lock();
+        workers
+            .get(uid)
+            .map(|worker| worker.tasks.values().map(|task| task.job.clone()).collect())
+            .unwrap_or_default()
+    }
+}

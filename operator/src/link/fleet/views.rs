@@ -1,0 +1,94 @@
+//! What others want to know of the workers: the scheduler, jobs and pools.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::ModelState;
+
+use super::Fleet;
+use crate::jobs::seen::{PoolName, Presence};
+use crate::pools::seen::LinkSeen;
+use crate::schedule::Slots;
+
+impl Fleet {
+    /// Whether a worker's stream is open; none if it has not been seen.
+    #[must_use]
+    pub fn presence(&self, uid: &str) -> Option<Presence> {
+        let workers = self.lock();
+        let worker = workers.get(uid)?;
+        match (&worker.connection, worker.away_since) {
+            (Some(_), _) => Some(Presence::Connected),
+            (None, Some(since)) => Some(Presence::Away { since }),
+            (None, None) => None,
+        }
+    }
+
+    /// What a worker says, for its pool.
+    #[must_use]
+    pub fn link_seen(&self, uid: &str) -> Option<LinkSeen> {
+        let workers = self.lock();
+        let worker = workers.get(uid)?;
+        Some(LinkSeen {
+            is_connected: worker.connection.is_some(),
+            tasks: worker.tasks.len(),
+            device_trouble: worker.greeting.device_trouble.clone(),
+            models: worker.models.clone(),
+        })
+    }
+
+    /// Workers that may get tasks, with their room. `taken` are the tasks bound to each pod UID, held or not.
+    #[must_use]
+    pub fn slots(&self, taken: &HashMap<String, BTreeSet<TaskId>>) -> Vec<Slots> {
+        let workers = self.lock();
+        let usable = workers.iter().filter(|(_, worker)| {
+            worker.connection.is_some()
+                && worker.greeting.device_trouble.is_none()
+                && !worker.is_ending
+                && !worker.is_drained
+        });
+        usable
+            .map(|(uid, worker)| {
+                let bound = taken.get(uid).into_iter().flatten();
+                let tasks: BTreeSet<&TaskId> = worker.tasks.keys().chain(bound).collect();
+                let used = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+                let ready = worker
+                    .models
+                    .iter()
+                    .filter(|(_, (_, state))| *state == ModelState::Ready);
+                Slots {
+                    worker: worker.greeting.worker.clone(),
+                    pool: worker.greeting.pool.clone(),
+                    free: worker.greeting.slots.saturating_sub(used),
+                    ready: ready
+                        .map(|(name, (digest, _))| (name.clone(), digest.clone()))
+                        .collect(),
+                    warm: worker.warm.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// Connected workers of each pool.
+    #[must_use]
+    pub fn connected(&self) -> BTreeMap<PoolName, i64> {
+        let mut counts = BTreeMap::new();
+        for worker in self
+            .lock()
+            .values()
+            .filter(|worker| worker.connection.is_some())
+        {
+            *counts.entry(worker.greeting.pool.clone()).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// UIDs of a pool's connected workers.
+    #[must_use]
+    pub fn of_pool(&self, pool: &PoolName) -> Vec<String> {
+        let workers = self.lock();
+        let of_pool = workers
+            .iter()
+            .filter(|(_, worker)| &worker.greeting.pool == pool && worker.connection.is_some());
+        of_pool.map(|(uid, _)| uid.clone()).collect()
+    }
+}
