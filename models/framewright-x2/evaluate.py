@@ -10,6 +10,7 @@ rounded to 8 bits, are compared with the frame. README.md defines every step.
 """
 
 import argparse
+import json
 import math
 import subprocess
 from pathlib import Path
@@ -23,15 +24,7 @@ import network
 WIDTH, HEIGHT, FRAMES = 320, 180, 24
 BORDER = 4
 LUMA = numpy.array([0.299, 0.587, 0.114])  # BT.601, full range, on R'G'B' of 0..255, not rounded
-SIZE = f"size={WIDTH}x{HEIGHT}:rate=24"
-CLIPS = {
-    "mandelbrot": f"mandelbrot={SIZE}",
-    "testsrc2": f"testsrc2={SIZE}",
-    "life": f"life={SIZE}:seed=1",
-    "gradients": f"gradients={SIZE}:seed=1:c0=navy:c1=orange",
-    "cellauto": f"cellauto={SIZE}:seed=1",
-    "sierpinski": f"sierpinski={SIZE}:seed=1",
-}
+CLIPS = json.loads(Path(__file__).with_name("clips.json").read_text())
 
 
 def clip(source: str) -> numpy.ndarray:
