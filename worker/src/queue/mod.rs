@@ -3,18 +3,21 @@
 //! # Guarantees
 //! No order of a lower epoch than the highest seen has an effect. A task that is held is never started twice. A task's outcome
 //! is kept, and repeated in each Hello, until it is settled or cancelled.
+//!
+//! *Layout*: `event` is what comes in and goes out, `held` what is held, `orders` and `news` what follows from each.
 
 mod event;
+mod held;
+mod news;
+mod orders;
 
-use framewright_crds::aijob::{Cause, Progress};
+use framewright_crds::aijob::Cause;
 use framewright_crds::modelpool::Device;
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{
-    ModelOrder, ModelState, Order, Outcome, PROTOCOL, TaskOrder, TaskReport, TaskState, ToOperator,
-    ToWorker,
-};
+use framewright_crds::wire::{ModelState, Order, PROTOCOL, TaskState, ToOperator, ToWorker};
 
 pub use event::{Effect, Event, News};
+use held::{HeldModel, HeldTask, Stage, drained, failed};
 
 /// What the worker is, as its Hello says.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,28 +41,6 @@ pub struct Queue {
     is_draining: bool,
     models: Vec<HeldModel>,
     tasks: Vec<HeldTask>,
-}
-
-#[derive(Clone, Debug)]
-struct HeldModel {
-    name: String,
-    digest: String,
-    state: ModelState,
-}
-
-#[derive(Clone, Debug)]
-struct HeldTask {
-    order: TaskOrder,
-    stage: Stage,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Stage {
-    Waiting,
-    Active(TaskState),
-    /// Told to stop, and not stopped yet; with the order, if the same task was ordered again since.
-    Stopping(Option<Box<TaskOrder>>),
-    Over(Outcome),
 }
 
 impl Queue {
@@ -154,162 +135,6 @@ impl Queue {
         }
     }
 
-    fn welcomed(&mut self, models: Vec<ModelOrder>) -> Vec<Effect> {
-        let held = std::mem::take(&mut self.models);
-        self.models = models
-            .iter()
-            .map(|order| HeldModel {
-                name: order.name.clone(),
-                digest: order.digest.clone(),
-                state: held
-                    .iter()
-                    .find(|held| held.name == order.name && held.digest == order.digest)
-                    .map_or(ModelState::Loading, |held| held.state.clone()),
-            })
-            .collect();
-        let mut effects: Vec<Effect> = self.models.iter().map(HeldModel::report).collect();
-        effects.push(Effect::Hold(models));
-        effects
-    }
-
-    fn run(&mut self, order: TaskOrder) -> Vec<Effect> {
-        let Some(held) = self.held_mut(&order.task) else {
-            let stage = match self.refusal() {
-                Some(refusal) => Stage::Over(refusal),
-                None => Stage::Waiting,
-            };
-            let held = HeldTask { order, stage };
-            let effects = held.finished().into_iter().collect();
-            self.tasks.push(held);
-            return effects;
-        };
-        match &mut held.stage {
-            Stage::Waiting => {
-                held.order = order;
-                Vec::new()
-            }
-            Stage::Active(_) => {
-                held.order = order;
-                vec![Effect::Renew(Box::new(held.order.clone()))]
-            }
-            Stage::Stopping(again) => {
-                *again = Some(Box::new(order));
-                Vec::new()
-            }
-            Stage::Over(_) => held.finished().into_iter().collect(),
-        }
-    }
-
-    /// Why no task can be taken at all.
-    fn refusal(&self) -> Option<Outcome> {
-        if self.is_draining {
-            return Some(drained());
-        }
-        let trouble = self.identity.device_trouble.as_ref()?;
-        Some(failed(Cause::DeviceError, trouble.clone()))
-    }
-
-    fn forget(&mut self, task: &TaskId) -> Vec<Effect> {
-        let Some(held) = self.held_mut(task) else {
-            return Vec::new();
-        };
-        match &mut held.stage {
-            Stage::Waiting | Stage::Over(_) => {
-                self.tasks.retain(|held| held.order.task != *task);
-                Vec::new()
-            }
-            Stage::Active(_) => {
-                held.stage = Stage::Stopping(None);
-                vec![Effect::Stop(task.clone())]
-            }
-            Stage::Stopping(again) => {
-                *again = None;
-                Vec::new()
-            }
-        }
-    }
-
-    fn granted(&mut self, task: TaskId, sha256: String, url: String) -> Vec<Effect> {
-        let is_wanted = self.held_mut(&task).is_some_and(|held| {
-            matches!(&held.stage, Stage::Active(TaskState::Uploading { output }) if output.sha256 == sha256)
-        });
-        if !is_wanted {
-            return Vec::new();
-        }
-        vec![Effect::Grant { task, sha256, url }]
-    }
-
-    fn model_changed(&mut self, name: String, digest: String, state: ModelState) -> Vec<Effect> {
-        let held = self
-            .models
-            .iter_mut()
-            .find(|held| held.name == name && held.digest == digest);
-        match held {
-            Some(held) if held.state != state => {
-                held.state = state;
-                vec![held.report()]
-            }
-            Some(_) | None => Vec::new(),
-        }
-    }
-
-    fn task_news(&mut self, task: &TaskId, news: News) -> Vec<Effect> {
-        let Some(held) = self.held_mut(task) else {
-            return Vec::new();
-        };
-        let is_active = matches!(held.stage, Stage::Active(_));
-        let task = task.clone();
-        match news {
-            News::Ended(outcome) if is_active => {
-                held.stage = Stage::Over(outcome);
-                held.finished().into_iter().collect()
-            }
-            News::Ended(_) | News::Stopped => {
-                self.stopped(&task);
-                Vec::new()
-            }
-            News::Hangs => vec![Effect::Abort],
-            News::Started | News::Progress(_) | News::Computed(_) | News::GrantsExpired
-                if !is_active =>
-            {
-                Vec::new()
-            }
-            News::Started => {
-                held.stage = Stage::Active(TaskState::Running {
-                    progress: Progress::default(),
-                });
-                vec![Effect::Say(ToOperator::Started { task })]
-            }
-            News::Progress(progress) => {
-                held.stage = Stage::Active(TaskState::Running { progress });
-                vec![Effect::Say(ToOperator::Progress { task, progress })]
-            }
-            News::Computed(output) => {
-                held.stage = Stage::Active(TaskState::Uploading {
-                    output: output.clone(),
-                });
-                vec![Effect::Say(ToOperator::UploadRequest { task, output })]
-            }
-            News::GrantsExpired => {
-                vec![Effect::Say(ToOperator::RenewGrants { task: Some(task) })]
-            }
-        }
-    }
-
-    fn stopped(&mut self, task: &TaskId) {
-        let again = self.held_mut(task).and_then(|held| match &mut held.stage {
-            Stage::Stopping(again) => again.take(),
-            Stage::Waiting | Stage::Active(_) | Stage::Over(_) => None,
-        });
-        self.tasks.retain(|held| held.order.task != *task);
-        if let Some(order) = again {
-            self.tasks.push(HeldTask {
-                order: *order,
-                stage: Stage::Waiting,
-            });
-        }
-    }
-
     fn drain(&mut self) -> Vec<Effect> {
         if self.is_draining {
             return Vec::new();
@@ -380,60 +205,4 @@ impl Queue {
     fn held_mut(&mut self, task: &TaskId) -> Option<&mut HeldTask> {
         self.tasks.iter_mut().find(|held| held.order.task == *task)
     }
-}
-
-impl HeldModel {
-    fn report(&self) -> Effect {
-        let HeldModel {
-            name,
-            digest,
-            state,
-        } = self.clone();
-        Effect::Say(ToOperator::Model {
-            name,
-            digest,
-            state,
-        })
-    }
-}
-
-impl HeldTask {
-    /// As it stands in a Hello; nothing for a task that is to be forgotten.
-    fn report(&self) -> Option<TaskReport> {
-        let state = match &self.stage {
-            Stage::Waiting => TaskState::Starting,
-            Stage::Active(state) => state.clone(),
-            Stage::Stopping(Some(_)) => TaskState::Starting,
-            Stage::Stopping(None) => return None,
-            Stage::Over(outcome) => TaskState::Finished {
-                outcome: outcome.clone(),
-            },
-        };
-        Some(TaskReport {
-            task: self.order.task.clone(),
-            job: self.order.job.clone(),
-            state,
-        })
-    }
-
-    fn finished(&self) -> Option<Effect> {
-        match &self.stage {
-            Stage::Over(outcome) => Some(Effect::Say(ToOperator::Finished {
-                task: self.order.task.clone(),
-                outcome: outcome.clone(),
-            })),
-            Stage::Waiting | Stage::Active(_) | Stage::Stopping(_) => None,
-        }
-    }
-}
-
-fn drained() -> Outcome {
-    failed(
-        Cause::WorkerDrained,
-        "the worker ends and takes no new task".to_owned(),
-    )
-}
-
-fn failed(cause: Cause, message: String) -> Outcome {
-    Outcome::Failed { cause, message }
 }

@@ -1,22 +1,25 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
+//!
+//! *Layout*: `enlarge` is one frame's way through the network, `position` how far it is.
 
-use std::cell::{Cell, RefCell};
-use std::sync::atomic::Ordering;
+mod enlarge;
+mod position;
+
 use std::time::Duration;
 
-use framewright_crds::aijob::{Progress, Upscale};
+use framewright_crds::aijob::Upscale;
+use image::GrayImage;
 use image::imageops::{self, FilterType};
-use image::{GrayImage, RgbImage};
 
 use super::{Input, Made, PipelineError, Watch, Workplace, size};
-use crate::frame::{FrameError, tiling, upscale_rgb8};
 use crate::media::decode::{DecodeOptions, Decoder};
 use crate::media::encode::{EncodeOptions, Encoder};
 use crate::media::probe::probe;
 use crate::media::sniff::sniff;
 use crate::media::{Frame, Kind, MediaError, Still, StillFormat, VideoLimits, image as stills};
 use crate::models::Upscaler;
-use crate::tiles::{Tiling, plan};
+use enlarge::Enlarge;
+use position::Position;
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
 const MAX_OUTPUT_PIXELS: u64 = 1 << 28;
@@ -176,189 +179,10 @@ fn video(
     })
 }
 
-/// A network and by how much its result is reduced.
-struct Enlarge<'a> {
-    network: &'a Upscaler,
-    tiling: Tiling,
-    /// How often it can be stopped within a tile.
-    parts_of_a_tile: u64,
-    scale: u32,
-}
-
-impl Enlarge<'_> {
-    fn new(
-        network: &Upscaler,
-        scale: Option<i32>,
-        tile_bytes: u64,
-    ) -> Result<Enlarge<'_>, PipelineError> {
-        let factor = network.scale();
-        let scale = match scale {
-            None => factor,
-            Some(scale) => match usize::try_from(scale) {
-                Ok(wanted) if (1..=factor).contains(&wanted) => wanted,
-                Ok(_) | Err(_) => return Err(PipelineError::ScaleTooLarge { scale, factor }),
-            },
-        };
-        let tiling = tiling(network.architecture(), tile_bytes);
-        Ok(Enlarge {
-            network,
-            tiling,
-            parts_of_a_tile: parts_of_a_tile(network, tiling)?,
-            scale: u32::try_from(scale).unwrap_or(1),
-        })
-    }
-
-    fn size(&self, width: u32, height: u32) -> (u32, u32) {
-        (
-            width.saturating_mul(self.scale),
-            height.saturating_mul(self.scale),
-        )
-    }
-
-    /// Tells how far it is before each part of a tile, since a single frame can take minutes.
-    fn frame(
-        &self,
-        frame: Frame,
-        position: Position,
-        watch: &mut Watch<'_>,
-    ) -> Result<Frame, PipelineError> {
-        let (columns, rows) = (frame.width as usize, frame.height as usize);
-        let tiles = plan(columns, rows, self.tiling).map_or(1, |tiles| tiles.len() as u64);
-        let parts = tiles * self.parts_of_a_tile;
-        let (should_stop, progress) = (watch.should_stop, RefCell::new(&mut watch.progress));
-        let part = Cell::new(0);
-        let before_a_part = || {
-            (progress.borrow_mut())(position.progress(part.get(), parts));
-            part.set(part.get() + 1);
-            should_stop.load(Ordering::Relaxed)
-        };
-        let rgb = upscale_rgb8(
-            self.network,
-            &frame.rgb,
-            columns,
-            rows,
-            self.tiling,
-            &before_a_part,
-        )
-        .map_err(failure)?;
-        let factor = u32::try_from(self.network.scale()).unwrap_or(1);
-        let larger = Frame {
-            width: frame.width.saturating_mul(factor),
-            height: frame.height.saturating_mul(factor),
-            rgb,
-        };
-        let (width, height) = self.size(frame.width, frame.height);
-        if (larger.width, larger.height) == (width, height) {
-            return Ok(larger);
-        }
-        Ok(reduced(larger, width, height))
-    }
-}
-
-/// Counted on the smallest frame.
-fn parts_of_a_tile(network: &Upscaler, tiling: Tiling) -> Result<u64, PipelineError> {
-    let parts = Cell::new(0);
-    let count = || {
-        parts.set(parts.get() + 1);
-        false
-    };
-    upscale_rgb8(network, &[0; 3], 1, 1, tiling, &count).map_err(failure)?;
-    Ok(parts.get().max(1))
-}
-
-fn failure(error: FrameError) -> PipelineError {
-    match error {
-        FrameError::Stopped => PipelineError::Stopped,
-        FrameError::Size { .. }
-        | FrameError::TooLarge { .. }
-        | FrameError::NotANumber
-        | FrameError::Tile(_)
-        | FrameError::Model(_)
-        | FrameError::Pixels { .. } => PipelineError::Network {
-            source: Box::new(error),
-        },
-    }
-}
-
-/// Which frame, of how many where that is known.
-#[derive(Clone, Copy, Debug)]
-struct Position {
-    done: u64,
-    all: Option<u64>,
-}
-
-impl Position {
-    fn progress(self, part: u64, parts: u64) -> Progress {
-        let Position { done, all } = self;
-        // A header may promise fewer frames than come.
-        let all = all.map(|all| all.max(done));
-        let percent = match all {
-            Some(all) if all > 0 => {
-                let past = u128::from(done) * u128::from(parts) + u128::from(part);
-                let of = u128::from(all) * u128::from(parts.max(1));
-                (past * 100 / of).min(100) as i32
-            }
-            Some(_) | None => 0,
-        };
-        Progress {
-            percent,
-            frame: i64::try_from(done).ok(),
-            frames: all.and_then(|all| i64::try_from(all).ok()),
-        }
-    }
-}
-
-/// Bicubic, with a kernel as wide as the reduction, so that nothing aliases.
-fn reduced(frame: Frame, width: u32, height: u32) -> Frame {
-    match RgbImage::from_raw(frame.width, frame.height, frame.rgb) {
-        Some(large) => {
-            let small = imageops::resize(&large, width, height, FilterType::CatmullRom);
-            Frame {
-                width,
-                height,
-                rgb: small.into_raw(),
-            }
-        }
-        None => Frame {
-            width: 0,
-            height: 0,
-            rgb: Vec::new(),
-        },
-    }
-}
-
 fn waiting_frames(width: u32, height: u32) -> usize {
     (WAITING_FRAMES_BYTES / Frame::byte_count(width, height).max(1)).clamp(1, 4)
 }
 
 fn units(width: u32, height: u32, frames: u64) -> i64 {
     i64::try_from(u128::from(width) * u128::from(height) * u128::from(frames)).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_counts_parts_of_a_frame() {
-        let percent = |done, all, part, parts| Position { done, all }.progress(part, parts).percent;
-        assert_eq!(percent(0, Some(1), 0, 4), 0);
-        assert_eq!(percent(0, Some(1), 3, 4), 75);
-        assert_eq!(percent(5, Some(10), 1, 2), 55);
-        assert_eq!(percent(12, Some(10), 0, 1), 100);
-        assert_eq!(percent(3, None, 0, 1), 0);
-        assert_eq!(percent(0, Some(0), 0, 0), 0);
-    }
-
-    #[test]
-    fn a_reduced_frame_keeps_flat_colours() {
-        let flat = Frame {
-            width: 8,
-            height: 4,
-            rgb: [10, 200, 30].repeat(32),
-        };
-        let small = reduced(flat, 4, 2);
-        assert_eq!((small.width, small.height), (4, 2));
-        assert_eq!(small.rgb, [10, 200, 30].repeat(8));
-    }
 }

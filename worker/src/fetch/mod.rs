@@ -2,9 +2,11 @@
 //!
 //! Links carry signatures, so no error and no log line here holds one.
 
+mod error;
+
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,13 +14,15 @@ use std::time::Duration;
 use axum::body::Bytes;
 use framewright_crds::wire::OutputFile;
 use futures::{StreamExt, TryStreamExt};
-use reqwest::{Client, Response, StatusCode, header, redirect};
+use reqwest::{Client, Response, header, redirect};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
-use crate::serve::trust::{Trust, TrustError};
+use crate::serve::trust::Trust;
+pub use error::{Remedy, StoreError, is_full};
+use error::{unreachable, writing};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Nothing came for so long.
@@ -34,91 +38,6 @@ const WAITING_PIECES: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Store {
     trust: Trust,
-}
-
-/// Why bytes did not go through.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("no TLS without the store's certificate authority")]
-    Trust {
-        #[source]
-        source: TrustError,
-    },
-    #[error("no client for the store can be made")]
-    Client {
-        #[source]
-        source: reqwest::Error,
-    },
-    #[error("the store cannot be reached")]
-    Unreachable {
-        #[source]
-        source: reqwest::Error,
-    },
-    #[error("the store took nothing for {} s", IDLE_DEADLINE.as_secs())]
-    Stalled,
-    #[error("the store did not answer within {} s", ANSWER_DEADLINE.as_secs())]
-    NoAnswer,
-    #[error("the store says {status}: {message}")]
-    Refused { status: StatusCode, message: String },
-    #[error("the store gave {found} bytes, {expected} were named")]
-    Size { found: u64, expected: u64 },
-    #[error("the store gave bytes with SHA-256 {found}, {expected} was named")]
-    Digest { found: String, expected: String },
-    #[error("no space is left for {}", path.display())]
-    Full { path: PathBuf },
-    #[error("cannot write {}", path.display())]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// What to do after a [`StoreError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// Ask for a new grant, then try again.
-    Renew,
-    /// Try again later.
-    Wait,
-    /// The worker's own disk is full.
-    MakeRoom,
-    /// Trying again is useless.
-    GiveUp,
-}
-
-impl StoreError {
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> Remedy {
-        match self {
-            StoreError::Refused { status, .. } => match *status {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Remedy::Renew,
-                // Not there yet or not there any more: the operator knows, time will tell.
-                StatusCode::NOT_FOUND
-                | StatusCode::REQUEST_TIMEOUT
-                | StatusCode::TOO_MANY_REQUESTS
-                | StatusCode::BAD_REQUEST => Remedy::Wait,
-                status if status.is_server_error() => Remedy::Wait,
-                _ => Remedy::GiveUp,
-            },
-            StoreError::Trust { .. }
-            | StoreError::Client { .. }
-            | StoreError::Unreachable { .. }
-            | StoreError::Stalled
-            | StoreError::NoAnswer
-            | StoreError::Size { .. }
-            | StoreError::Digest { .. } => Remedy::Wait,
-            StoreError::Full { .. } => Remedy::MakeRoom,
-            StoreError::Write { .. } | StoreError::Read { .. } => Remedy::GiveUp,
-        }
-    }
 }
 
 /// The refusals that the store words itself.
@@ -303,49 +222,4 @@ async fn accepted(answer: Response) -> Result<Response, StoreError> {
         .map_or_else(|_| "no reason given".to_owned(), |problem| problem.message);
     let message = message.chars().take(300).collect();
     Err(StoreError::Refused { status, message })
-}
-
-fn unreachable(source: reqwest::Error) -> StoreError {
-    StoreError::Unreachable {
-        source: source.without_url(),
-    }
-}
-
-fn writing(path: &Path, source: io::Error) -> StoreError {
-    let path = path.into();
-    if is_full(&source) {
-        StoreError::Full { path }
-    } else {
-        StoreError::Write { path, source }
-    }
-}
-
-/// Whether a disk or a quota is full.
-#[must_use]
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(status: u16) -> Remedy {
-        let status = StatusCode::from_u16(status).expect("a status");
-        let message = String::new();
-        StoreError::Refused { status, message }.remedy()
-    }
-
-    #[test]
-    fn an_ended_grant_is_renewed_and_a_full_store_waited_for() {
-        assert_eq!(refused(403), Remedy::Renew);
-        assert_eq!(refused(507), Remedy::Wait);
-        assert_eq!(refused(503), Remedy::Wait);
-        assert_eq!(refused(404), Remedy::Wait);
-        assert_eq!(refused(413), Remedy::GiveUp);
-        assert_eq!(refused(415), Remedy::GiveUp);
-    }
 }

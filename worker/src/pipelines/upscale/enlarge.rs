@@ -1,0 +1,154 @@
+//! How does one frame become as large as it is wanted? By the network, and reduced where less is wanted than it makes.
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::Ordering;
+
+use image::RgbImage;
+use image::imageops::{self, FilterType};
+
+use super::position::Position;
+use crate::frame::{FrameError, tiling, upscale_rgb8};
+use crate::media::Frame;
+use crate::models::Upscaler;
+use crate::pipelines::{PipelineError, Watch};
+use crate::tiles::{Tiling, plan};
+
+/// A network and by how much its result is reduced.
+pub(super) struct Enlarge<'a> {
+    pub(super) network: &'a Upscaler,
+    tiling: Tiling,
+    /// How often it can be stopped within a tile.
+    parts_of_a_tile: u64,
+    scale: u32,
+}
+
+impl Enlarge<'_> {
+    pub(super) fn new(
+        network: &Upscaler,
+        scale: Option<i32>,
+        tile_bytes: u64,
+    ) -> Result<Enlarge<'_>, PipelineError> {
+        let factor = network.scale();
+        let scale = match scale {
+            None => factor,
+            Some(scale) => match usize::try_from(scale) {
+                Ok(wanted) if (1..=factor).contains(&wanted) => wanted,
+                Ok(_) | Err(_) => return Err(PipelineError::ScaleTooLarge { scale, factor }),
+            },
+        };
+        let tiling = tiling(network.architecture(), tile_bytes);
+        Ok(Enlarge {
+            network,
+            tiling,
+            parts_of_a_tile: parts_of_a_tile(network, tiling)?,
+            scale: u32::try_from(scale).unwrap_or(1),
+        })
+    }
+
+    pub(super) fn size(&self, width: u32, height: u32) -> (u32, u32) {
+        (
+            width.saturating_mul(self.scale),
+            height.saturating_mul(self.scale),
+        )
+    }
+
+    /// Tells how far it is before each part of a tile, since a single frame can take minutes.
+    pub(super) fn frame(
+        &self,
+        frame: Frame,
+        position: Position,
+        watch: &mut Watch<'_>,
+    ) -> Result<Frame, PipelineError> {
+        let (columns, rows) = (frame.width as usize, frame.height as usize);
+        let tiles = plan(columns, rows, self.tiling).map_or(1, |tiles| tiles.len() as u64);
+        let parts = tiles * self.parts_of_a_tile;
+        let (should_stop, progress) = (watch.should_stop, RefCell::new(&mut watch.progress));
+        let part = Cell::new(0);
+        let before_a_part = || {
+            (progress.borrow_mut())(position.progress(part.get(), parts));
+            part.set(part.get() + 1);
+            should_stop.load(Ordering::Relaxed)
+        };
+        let rgb = upscale_rgb8(
+            self.network,
+            &frame.rgb,
+            columns,
+            rows,
+            self.tiling,
+            &before_a_part,
+        )
+        .map_err(failure)?;
+        let factor = u32::try_from(self.network.scale()).unwrap_or(1);
+        let larger = Frame {
+            width: frame.width.saturating_mul(factor),
+            height: frame.height.saturating_mul(factor),
+            rgb,
+        };
+        let (width, height) = self.size(frame.width, frame.height);
+        if (larger.width, larger.height) == (width, height) {
+            return Ok(larger);
+        }
+        Ok(reduced(larger, width, height))
+    }
+}
+
+/// Counted on the smallest frame.
+fn parts_of_a_tile(network: &Upscaler, tiling: Tiling) -> Result<u64, PipelineError> {
+    let parts = Cell::new(0);
+    let count = || {
+        parts.set(parts.get() + 1);
+        false
+    };
+    upscale_rgb8(network, &[0; 3], 1, 1, tiling, &count).map_err(failure)?;
+    Ok(parts.get().max(1))
+}
+
+fn failure(error: FrameError) -> PipelineError {
+    match error {
+        FrameError::Stopped => PipelineError::Stopped,
+        FrameError::Size { .. }
+        | FrameError::TooLarge { .. }
+        | FrameError::NotANumber
+        | FrameError::Tile(_)
+        | FrameError::Model(_)
+        | FrameError::Pixels { .. } => PipelineError::Network {
+            source: Box::new(error),
+        },
+    }
+}
+
+/// Bicubic, with a kernel as wide as the reduction, so that nothing aliases.
+fn reduced(frame: Frame, width: u32, height: u32) -> Frame {
+    match RgbImage::from_raw(frame.width, frame.height, frame.rgb) {
+        Some(large) => {
+            let small = imageops::resize(&large, width, height, FilterType::CatmullRom);
+            Frame {
+                width,
+                height,
+                rgb: small.into_raw(),
+            }
+        }
+        None => Frame {
+            width: 0,
+            height: 0,
+            rgb: Vec::new(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reduced_frame_keeps_flat_colours() {
+        let flat = Frame {
+            width: 8,
+            height: 4,
+            rgb: [10, 200, 30].repeat(32),
+        };
+        let small = reduced(flat, 4, 2);
+        assert_eq!((small.width, small.height), (4, 2));
+        assert_eq!(small.rgb, [10, 200, 30].repeat(8));
+    }
+}

@@ -1,0 +1,91 @@
+//! Why is there no stream, or no more? And how often is that said?
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio_tungstenite::tungstenite;
+use tracing::warn;
+
+use super::DIAL_DEADLINE;
+use super::conversation::{SEND_DEADLINE, SILENCE};
+use crate::serve::trust::TrustError;
+
+/// The same trouble is logged again after this long.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("cannot read the token file {}", path.display())]
+    Token {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the token in {} is no HTTP header value", path.display())]
+    TokenText { path: PathBuf },
+    #[error("no TLS without the operator's certificate authority")]
+    Trust {
+        #[source]
+        source: TrustError,
+    },
+    #[error("{operator} does not answer within {} s", DIAL_DEADLINE.as_secs())]
+    DialDeadline { operator: String },
+    #[error("{operator} refuses the worker: HTTP {status} {said}")]
+    Status {
+        operator: String,
+        status: u16,
+        said: String,
+    },
+    #[error("cannot dial {operator}")]
+    Dial {
+        operator: String,
+        #[source]
+        source: Box<tungstenite::Error>,
+    },
+    #[error("the operator was silent for {} s", SILENCE.as_secs())]
+    Silent,
+    #[error("the operator took no message for {} s", SEND_DEADLINE.as_secs())]
+    Stuck,
+    #[error("the connection broke")]
+    Broken {
+        #[source]
+        source: Box<tungstenite::Error>,
+    },
+    #[error("the operator closed the connection{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
+    Closed { reason: String },
+    #[error(
+        "the operator sent what is no message of protocol {}",
+        framewright_crds::wire::PROTOCOL
+    )]
+    NoMessage {
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("the operator refuses the worker: {message}")]
+    Refused { message: String },
+    #[error("the stream was left, as its operator does not lead any more")]
+    Left,
+    #[error("the worker ends")]
+    Ended,
+}
+
+/// Says each trouble once, and again when it lasts.
+#[derive(Debug, Default)]
+pub(super) struct Complaint {
+    last: Option<(String, Instant)>,
+}
+
+impl Complaint {
+    pub(super) fn log(&mut self, trouble: &str, is_new: bool) {
+        let is_known = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, at)| last == trouble && at.elapsed() < LOG_AGAIN);
+        if is_known && !is_new {
+            return;
+        }
+        warn!("no stream to the operator, tries again: {trouble}");
+        self.last = Some((trouble.to_owned(), Instant::now()));
+    }
+}

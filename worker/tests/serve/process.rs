@@ -1,0 +1,99 @@
+//! Does the process find its device, and how does it end?
+
+use framewright_crds::aijob::Cause;
+use framewright_crds::wire::{Order, Outcome, ToOperator};
+
+use crate::conversation::{TASK, finished, hello, id, started, uploaded, welcomed};
+use crate::peer::{self, Peer, clip, picture};
+
+#[cfg(not(feature = "cuda"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_without_its_device_says_so_and_takes_no_task() {
+    let mut peer = Peer::start().await;
+    let _worker = peer.worker_with(&["--device", "cuda"]);
+    let mut link = peer.accept().await;
+    let ToOperator::Hello {
+        device,
+        device_trouble,
+        ..
+    } = link.hear().await
+    else {
+        panic!("not a Hello");
+    };
+    assert_eq!(device, framewright_crds::modelpool::Device::Cuda);
+    assert!(device_trouble.unwrap().contains("built without CUDA"));
+    link.order(Order::Welcome {
+        models: vec![peer.model("twice", &peer::weights())],
+    })
+    .await;
+    let order = peer.task(TASK, "twice", "image", &picture(peer.folder.path()));
+    link.order(Order::Run(Box::new(order))).await;
+    let (_, outcome) = link.hear_until(finished).await;
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Failed {
+                cause: Cause::DeviceError,
+                ..
+            }
+        ),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_told_to_end_finishes_its_task_first() {
+    let mut peer = Peer::start().await;
+    let mut worker = peer.worker();
+    let mut link = welcomed(&mut peer).await;
+    let order = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 300));
+    link.order(Order::Run(Box::new(order))).await;
+    link.hear_until(started).await;
+    worker.signal("TERM");
+    link.hear_until(|said| matches!(said, ToOperator::Draining).then_some(()))
+        .await;
+    let late = "0b5c/late/0/1";
+    let order = peer.task(late, "twice", "image", &picture(peer.folder.path()));
+    link.order(Order::Run(Box::new(order))).await;
+    let (task, outcome) = link.hear_until(finished).await;
+    assert_eq!(task, id(late));
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Failed {
+                cause: Cause::WorkerDrained,
+                ..
+            }
+        ),
+        "{outcome:?}"
+    );
+    link.order(Order::Settled { task }).await;
+
+    uploaded(&peer, &mut link).await;
+    let (task, outcome) = link.hear_until(finished).await;
+    assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
+    link.order(Order::Settled { task }).await;
+    assert_eq!(worker.ended().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_the_worker_at_once() {
+    let mut peer = Peer::start().await;
+    let mut worker = peer.worker();
+    let mut link = welcomed(&mut peer).await;
+    let order = peer.task(TASK, "twice", "video", &peer::long_clip(peer.folder.path()));
+    link.order(Order::Run(Box::new(order))).await;
+    link.hear_until(started).await;
+    worker.signal("TERM");
+    link.hear_until(|said| matches!(said, ToOperator::Draining).then_some(()))
+        .await;
+    worker.signal("TERM");
+    worker.ended().await;
+
+    // What the killed run left is cleared by the next.
+    let scratch = peer.folder.path().join("scratch");
+    std::fs::create_dir_all(scratch.join("task-of-a-killed-run")).unwrap();
+    let _worker = peer.worker();
+    peer.accept().await.hear_until(hello).await;
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+}

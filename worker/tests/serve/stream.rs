@@ -1,0 +1,125 @@
+//! Whom does a worker listen to, and what becomes of its tasks when the stream is away?
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use framewright_crds::wire::{ModelState, Order, Outcome, TaskState};
+
+use crate::conversation::{TASK, finished, hello, id, started, state_of, uploaded, welcomed};
+use crate::peer::{Peer, clip, eventually, picture, weights};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_until_settled() {
+    let mut peer = Peer::start().await;
+    let _worker = peer.worker();
+    let mut link = welcomed(&mut peer).await;
+    let order = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 300));
+    link.order(Order::Run(Box::new(order))).await;
+    link.hear_until(started).await;
+    drop(link);
+
+    let mut link = peer.accept().await;
+    let held = link.hear_until(hello).await;
+    assert_eq!(held.len(), 1);
+    assert_eq!(
+        (&held[0].task, held[0].job.as_str()),
+        (&id(TASK), "studio/lighthouse")
+    );
+    assert!(matches!(
+        held[0].state,
+        TaskState::Running { .. } | TaskState::Uploading { .. }
+    ));
+    let output = uploaded(&peer, &mut link).await;
+    let (_, outcome) = link.hear_until(finished).await;
+    assert_eq!(
+        outcome,
+        Outcome::Succeeded {
+            output,
+            units: 128 * 72 * 300
+        }
+    );
+    drop(link);
+
+    for _ in 0..2 {
+        let held = peer.accept().await.hear_until(hello).await;
+        assert_eq!(
+            held[0].state,
+            TaskState::Finished {
+                outcome: outcome.clone()
+            }
+        );
+    }
+    let mut link = peer.accept().await;
+    link.hear_until(hello).await;
+    link.order(Order::Settled { task: id(TASK) }).await;
+    // An answer to something later proves that the order was heard.
+    link.order(Order::Welcome {
+        models: vec![peer.model("twice", &weights())],
+    })
+    .await;
+    link.hear_until(|said| state_of(said, "twice", ModelState::Ready))
+        .await;
+    drop(link);
+    assert_eq!(peer.accept().await.hear_until(hello).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_operator_is_refused_and_left() {
+    let mut peer = Peer::start().await;
+    let _worker = peer.worker();
+    let mut link = peer.accept().await;
+    link.hear_until(hello).await;
+    let models = vec![peer.model("twice", &weights())];
+    link.order_of_epoch(
+        5,
+        Order::Welcome {
+            models: models.clone(),
+        },
+    )
+    .await;
+    link.hear_until(|said| state_of(said, "twice", ModelState::Ready))
+        .await;
+
+    let order = Box::new(peer.task(TASK, "twice", "image", &picture(peer.folder.path())));
+    link.order_of_epoch(4, Order::Run(order.clone())).await;
+    while link.try_hear().await.is_some() {}
+
+    let mut link = peer.accept().await;
+    assert_eq!(
+        link.hear_until(hello).await,
+        [],
+        "the older order had no effect"
+    );
+    link.order_of_epoch(5, Order::Welcome { models }).await;
+    link.order_of_epoch(5, Order::Run(order)).await;
+    assert_eq!(link.hear_until(started).await, id(TASK));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_operator_is_dialled_again() {
+    let mut peer = Peer::start().await;
+    peer.store.is_silent.store(true, Ordering::Relaxed);
+    let _worker = peer.worker();
+    let mut link = peer.accept().await;
+    link.hear_until(hello).await;
+    let start = Instant::now();
+    let mut again = peer.accept().await;
+    again.hear_until(hello).await;
+    assert!(
+        start.elapsed() > Duration::from_secs(15),
+        "it was left too soon"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_of_another_authority_gets_no_token() {
+    let peer = Peer::start().await;
+    let mut impostor = peer.impostor().await;
+    let worker = impostor.worker();
+    eventually("the worker says what is wrong", || {
+        worker.log().contains("certificate").then_some(())
+    })
+    .await;
+    assert!(impostor.nobody_came());
+    assert_eq!(worker.get("/ready").await.0, 503);
+}

@@ -1,0 +1,194 @@
+//! Does a task that the operator orders get done, or stopped, or refused in words?
+
+use framewright_crds::aijob::{Cause, Upscale};
+use framewright_crds::wire::{Order, Outcome, Pipeline};
+
+use crate::conversation::{
+    TASK, finished, id, progress, started, upload_request, uploaded, welcomed,
+};
+use crate::peer::{self, Peer, clip, eventually, picture, size_of};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_goes_from_order_to_outcome() {
+    let mut peer = Peer::start().await;
+    let worker = peer.worker();
+    let mut link = welcomed(&mut peer).await;
+    assert_eq!(link.token, peer::TOKEN);
+
+    let order = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 10));
+    link.order(Order::Run(Box::new(order))).await;
+    assert_eq!(link.hear_until(started).await, id(TASK));
+    let output = uploaded(&peer, &mut link).await;
+    let (task, outcome) = link.hear_until(finished).await;
+
+    assert_eq!(task, id(TASK));
+    let units = 128 * 72 * 10;
+    assert_eq!(
+        outcome,
+        Outcome::Succeeded {
+            output: output.clone(),
+            units
+        }
+    );
+    let video = peer.folder.path().join("result.mp4");
+    std::fs::write(&video, peer.store.get(&output.sha256).unwrap()).unwrap();
+    assert_eq!(size_of(&video), "128,72,10");
+
+    link.order(Order::Settled { task }).await;
+    eventually("scratch is empty", || {
+        let mut left = std::fs::read_dir(peer.folder.path().join("scratch")).unwrap();
+        left.next().is_none().then_some(())
+    })
+    .await;
+    assert_eq!(worker.get("/healthz").await.0, 200);
+    assert_eq!(worker.get("/ready").await.0, 200);
+    let (_, metrics) = worker.get("/metrics").await;
+    assert!(
+        metrics.contains("framewright_worker_frames_total 10"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("tasks_total{outcome=\"Succeeded\"} 1"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_keeps_its_alpha_and_gets_twice_the_size() {
+    let mut peer = Peer::start().await;
+    let _worker = peer.worker();
+    let mut link = welcomed(&mut peer).await;
+    let see_through =
+        image::RgbaImage::from_fn(9, 7, |x, y| image::Rgba([x as u8, y as u8, 9, 99]));
+    let mut png = std::io::Cursor::new(Vec::new());
+    see_through
+        .write_to(&mut png, image::ImageFormat::Png)
+        .unwrap();
+    let order = peer.task(TASK, "twice", "image", png.get_ref());
+    link.order(Order::Run(Box::new(order))).await;
+    let output = uploaded(&peer, &mut link).await;
+    let (_, outcome) = link.hear_until(finished).await;
+    assert_eq!(
+        outcome,
+        Outcome::Succeeded {
+            output: output.clone(),
+            units: 18 * 14
+        }
+    );
+    assert_eq!(output.media_type, "image/png");
+    let result = image::load_from_memory(&peer.store.get(&output.sha256).unwrap()).unwrap();
+    assert_eq!((result.width(), result.height()), (18, 14));
+    assert!(result.to_rgba8().pixels().all(|pixel| pixel.0[3] == 99));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_task_stops_and_the_next_one_is_done() {
+    let mut peer = Peer::start().await;
+    let _worker = peer.worker();
+    let mut link = welcomed(&mut peer).await;
+    let order = peer.task(TASK, "twice", "video", &peer::long_clip(peer.folder.path()));
+    link.order(Order::Run(Box::new(order))).await;
+    link.hear_until(progress).await;
+    link.order(Order::Cancel { task: id(TASK) }).await;
+    let next = "0b5c/poster/0/1";
+    let order = peer.task(next, "twice", "image", &picture(peer.folder.path()));
+    link.order(Order::Run(Box::new(order))).await;
+
+    let (task, _) = link.hear_until(upload_request).await;
+    assert_eq!(task, id(next), "the cancelled task computes no more");
+    let scratch = std::fs::read_dir(peer.folder.path().join("scratch")).unwrap();
+    assert_eq!(scratch.count(), 1, "its files are gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
+    let mut peer = Peer::start().await;
+    let worker = peer.worker();
+    let mut link = welcomed(&mut peer).await;
+    let video = clip(peer.folder.path(), 10);
+    let cut = &video[..video.len() / 2];
+    let image = picture(peer.folder.path());
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("video", b"I am a video, honestly\n", "the file is text"),
+        ("video", b"", "empty"),
+        ("video", cut, "cut short"),
+        ("video", &image, "input video is an image"),
+        ("image", &video, "input image is a video"),
+    ];
+    for (number, (input, content, words)) in cases.into_iter().enumerate() {
+        let task = format!("0b5c/step-{number}/0/1");
+        let order = peer.task(&task, "twice", input, content);
+        link.order(Order::Run(Box::new(order))).await;
+        let (finished, outcome) = link.hear_until(finished).await;
+        assert_eq!(finished, id(&task));
+        let Outcome::Failed { cause, message } = outcome else {
+            panic!("{words}: {outcome:?}");
+        };
+        assert_eq!(cause, Cause::InvalidInput, "{message}");
+        assert!(message.contains(words), "{words}: {message}");
+        assert!(!message.contains("scratch"), "{message}");
+    }
+    let mut too_large = peer.task(TASK, "twice", "image", &image);
+    too_large.pipeline = Pipeline::Upscale(Upscale {
+        scale: Some(4),
+        frames: None,
+    });
+    link.order(Order::Run(Box::new(too_large))).await;
+    let (_, outcome) = link.hear_until(finished).await;
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Failed {
+                cause: Cause::InvalidInput,
+                ..
+            }
+        ),
+        "{outcome:?}"
+    );
+
+    let order = peer.task("0b5c/good/0/1", "twice", "image", &image);
+    link.order(Order::Run(Box::new(order))).await;
+    uploaded(&peer, &mut link).await;
+    assert_eq!(worker.get("/healthz").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_needs_more_scratch_than_there_is_says_so() {
+    let mut peer = Peer::start().await;
+    let _worker = peer.worker_with(&["--scratch-limit", "60k"]);
+    let mut link = welcomed(&mut peer).await;
+    let large = clip(peer.folder.path(), 600);
+    let noise = peer::noise(peer.folder.path());
+    assert!(large.len() > 60_000 && noise.len() < 20_000);
+    for (number, (input, content)) in [("video", large), ("image", noise)].into_iter().enumerate() {
+        let order = peer.task(&format!("0b5c/step-{number}/0/1"), "twice", input, &content);
+        link.order(Order::Run(Box::new(order))).await;
+        let (_, outcome) = link.hear_until(finished).await;
+        let Outcome::Failed { cause, message } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(cause, Cause::ScratchFull, "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_tells_the_story_and_no_secret() {
+    let mut peer = Peer::start().await;
+    let worker = peer.worker();
+    let mut link = welcomed(&mut peer).await;
+    let order = peer.task(TASK, "twice", "image", &picture(peer.folder.path()));
+    link.order(Order::Run(Box::new(order))).await;
+    uploaded(&peer, &mut link).await;
+    link.hear_until(finished).await;
+    let log = eventually("the task is over", || {
+        Some(worker.log()).filter(|log| log.contains("succeeded"))
+    })
+    .await;
+    for word in ["connected", "studio/lighthouse", "computed", "uploaded"] {
+        assert!(log.contains(word), "{word} is not in {log}");
+    }
+    for secret in [peer::TOKEN, "grant=", "/v1/artifacts"] {
+        assert!(!log.contains(secret), "{secret} is in {log}");
+    }
+    assert!(log.lines().count() < 12, "{log}");
+}
