@@ -17,7 +17,7 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Threads that compute on the CPU. Default: one a core that the process may use.
+    /// Threads that compute on the CPU, at most one a core that the process may use, which is the default.
     #[arg(long, global = true, env = "FRAMEWRIGHT_THREADS")]
     pub threads: Option<usize>,
     /// What is logged, such as info or framewright_worker=debug. Default: info for serve, warn for run.

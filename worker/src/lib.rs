@@ -20,5 +20,6 @@ pub mod queue;
 pub mod run;
 pub mod sentence;
 pub mod serve;
+pub mod threads;
 pub mod tiles;
 pub mod weights;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use framewright_worker::args::{Arguments, Command};
-use framewright_worker::{run, serve};
+use framewright_worker::{run, serve, threads};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -22,11 +22,7 @@ fn main() -> ExitCode {
 fn obey(arguments: Arguments) -> anyhow::Result<()> {
     let is_run = matches!(arguments.command, Command::Run(_));
     logs(&arguments, is_run);
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()?;
-    }
+    threads::start(arguments.threads)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

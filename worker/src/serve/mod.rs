@@ -124,7 +124,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
         device_trouble,
         slots: args.slots,
     };
-    info!(version = identity.version, device = %args.device, slots = args.slots, "serves");
+    info!(version = identity.version, device = %args.device, slots = args.slots, threads = rayon::current_num_threads(), "serves");
 
     let (events, happened) = mpsc::channel(WAITING_EVENTS);
     let (link_events, linked) = mpsc::channel(WAITING_EVENTS);

@@ -106,6 +106,11 @@ impl Peer {
     }
 
     pub(crate) fn worker_with(&self, more: &[&str]) -> Worker {
+        self.worker_in(&[], more)
+    }
+
+    /// The same with settings from the environment.
+    pub(crate) fn worker_in(&self, environment: &[(&str, &str)], more: &[&str]) -> Worker {
         let token = self.folder.path().join("token");
         std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
         let health = free_port();
@@ -128,6 +133,7 @@ impl Peer {
             .args(["--health-port", &health.to_string()])
             .args(more)
             .env("FRAMEWRIGHT_CA", &self.ca)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null());
         let log = self.folder.path().join(format!("worker-{health}.log"));
         command.stderr(std::fs::File::create(&log).unwrap());

@@ -31,6 +31,16 @@ impl Worker {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// How many threads compute.
+    pub(crate) fn computing_threads(&self) -> usize {
+        let threads = format!("/proc/{}/task", self.process.id());
+        let names = std::fs::read_dir(threads).unwrap().flatten();
+        names
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok())
+            .filter(|name| name.starts_with("compute-"))
+            .count()
+    }
+
     /// Asks the health port.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

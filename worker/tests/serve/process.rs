@@ -1,4 +1,4 @@
-//! Does the process find its device, and how does it end?
+//! What does the process take from its machine, and how does it end?
 
 use framewright_crds::aijob::Cause;
 use framewright_crds::wire::{Order, Outcome, ToOperator};
@@ -39,6 +39,19 @@ async fn a_worker_without_its_device_says_so_and_takes_no_task() {
         ),
         "{outcome:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_threads_compute_as_the_worker_is_told_and_never_more_than_there_are_cores() {
+    for (told, threads) in [("1", 1), ("100000", num_cpus::get())] {
+        let mut peer = Peer::start().await;
+        let worker = peer.worker_in(&[("FRAMEWRIGHT_THREADS", told)], &[]);
+        let mut link = welcomed(&mut peer).await;
+        let order = peer.task(TASK, "twice", "image", &picture(peer.folder.path()));
+        link.order(Order::Run(Box::new(order))).await;
+        uploaded(&peer, &mut link).await;
+        assert_eq!(worker.computing_threads(), threads, "told {told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,7 @@
 //! What a pool's worker pods look like. No I/O: the pool and the operator's settings in, a pod and its revision out.
 
+mod threads;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::ModelPool;
@@ -205,7 +207,7 @@ fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Cont
         image: Some(given.image.unwrap_or_else(|| settings.image.clone())),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
         args: Some(vec!["serve".to_owned()]),
-        env: Some(environment(pool, settings)),
+        env: Some(environment(pool, settings, given.resources.as_ref())),
         ports: Some(vec![ContainerPort {
             name: Some("health".to_owned()),
             container_port: i32::from(HEALTH_PORT),
@@ -230,7 +232,11 @@ fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Cont
     }
 }
 
-fn environment(pool: &ModelPool, settings: &Settings) -> Vec<EnvVar> {
+fn environment(
+    pool: &ModelPool,
+    settings: &Settings,
+    resources: Option<&ResourceRequirements>,
+) -> Vec<EnvVar> {
     let device = match pool.spec.device {
         Device::Cpu => "cpu",
         Device::Cuda => "cuda",
@@ -240,7 +246,7 @@ fn environment(pool: &ModelPool, settings: &Settings) -> Vec<EnvVar> {
         value: Some(value),
         value_from: None,
     };
-    vec![
+    let mut environment = vec![
         set(
             "FRAMEWRIGHT_OPERATOR",
             format!("wss://{}{LINK_PATH}", settings.operator),
@@ -255,7 +261,9 @@ fn environment(pool: &ModelPool, settings: &Settings) -> Vec<EnvVar> {
         set("RUST_LOG", settings.log.clone()),
         // The scratch volume is the one place that can be written to.
         set("TMPDIR", SCRATCH_FOLDER.to_owned()),
-    ]
+    ];
+    environment.extend(threads::setting(resources));
+    environment
 }
 
 fn volumes(pool: &ModelPool) -> Vec<Volume> {
