@@ -6,7 +6,8 @@
 
 Both sides get the same weights (noise, which takes as long as any), the same frames and as many threads, and take turns, so that
 whatever else the machine does hits both. A row's ratio is the median over the turns of PyTorch's time divided by the worker's:
-above 1 the worker is faster. Results that differ end the benchmark, since they would not be the same work.
+above 1 the worker is faster. The second ratio is the same in processor time, which a busy machine changes less; with --threads 1
+least. Results that differ end the benchmark, since they would not be the same work.
 """
 
 import argparse
@@ -117,8 +118,14 @@ class Worker:
         return line
 
     def seconds(self):
+        """On the clock, and of processor time."""
+        start = self.processor_seconds()
         print(file=self.process.stdin, flush=True)
-        return float(self.answer())
+        return float(self.answer()), self.processor_seconds() - start
+
+    def processor_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def end(self):
         self.process.stdin.close()
@@ -135,14 +142,14 @@ def built():
 
 
 def torch_seconds(network, frames):
-    start = time.perf_counter()
+    start, start_processor = time.perf_counter(), time.process_time()
     network(frames)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - start_processor
 
 
 @torch.inference_mode()
 def measured(program, threads, network, shape, turns):
-    """Seconds of PyTorch and of the worker, turn by turn."""
+    """Seconds of PyTorch and of the worker, turn by turn, on the clock and of processor time."""
     frames = torch.rand(shape[0], 3, *shape[1:])
     with tempfile.TemporaryDirectory() as folder:
         weights, inputs, result = (pathlib.Path(folder, name) for name in ("weights", "frames", "result"))
@@ -172,15 +179,16 @@ def main():
     torch.set_num_threads(threads)
     program = built()
     print(f"torch {torch.__version__}, float32, eager; {threads} threads on {os.cpu_count()} cores of {processor()}")
-    print("| network | input | torch s/frame | worker s/frame | torch / worker | in single turns |")
-    print("|---|---|---|---|---|---|")
+    print("| network | input | torch s/frame | worker s/frame | torch / worker | in single turns | in processor time |")
+    print("|---|---|---|---|---|---|---|")
     for name, make, shape, turns in CASES:
         pairs = measured(program, threads, make().eval(), shape, turns)
-        torch_time, worker_time = (statistics.median(times) / shape[0] for times in zip(*pairs))
-        ratios = [torch_side / worker_side for torch_side, worker_side in pairs]
+        clock, processor_time = ([(torch_side[kind], worker_side[kind]) for torch_side, worker_side in pairs] for kind in (0, 1))
+        torch_time, worker_time = (statistics.median(times) / shape[0] for times in zip(*clock))
+        ratios, processor_ratios = ([torch_side / worker_side for torch_side, worker_side in kind] for kind in (clock, processor_time))
         size = f"{shape[0]} x {shape[2]}x{shape[1]}"
         row = f"| {name} | {size} | {torch_time:.3f} | {worker_time:.3f} | {statistics.median(ratios):.2f} |"
-        print(f"{row} {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
+        print(f"{row} {min(ratios):.2f} to {max(ratios):.2f} | {statistics.median(processor_ratios):.2f} |", flush=True)
 
 
 if __name__ == "__main__":
