@@ -4,13 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use framewright_crds::aijob::UploadStatus;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::links::Place;
 use crate::store::client::{StoreClient, StoreError};
-
-/// A no is believed for so long.
-const ASK_AGAIN: SignedDuration = SignedDuration::from_millis(900);
 
 /// What is known of the uploads of each owner, by UID.
 #[derive(Debug, Default)]
@@ -33,13 +30,14 @@ pub struct Answer {
 }
 
 impl Received {
-    /// What has arrived of these; asks the store at most about once a second and owner.
+    /// What has arrived of these, which an object made at `created` names; a no of the store is believed for half the time after
+    /// which the object is looked at again.
     pub async fn ask(
         &self,
         store: &StoreClient,
         place: &Place<'_>,
         uploads: &[UploadStatus],
-        now: Timestamp,
+        (created, now): (Timestamp, Timestamp),
     ) -> Answer {
         let mut owner = self.known(place.uid);
         owner.there.extend(
@@ -53,9 +51,10 @@ impl Received {
             .map(|upload| upload.sha256.as_str())
             .filter(|sha256| !owner.there.contains(*sha256))
             .collect();
+        let believed = crate::uploads::ask_every(now.duration_since(created)) / 2;
         let is_due = owner
             .asked
-            .is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
+            .is_none_or(|asked| now.duration_since(asked) >= believed);
         let mut trouble = None;
         if is_due && !awaited.is_empty() {
             owner.asked = Some(now);

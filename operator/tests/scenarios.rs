@@ -38,8 +38,8 @@ struct Story {
     status: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     received: bool,
-    /// What surrounds a step: `busy`, `bind w1`, `trouble REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
-    /// `gone`, `oom`, `restarted`.
+    /// What surrounds a step: `busy`, `unlooked since 3`, `bind w1`, `trouble REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
+    /// `gone`, `oom`, `restarted`, `begun at 3`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     around: BTreeMap<String, Vec<String>>,
     /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`.
@@ -92,6 +92,7 @@ fn tell(story: &Story) -> String {
         status,
         orders,
         notes,
+        awaits_look,
         look_again,
     } = plan(&seen, &Links);
     let mut text = String::new();
@@ -124,6 +125,9 @@ fn tell(story: &Story) -> String {
             let _ = write!(text, "{}: {:?}", step.name, step.state);
             if let Some(last) = step.attempts.last() {
                 let _ = write!(text, ", attempt {} on {}", last.number, last.worker);
+                if let Some(started) = &last.started_at {
+                    let _ = write!(text, " started at {}", started.0.as_second());
+                }
                 if let Some(cause) = last.cause {
                     let _ = write!(text, " failed by {cause:?}");
                 }
@@ -151,6 +155,9 @@ fn tell(story: &Story) -> String {
                 output.link.as_deref().unwrap_or_default()
             );
         }
+    }
+    if awaits_look {
+        text.push_str("wait for the scheduler's look\n");
     }
     for note in notes {
         let kind = if note.warning { "warning" } else { "event" };
@@ -305,6 +312,10 @@ fn around(words: &[String]) -> StepSeen {
     for words in words {
         match words.split(' ').collect::<Vec<_>>().as_slice() {
             ["busy"] => {}
+            ["unlooked", "since", second] => {
+                seen.awaits_look = Some(at(second.parse().expect("a second")))
+            }
+            ["begun", "at", second] => seen.begun_at = Some(at(second.parse().expect("a second"))),
             ["bind", worker] => {
                 let worker = WorkerRef {
                     namespace: "fleet".into(),

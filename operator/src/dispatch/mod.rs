@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::AIJob;
+use framewright_crds::aijob::{StepState, StepStatus};
 use framewright_crds::names::TaskId;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -41,6 +42,7 @@ fn dispatch(context: &Context) {
     let jobs: Vec<AIJob> = live_jobs(context);
     let facts = facts::gather(context);
     let labels = facts::namespace_labels(context);
+    let succeeded = context.fleet.succeeded();
     let mut pending = Vec::new();
     let mut running: BTreeMap<String, u32> = BTreeMap::new();
     let mut taken: HashMap<String, BTreeSet<TaskId>> = context.placements.taken();
@@ -48,7 +50,9 @@ fn dispatch(context: &Context) {
         let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else {
             continue;
         };
-        for (pod, task) in open_tasks(job, &uid) {
+        let known = job.status.as_ref().map_or(&[][..], |status| &status.steps);
+        let steps = steps::foreseen(&uid, known, &succeeded);
+        for (pod, task) in open_tasks(&steps, &uid) {
             *running.entry(namespace.clone()).or_insert(0) += 1;
             taken.entry(pod).or_default().insert(task);
         }
@@ -61,24 +65,29 @@ fn dispatch(context: &Context) {
                 &labels,
             )
         };
-        pending.extend(pending_steps(context, job, &namespace, &uid, now, &resolve));
+        pending.extend(pending_steps(
+            context,
+            job,
+            (&namespace, &uid),
+            &steps,
+            now,
+            &resolve,
+        ));
     }
+    let mut without_room: BTreeSet<(String, String)> = pending
+        .iter()
+        .map(|step| (step.job_uid.clone(), step.step.clone()))
+        .collect();
     let placements = schedule(pending, context.fleet.slots(&taken), &running);
-    let placed: BTreeSet<String> = placements
+    let mut touched: BTreeSet<String> = placements
         .iter()
         .map(|placement| placement.job_uid.clone())
         .collect();
     context.placements.add(placements, now);
-    let new: BTreeSet<String> = context
-        .placements
-        .consider(jobs.iter().filter_map(ResourceExt::uid))
-        .into_iter()
-        .collect();
+    without_room.retain(|(uid, step)| !context.placements.has(uid, step));
+    touched.extend(context.placements.found_no_room(without_room));
     for job in &jobs {
-        let is_touched = job
-            .uid()
-            .is_some_and(|uid| placed.contains(&uid) || new.contains(&uid));
-        if is_touched {
+        if job.uid().is_some_and(|uid| touched.contains(&uid)) {
             context
                 .wake
                 .job(&job.namespace().unwrap_or_default(), &job.name_any());
@@ -100,9 +109,10 @@ fn live_jobs(context: &Context) -> Vec<AIJob> {
         .collect()
 }
 
-fn open_tasks(job: &AIJob, uid: &str) -> Vec<(String, TaskId)> {
-    let steps = job.status.iter().flat_map(|status| &status.steps);
+fn open_tasks(steps: &[StepStatus], uid: &str) -> Vec<(String, TaskId)> {
     steps
+        .iter()
+        .filter(|step| !step.state.is_terminal())
         .filter_map(|step| {
             let open = attempt::open(step)?;
             Some((
@@ -116,25 +126,23 @@ fn open_tasks(job: &AIJob, uid: &str) -> Vec<(String, TaskId)> {
 fn pending_steps(
     context: &Context,
     job: &AIJob,
-    namespace: &str,
-    uid: &str,
+    (namespace, uid): (&str, &str),
+    known_steps: &[StepStatus],
     now: Timestamp,
     resolve: &dyn Fn(&framewright_crds::aijob::Step) -> Resolution,
 ) -> Vec<Pending> {
     if job.spec.suspend {
         return Vec::new();
     }
-    let status = job.status.clone().unwrap_or_default();
     let received = context.received.of(uid);
     let created = job
         .metadata
         .creation_timestamp
         .as_ref()
         .map_or(now, |created| created.0);
-    let is_doomed = status
-        .steps
+    let is_doomed = known_steps
         .iter()
-        .any(|step| step.state == framewright_crds::aijob::StepState::Failed);
+        .any(|step| step.state == StepState::Failed);
     if is_doomed {
         return Vec::new();
     }
@@ -142,14 +150,19 @@ fn pending_steps(
         .steps
         .iter()
         .filter_map(|step| {
-            let known = status.steps.iter().find(|known| known.name == step.name);
-            if !steps::is_pending(step, known, &status.steps, &received, now)
+            let known = known_steps.iter().find(|known| known.name == step.name);
+            if !steps::is_pending(step, known, known_steps, &received, now)
                 || context.placements.has(uid, &step.name)
             {
                 return None;
             }
-            let Resolution::Pools { pools, .. } = resolve(step) else {
-                return None;
+            // One that may run nowhere is looked at all the same: its job waits for that.
+            let pools = match resolve(step) {
+                Resolution::Pools { pools, .. } => pools,
+                Resolution::ModelNotFound { .. }
+                | Resolution::PoolNotFound { .. }
+                | Resolution::ModelNotInPool { .. }
+                | Resolution::NotAllowed { .. } => Vec::new(),
             };
             let attempts = known.iter().flat_map(|known| &known.attempts);
             let makers = step
@@ -157,7 +170,7 @@ fn pending_steps(
                 .iter()
                 .filter_map(|input| input.from_step.as_ref())
                 .filter_map(|from| {
-                    let maker = status.steps.iter().find(|maker| maker.name == from.name)?;
+                    let maker = known_steps.iter().find(|maker| maker.name == from.name)?;
                     Some(maker.attempts.last()?.pod_uid.clone())
                 });
             Some(Pending {

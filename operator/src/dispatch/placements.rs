@@ -1,6 +1,6 @@
 //! Decisions of the scheduler that are not in a status yet. In memory: a lost one is made again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use framewright_crds::names::TaskId;
@@ -20,10 +20,15 @@ pub struct Placements {
 
 #[derive(Debug, Default)]
 struct Inner {
-    placed: HashMap<(String, String), (Placement, Timestamp)>,
-    /// Jobs that the scheduler has looked at at least once.
-    considered: HashSet<String>,
+    placed: HashMap<Step, (Placement, Timestamp)>,
+    /// Steps for which the scheduler's last look found no room.
+    without_room: BTreeSet<Step>,
+    /// Since when a job holds its status back for the scheduler's look.
+    awaiting: HashMap<String, Timestamp>,
 }
+
+/// A job's UID and a step's name.
+type Step = (String, String);
 
 impl Placements {
     /// The worker chosen for a step.
@@ -50,10 +55,8 @@ impl Placements {
     pub fn add(&self, placements: Vec<Placement>, now: Timestamp) {
         let mut inner = self.lock();
         for placement in placements {
-            inner.placed.insert(
-                (placement.job_uid.clone(), placement.step.clone()),
-                (placement, now),
-            );
+            let step = (placement.job_uid.clone(), placement.step.clone());
+            inner.placed.insert(step, (placement, now));
         }
     }
 
@@ -90,27 +93,68 @@ impl Placements {
         taken
     }
 
-    /// Notes that the scheduler has looked at these jobs; those that it had not before.
-    pub fn consider(&self, jobs: impl Iterator<Item = String>) -> Vec<String> {
+    /// Notes for which steps the scheduler's last look found no room; UIDs of the jobs for which that is new.
+    pub fn found_no_room(&self, steps: BTreeSet<(String, String)>) -> BTreeSet<String> {
         let mut inner = self.lock();
-        jobs.filter(|uid| inner.considered.insert(uid.clone()))
-            .collect()
+        let new = steps.difference(&inner.without_room);
+        let jobs = new.map(|(uid, _)| uid.clone()).collect();
+        inner.without_room = steps;
+        jobs
     }
 
-    /// Whether the scheduler has looked at a job.
+    /// Since when a step waits for the scheduler's look; none if the scheduler has looked.
     #[must_use]
-    pub fn is_considered(&self, job_uid: &str) -> bool {
-        self.lock().considered.contains(job_uid)
+    pub fn awaits_look(&self, job_uid: &str, step: &str, now: Timestamp) -> Option<Timestamp> {
+        let inner = self.lock();
+        let step = (job_uid.to_owned(), step.to_owned());
+        let is_looked_at = inner.placed.contains_key(&step) || inner.without_room.contains(&step);
+        (!is_looked_at).then(|| inner.awaiting.get(job_uid).copied().unwrap_or(now))
+    }
+
+    /// Notes whether a job holds its status back for the scheduler's look.
+    pub fn await_look(&self, job_uid: &str, awaits: bool, now: Timestamp) {
+        let mut inner = self.lock();
+        if awaits {
+            inner.awaiting.entry(job_uid.to_owned()).or_insert(now);
+        } else {
+            inner.awaiting.remove(job_uid);
+        }
     }
 
     /// Forgets jobs that are gone.
     pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
         let mut inner = self.lock();
         inner.placed.retain(|(uid, _), _| is_there(uid));
-        inner.considered.retain(|uid| is_there(uid));
+        inner.awaiting.retain(|uid, _| is_there(uid));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(names: &[&str]) -> BTreeSet<(String, String)> {
+        let step = |name: &&str| ("job".to_owned(), (*name).to_owned());
+        names.iter().map(step).collect()
+    }
+
+    #[test]
+    fn a_step_awaits_the_look_that_finds_no_room_for_it_and_no_longer() {
+        let placements = Placements::default();
+        let at = |second| Timestamp::from_second(second).unwrap_or_default();
+        let awaits = |now| placements.awaits_look("job", "a", at(now));
+        assert_eq!(awaits(3), Some(at(3)));
+        placements.await_look("job", true, at(3));
+        placements.await_look("job", true, at(4));
+        assert_eq!(awaits(5), Some(at(3)));
+        assert_eq!(placements.found_no_room(steps(&["a"])).len(), 1);
+        assert_eq!(awaits(5), None);
+        assert!(placements.found_no_room(steps(&["a"])).is_empty());
+        assert!(placements.found_no_room(steps(&[])).is_empty());
+        assert_eq!(awaits(6), Some(at(3)));
     }
 }

@@ -9,8 +9,9 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
+use super::plan::Plan;
+use super::plan::notes::Note;
 use super::plan::orders::{Addressed, Order};
-use super::plan::{Note, Plan};
 use super::seen::Observed;
 use crate::context::{Context, Guarded};
 use crate::links::Place;
@@ -40,10 +41,17 @@ pub async fn act(
         status: _,
         orders,
         notes: _,
+        awaits_look,
         look_again: _,
     } = plan;
     for order in orders {
         send(context, seen, order);
+    }
+    context
+        .placements
+        .await_look(&seen.uid, *awaits_look, seen.now);
+    if *awaits_look {
+        context.wake.scheduler.notify_one();
     }
     if *delete {
         tracing::info!(job = %format!("{}/{}", seen.namespace, seen.name), "deleting the job, ttlSecondsAfterFinished has passed");

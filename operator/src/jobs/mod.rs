@@ -20,15 +20,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::AIJob;
-use kube::ResourceExt;
+use jiff::SignedDuration;
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Guarded};
 
 /// Rounds in one go: a bind, its order, and one for what came in meanwhile.
 const ROUNDS: usize = 4;
-/// How long a new job waits for the scheduler's first look, so that its first status tells it all.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
 
 /// Why a round failed. It is tried again, later each time.
 #[derive(Debug, thiserror::Error)]
@@ -57,28 +55,37 @@ pub async fn reconcile(job: Arc<Guarded<AIJob>>, context: Arc<Context>) -> Resul
     if job.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let uid = job.uid().unwrap_or_default();
-    if job.status.is_none() && !context.placements.is_considered(&uid) {
-        context.wake.scheduler.notify_one();
-        return Ok(Action::requeue(FIRST_LOOK));
-    }
+    let mut notes = Vec::new();
+    let look_again = rounds(job, &context, &mut notes).await;
+    // People are told last: a worker must not wait for an Event.
+    act::tell(&context, job, &notes).await;
+    let look_again = look_again?.and_then(|wait| Duration::try_from(wait).ok());
+    Ok(look_again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Looks until there is nothing to write; collects what people are to be told of what was written.
+async fn rounds(
+    job: &AIJob,
+    context: &Context,
+    notes: &mut Vec<plan::notes::Note>,
+) -> Result<Option<SignedDuration>, Error> {
     let mut look_again = None;
     for _ in 0..ROUNDS {
         let job = context.recent_jobs.newest(job);
-        let seen = observe::observe(&job, &context).await;
+        let seen = observe::observe(&job, context).await;
         let plan = plan::plan(&seen, &context.links);
         look_again = plan.look_again;
-        act::act(&context, &job, &seen, &plan)
+        act::act(context, &job, &seen, &plan)
             .await
             .map_err(Error::Act)?;
-        if plan.delete
-            || !report::report(&context, &job, &seen, &plan)
+        let has_written = !plan.delete
+            && report::report(context, &job, &seen, &plan)
                 .await
-                .map_err(Error::Report)?
-        {
+                .map_err(Error::Report)?;
+        if !has_written {
             break;
         }
+        notes.extend(plan.notes);
     }
-    let look_again = look_again.and_then(|wait| Duration::try_from(wait).ok());
-    Ok(look_again.map_or_else(Action::await_change, Action::requeue))
+    Ok(look_again)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{Attempt, Cause, Step};
 use framewright_crds::names::{ANNOTATION_RENEW_LINKS, OwnerKind};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -27,29 +28,30 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
         kind: OwnerKind::AIJobs,
         uid: &uid,
     };
+    let created = job
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, |created| created.0);
     let is_over = is_finished(&status);
     let (received, store_trouble) = if is_over {
         (BTreeSet::new(), None)
     } else {
         let answer = context
             .received
-            .ask(&context.store, &place, &status.uploads, now)
+            .ask(&context.store, &place, &status.uploads, (created, now))
             .await;
         (answer.received, answer.trouble)
     };
     let steps = if is_over {
         BTreeMap::new()
     } else {
-        steps(job, &namespace, &uid, context)
+        steps(job, (&namespace, &uid), now, context)
     };
     Observed {
         name: job.name_any(),
         generation: job.metadata.generation,
-        created: job
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map_or(now, |created| created.0),
+        created,
         spec: job.spec.clone(),
         renew_links: job.annotations().get(ANNOTATION_RENEW_LINKS).cloned(),
         now,
@@ -64,7 +66,12 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
     }
 }
 
-fn steps(job: &AIJob, namespace: &str, uid: &str, context: &Context) -> BTreeMap<String, StepSeen> {
+fn steps(
+    job: &AIJob,
+    (namespace, uid): (&str, &str),
+    now: Timestamp,
+    context: &Context,
+) -> BTreeMap<String, StepSeen> {
     let facts = facts::gather(context);
     let labels = facts::namespace_labels(context);
     let of = |step: &Step| {
@@ -89,6 +96,11 @@ fn steps(job: &AIJob, namespace: &str, uid: &str, context: &Context) -> BTreeMap
             binding: context.placements.binding(uid, &step.name),
             presence: open.map(|open| presence(open, pod.is_some(), restart.as_ref(), context)),
             restart,
+            begun_at: open.and_then(|open| {
+                let task = attempt::task_id(uid, &step.name, open.number);
+                context.fleet.begun_at(&open.pod_uid, &task)
+            }),
+            awaits_look: context.placements.awaits_look(uid, &step.name, now),
         }
     };
     job.spec

@@ -7,7 +7,6 @@ use framewright_crds::aijob::{AIJobStatus, StepState};
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 
-use super::act;
 use super::plan::{Plan, is_finished};
 use super::seen::Observed;
 use crate::context::Context;
@@ -68,7 +67,6 @@ pub async fn report(
     }
     context.metrics.job_written(&plan.status);
     log(seen, &plan.status);
-    act::tell(context, job, &plan.notes).await;
     context.wake.scheduler.notify_one();
     Ok(true)
 }

@@ -34,6 +34,8 @@ pub fn take_in(context: &Context, from: &Identity, message: ToOperator) {
         ToOperator::Finished { task, outcome } => {
             let job = fleet.moved(uid, &task, TaskState::Finished { outcome }, now);
             wake_job(context, from, &task, job);
+            // The worker has room again, and a next step may be ready.
+            context.wake.scheduler.notify_one();
         }
         ToOperator::RenewGrants { task: Some(task) } => {
             let job = fleet.wants_grants(uid, &task);

@@ -30,9 +30,14 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         kind: OwnerKind::ModelPools,
         uid: &uid,
     };
+    let created = pool
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, |created| created.0);
     let received = context
         .received
-        .ask(&context.store, &place, &status.uploads, now)
+        .ask(&context.store, &place, &status.uploads, (created, now))
         .await
         .received;
     let pods = context

@@ -14,6 +14,9 @@ pub const STUCK_LIMIT: SignedDuration = SignedDuration::from_secs(300);
 /// How long a finished output may wait for the store.
 pub const UPLOAD_LIMIT: SignedDuration = SignedDuration::from_secs(3600);
 
+/// A task that computes for less than this is told of at its end only: most writes of a short job would be about it.
+pub const SHORT: SignedDuration = SignedDuration::from_secs(1);
+
 /// What has become of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -56,16 +59,20 @@ pub fn held<'a>(seen: &'a Observed, step: &str, attempt: &Attempt) -> Option<&'a
     })
 }
 
+/// How a task ended, if it has. That counts even when the worker has gone since.
+#[must_use]
+pub fn outcome(held: Option<&Held>) -> Option<&Outcome> {
+    match &held?.state {
+        TaskState::Finished { outcome } => Some(outcome),
+        TaskState::Starting | TaskState::Running { .. } | TaskState::Uploading { .. } => None,
+    }
+}
+
 /// Judges the open attempt of a step.
 #[must_use]
 pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
     let held = held(seen, &step.name, attempt);
-    // A finished task counts even when the worker has gone since.
-    if let Some(Held {
-        state: TaskState::Finished { outcome },
-        ..
-    }) = held
-    {
+    if let Some(outcome) = outcome(held) {
         return match outcome {
             Outcome::Succeeded { output, units } => Verdict::Succeeded {
                 output: output.clone(),
@@ -83,11 +90,16 @@ pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
     if let Some(lost) = lost(seen, &step.name, attempt) {
         return lost;
     }
-    if let Some(late) = late(seen, attempt, held) {
+    if let Some(late) = late(seen, &step.name, attempt, held) {
         return late;
     }
+    if shown_at(seen, &step.name, attempt).is_some_and(|at| at > seen.now) {
+        return Verdict::Starting;
+    }
     match held.map(|held| &held.state) {
-        None | Some(TaskState::Starting) if attempt.started_at.is_none() => Verdict::Starting,
+        None | Some(TaskState::Starting) if started_at(seen, &step.name, attempt).is_none() => {
+            Verdict::Starting
+        }
         None | Some(TaskState::Starting) => Verdict::Running {
             progress: step.progress.unwrap_or_default(),
         },
@@ -106,6 +118,25 @@ pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
     }
 }
 
+/// When the worker began to compute, as the status says it, or else as the worker did.
+#[must_use]
+pub fn started_at(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
+    let said = || seen.steps.get(step)?.begun_at;
+    attempt
+        .started_at
+        .as_ref()
+        .map(|started| started.0)
+        .or_else(said)
+}
+
+/// When the status is to say that the worker computes, unless it does so already.
+fn shown_at(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
+    if attempt.started_at.is_some() {
+        return None;
+    }
+    started_at(seen, step, attempt)?.checked_add(SHORT).ok()
+}
+
 /// Whether the worker computes, or has.
 #[must_use]
 pub fn has_started(held: Option<&Held>) -> bool {
@@ -121,10 +152,8 @@ pub fn has_started(held: Option<&Held>) -> bool {
 #[must_use]
 pub fn deadline(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
     let held = held(seen, step, attempt);
-    let time_limit = match &attempt.started_at {
-        Some(started) => started
-            .0
-            .checked_add(seconds(seen.spec.active_deadline_seconds)),
+    let time_limit = match started_at(seen, step, attempt) {
+        Some(started) => started.checked_add(seconds(seen.spec.active_deadline_seconds)),
         None => attempt
             .bound_at
             .0
@@ -137,7 +166,11 @@ pub fn deadline(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timest
     let stuck = held
         .filter(|held| has_started(Some(held)))
         .and_then(|held| held.changed_at.checked_add(patience(&held.state)).ok());
-    [time_limit.ok(), away, stuck].into_iter().flatten().min()
+    let shown = shown_at(seen, step, attempt).filter(|at| *at > seen.now);
+    [time_limit.ok(), away, stuck, shown]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 fn lost(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
@@ -162,7 +195,7 @@ fn lost(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
 
 /// A worker that computed the task and does not hold it any more has lost it: its process started anew.
 fn restarted(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
-    if attempt.started_at.is_none() || held(seen, step, attempt).is_some() {
+    if started_at(seen, step, attempt).is_none() || held(seen, step, attempt).is_some() {
         return None;
     }
     Some(
@@ -176,15 +209,15 @@ fn restarted(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> 
     )
 }
 
-fn late(seen: &Observed, attempt: &Attempt, held: Option<&Held>) -> Option<Verdict> {
+fn late(seen: &Observed, step: &str, attempt: &Attempt, held: Option<&Held>) -> Option<Verdict> {
     let since = |then: Timestamp| seen.now.duration_since(then);
     let AIJobSpec {
         active_deadline_seconds,
         pre_running_deadline_seconds,
         ..
     } = &seen.spec;
-    if let Some(started) = &attempt.started_at {
-        if since(started.0) >= seconds(*active_deadline_seconds) {
+    if let Some(started) = started_at(seen, step, attempt) {
+        if since(started) >= seconds(*active_deadline_seconds) {
             return Some(failed(
                 Cause::ActiveDeadline,
                 &format!(

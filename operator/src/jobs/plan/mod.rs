@@ -8,6 +8,7 @@
 //! - [`waiting`]: what a step waits for, in words
 //! - [`conditions`]: the job's conditions and summary
 //! - [`links`]: uploads and results
+//! - [`notes`]: what people are told
 //! - [`orders`]: what workers are told
 //! - [`resolve`]: which pools a step may use
 //! - [`size`]: keeps the status small
@@ -16,6 +17,7 @@ pub mod attempt;
 pub mod conditions;
 pub mod inputs;
 pub mod links;
+pub mod notes;
 pub mod orders;
 pub mod resolve;
 pub mod retry;
@@ -29,10 +31,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::jobs::seen::Observed;
 use links::Signer;
+use notes::Note;
 use orders::Addressed;
 
 /// Progress alone is written at most this often.
 pub const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+
+/// When to look again though the scheduler has not; it wakes whom it has looked at.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_millis(100);
 
 /// All that is to be done about a job now.
 #[derive(Clone, Debug)]
@@ -43,18 +49,12 @@ pub struct Plan {
     pub status: AIJobStatus,
     /// What to tell workers. Follows from the observed status alone, so that nothing is sent before it is durable.
     pub orders: Vec<Addressed>,
-    /// What to tell people.
+    /// What to tell people, once the status is written.
     pub notes: Vec<Note>,
+    /// Nothing is written until the scheduler has looked at a step that has just become ready.
+    pub awaits_look: bool,
     /// When to look again though nothing happened.
     pub look_again: Option<SignedDuration>,
-}
-
-/// An Event on the job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    pub warning: bool,
-    pub reason: String,
-    pub message: String,
 }
 
 /// The whole decision.
@@ -64,7 +64,7 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
     if is_finished(&seen.status) {
         return finished(seen, signer, orders);
     }
-    let (steps, notes) = steps::next(seen);
+    let (steps, mut notes) = steps::next(seen);
     let mut status = seen.status.clone();
     status.steps = steps;
     links::uploads(seen, &mut status, signer);
@@ -73,16 +73,26 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
         links::results(seen, &mut status, signer);
     }
     size::shrink(&mut status);
-    let look_again = Some(look_again(seen, &status));
-    if only_progress_differs(&seen.status, &status) && !is_progress_due(seen) {
+    let awaits_look = status
+        .steps
+        .iter()
+        .any(|step| waiting::is_about_to_be_placed(seen, step));
+    let look_again = if awaits_look {
+        LOOK_AGAIN
+    } else {
+        look_again(seen, &status)
+    };
+    if awaits_look || only_progress_differs(&seen.status, &status) && !is_progress_due(seen) {
         status = seen.status.clone();
+        notes.clear();
     }
     Plan {
         delete: false,
         status,
         orders,
-        notes,
-        look_again,
+        notes: notes::merged(notes),
+        awaits_look,
+        look_again: Some(look_again),
     }
 }
 
@@ -114,11 +124,13 @@ fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Pla
         status,
         orders,
         notes: Vec::new(),
+        awaits_look: false,
         look_again: left,
     }
 }
 
-/// The next moment at which time alone changes something, not sooner than in half a second nor later than in a minute.
+/// The next moment at which time alone changes something, not sooner than in half a second nor later than in a minute; sooner
+/// only to ask for an upload.
 fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
     let deadlines = status
         .steps
@@ -128,11 +140,13 @@ fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
         .map(|at| at.duration_since(seen.now));
     let soonest = SignedDuration::from_millis(500);
     let latest = if crate::uploads::are_awaited(&status.uploads) {
-        SignedDuration::from_secs(2)
+        crate::uploads::ask_every(seen.now.duration_since(seen.created))
     } else {
         SignedDuration::from_secs(60)
     };
-    deadlines.unwrap_or(latest).clamp(soonest, latest)
+    deadlines
+        .unwrap_or(latest)
+        .clamp(soonest.min(latest), latest)
 }
 
 fn is_progress_due(seen: &Observed) -> bool {

@@ -88,7 +88,9 @@ fn run(seen: &Observed, step: &Step) -> Option<Addressed> {
     }
     let open = attempt::open(status)?;
     // One that has computed and lost the task is not asked again: that attempt has failed.
-    if attempt::held(seen, &step.name, open).is_some() || open.started_at.is_some() {
+    if attempt::held(seen, &step.name, open).is_some()
+        || attempt::started_at(seen, &step.name, open).is_some()
+    {
         return None;
     }
     match seen.steps.get(&step.name)?.presence.as_ref()? {

@@ -1,15 +1,18 @@
 //! Each step's next status. A step that is over never changes again.
 
+use std::collections::BTreeSet;
+
 use framewright_crds::aijob::{Artifact, Attempt, Cause, Progress, Step, StepState, StepStatus};
 use framewright_crds::conditions::shortened;
-use framewright_crds::names::{OwnerKind, artifact_uri};
+use framewright_crds::names::{OwnerKind, TaskId, artifact_uri};
 use framewright_crds::wire::OutputFile;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::attempt::{self, Verdict};
 use super::inputs::{self, Missing};
-use super::{Note, retry, waiting};
+use super::notes::{Note, note};
+use super::{retry, waiting};
 use crate::jobs::seen::{Binding, Observed};
 
 /// Attempts that a status remembers.
@@ -73,13 +76,34 @@ pub fn next_deadline(seen: &Observed, step: &StepStatus) -> Option<Timestamp> {
     }
 }
 
+/// The steps as the next status will show them: one whose bound worker has succeeded counts as done, so that what follows from
+/// it can be placed before it is written, and one write tells both.
+#[must_use]
+pub fn foreseen(
+    job_uid: &str,
+    steps: &[StepStatus],
+    succeeded: &BTreeSet<(String, TaskId)>,
+) -> Vec<StepStatus> {
+    let mut steps = steps.to_vec();
+    for step in &mut steps {
+        let is_done = attempt::open(step).is_some_and(|open| {
+            let task = attempt::task_id(job_uid, &step.name, open.number);
+            succeeded.contains(&(open.pod_uid.clone(), task))
+        });
+        if is_done {
+            step.state = StepState::Succeeded;
+        }
+    }
+    steps
+}
+
 /// Whether the scheduler may place this step now.
 #[must_use]
 pub fn is_pending(
     step: &Step,
     status: Option<&StepStatus>,
     done: &[StepStatus],
-    received: &std::collections::BTreeSet<String>,
+    received: &BTreeSet<String>,
     now: Timestamp,
 ) -> bool {
     let free = status.is_none_or(|status| {
@@ -151,11 +175,10 @@ fn judge(seen: &Observed, status: &mut StepStatus, open: &Attempt, notes: &mut V
             status.state = StepState::Running;
             status.message = None;
             status.progress = Some(progress);
-            if let Some(attempt) = status.attempts.last_mut() {
-                attempt.started_at.get_or_insert(Time(seen.now));
-            }
+            start(seen, status, open, Some(seen.now));
         }
         Verdict::Succeeded { output, units } => {
+            start(seen, status, open, None);
             close(status, seen.now, None);
             status.state = StepState::Succeeded;
             status.message = None;
@@ -168,10 +191,11 @@ fn judge(seen: &Observed, status: &mut StepStatus, open: &Attempt, notes: &mut V
             notes.push(note(
                 false,
                 "StepSucceeded",
-                format!("step {} is done ({} units)", status.name, units),
+                &format!("step {} is done ({} units)", status.name, units),
             ));
         }
         Verdict::Failed { cause, message } => {
+            start(seen, status, open, None);
             close(status, seen.now, Some((cause, &message)));
             after_failure(seen, status, open, cause, &message, notes);
         }
@@ -198,7 +222,7 @@ fn after_failure(
     if next == retry::Next::GiveUp || status.failures > seen.spec.backoff_limit {
         status.state = StepState::Failed;
         status.message = Some(shortened(message));
-        notes.push(note(true, &format!("{cause:?}"), told));
+        notes.push(note(true, &format!("{cause:?}"), &told));
         return;
     }
     status.state = StepState::Queued;
@@ -210,7 +234,7 @@ fn after_failure(
     notes.push(note(
         next == retry::Next::Again,
         &format!("{cause:?}"),
-        told,
+        &told,
     ));
 }
 
@@ -240,10 +264,8 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
         return;
     }
     let since = status.queued_at.get_or_insert(Time(seen.now)).0;
-    let binding = seen
-        .steps
-        .get(&step.name)
-        .and_then(|step| step.binding.as_ref());
+    let around = seen.steps.get(&step.name);
+    let binding = around.and_then(|step| step.binding.as_ref());
     if let Some(binding) =
         binding.filter(|_| retry::not_before(status).is_none_or(|at| at <= seen.now))
     {
@@ -251,7 +273,7 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
         notes.push(note(
             false,
             "Bound",
-            format!(
+            &format!(
                 "step {} goes to worker {} of pool {}",
                 status.name, binding.worker.name, binding.pool
             ),
@@ -268,7 +290,7 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
         notes.push(note(
             true,
             "QueueDeadlineExceeded",
-            format!("step {}: {}", status.name, waits.message),
+            &format!("step {}: {}", status.name, waits.message),
         ));
         return;
     }
@@ -278,7 +300,9 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
         .last()
         .and_then(|attempt| attempt.cause)
         .is_some();
-    if !retrying || retry::not_before(status).is_none_or(|at| at <= seen.now) {
+    let is_looked_at = around.is_none_or(|step| step.awaits_look.is_none());
+    let is_due = retry::not_before(status).is_none_or(|at| at <= seen.now);
+    if !retrying || (is_due && is_looked_at) {
         status.message = Some(shortened(&waits.message));
     }
 }
@@ -303,6 +327,14 @@ fn bind(status: &mut StepStatus, binding: &Binding, now: Timestamp) {
     status.pool = Some(binding.pool.to_string());
     status.weights_digest = Some(binding.weights_digest.clone());
     status.progress = None;
+}
+
+/// Notes when the worker began to compute: when it said so, or else `otherwise`.
+fn start(seen: &Observed, status: &mut StepStatus, open: &Attempt, otherwise: Option<Timestamp>) {
+    let started = attempt::started_at(seen, &status.name, open).or(otherwise);
+    if let Some(attempt) = status.attempts.last_mut() {
+        attempt.started_at = started.map(Time);
+    }
 }
 
 fn close(status: &mut StepStatus, now: Timestamp, failure: Option<(Cause, &str)>) {
@@ -333,14 +365,6 @@ fn artifact(seen: &Observed, output: &OutputFile) -> Artifact {
         digest: format!("sha256:{sha256}"),
         media_type: media_type.clone(),
         bytes: *bytes,
-    }
-}
-
-fn note(warning: bool, reason: &str, message: String) -> Note {
-    Note {
-        warning,
-        reason: reason.to_owned(),
-        message: shortened(&message),
     }
 }
 

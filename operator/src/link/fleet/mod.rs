@@ -55,6 +55,8 @@ struct Worker {
     models: BTreeMap<String, (String, ModelState)>,
     warm: Option<String>,
     tasks: BTreeMap<TaskId, Task>,
+    /// When it first said that it computes a task; kept when a new process of it does not hold the task any more.
+    begun: BTreeMap<TaskId, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl Fleet {
                 models: BTreeMap::new(),
                 warm: None,
                 tasks: BTreeMap::new(),
+                begun: BTreeMap::new(),
             }),
         };
         // What it holds is what it says, except that an unchanged task keeps the time of its last change.
@@ -104,6 +107,9 @@ impl Fleet {
                 Some(old) if old.state == state => old.changed_at,
                 Some(_) | None => now,
             };
+            if tasks::computes(&state) {
+                known.begun.entry(task.clone()).or_insert(now);
+            }
             held.insert(
                 task,
                 Task {
@@ -134,6 +140,10 @@ impl Fleet {
     /// Forgets pods that are gone, and all when leadership is lost.
     pub fn retain(&self, now: Timestamp, is_there: impl Fn(&WorkerRef) -> bool) {
         self.lock().retain(|_, worker| {
+            let Worker { begun, tasks, .. } = worker;
+            begun.retain(|task, at| {
+                tasks.contains_key(task) || now.duration_since(*at) < REMEMBERED
+            });
             let away = worker.away_since.map(|since| now.duration_since(since));
             worker.connection.is_some()
                 || (is_there(&worker.greeting.worker) && away.is_none_or(|away| away < REMEMBERED))

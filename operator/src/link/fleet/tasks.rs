@@ -1,8 +1,10 @@
 //! The tasks that workers hold: what each has become.
 
+use std::collections::BTreeSet;
+
 use framewright_crds::aijob::Progress;
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::TaskState;
+use framewright_crds::wire::{Outcome, TaskState};
 use jiff::Timestamp;
 
 use super::Fleet;
@@ -49,6 +51,7 @@ impl Fleet {
     pub fn forget(&self, uid: &str, task: &TaskId) {
         if let Some(worker) = self.lock().get_mut(uid) {
             worker.tasks.remove(task);
+            worker.begun.remove(task);
         }
     }
 
@@ -61,7 +64,12 @@ impl Fleet {
         now: Timestamp,
     ) -> Option<String> {
         let mut workers = self.lock();
-        let task = workers.get_mut(uid)?.tasks.get_mut(task)?;
+        let worker = workers.get_mut(uid)?;
+        let id = task;
+        let task = worker.tasks.get_mut(id)?;
+        if computes(&state) {
+            worker.begun.entry(id.clone()).or_insert(now);
+        }
         let is_over = matches!(task.state, TaskState::Finished { .. });
         // A worker reports progress only when there is some, even where the numbers stay the same.
         let has_moved = task.state != state || matches!(state, TaskState::Running { .. });
@@ -127,6 +135,32 @@ impl Fleet {
         held
     }
 
+    /// When a worker first said that it computes a task, whether it still holds it or not.
+    #[must_use]
+    pub fn begun_at(&self, uid: &str, task: &TaskId) -> Option<Timestamp> {
+        self.lock().get(uid)?.begun.get(task).copied()
+    }
+
+    /// Tasks that have succeeded and are not settled, each with the pod UID of its worker.
+    #[must_use]
+    pub fn succeeded(&self) -> BTreeSet<(String, TaskId)> {
+        let workers = self.lock();
+        let tasks = workers
+            .iter()
+            .flat_map(|(uid, worker)| worker.tasks.iter().map(move |task| (uid, task)));
+        tasks
+            .filter(|(_, (_, task))| {
+                matches!(
+                    task.state,
+                    TaskState::Finished {
+                        outcome: Outcome::Succeeded { .. }
+                    }
+                )
+            })
+            .map(|(uid, (id, _))| (uid.clone(), id.clone()))
+            .collect()
+    }
+
     /// Tasks of jobs that `is_known` does not know, by UID.
     #[must_use]
     pub fn strays(&self, is_known: impl Fn(&str) -> bool) -> Vec<Stray> {
@@ -157,5 +191,13 @@ impl Fleet {
             .get(uid)
             .map(|worker| worker.tasks.values().map(|task| task.job.clone()).collect())
             .unwrap_or_default()
+    }
+}
+
+/// Whether the worker is past preparing. One that ended may never have computed.
+pub(super) fn computes(state: &TaskState) -> bool {
+    match state {
+        TaskState::Running { .. } | TaskState::Uploading { .. } => true,
+        TaskState::Starting | TaskState::Finished { .. } => false,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::ModelState;
+use framewright_crds::wire::{ModelState, TaskState};
 
 use super::Fleet;
 use crate::jobs::seen::{PoolName, Presence};
@@ -48,8 +48,14 @@ impl Fleet {
         });
         usable
             .map(|(uid, worker)| {
+                // A finished task takes no room, though the worker keeps its outcome until that is recorded.
+                let is_over = |id: &TaskId| {
+                    let task = worker.tasks.get(id);
+                    task.is_some_and(|task| matches!(task.state, TaskState::Finished { .. }))
+                };
                 let bound = taken.get(uid).into_iter().flatten();
-                let tasks: BTreeSet<&TaskId> = worker.tasks.keys().chain(bound).collect();
+                let held = worker.tasks.keys().chain(bound);
+                let tasks: BTreeSet<&TaskId> = held.filter(|id| !is_over(id)).collect();
                 let used = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
                 let ready = worker
                     .models
