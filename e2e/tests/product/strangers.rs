@@ -2,34 +2,22 @@
 
 use anyhow::{Context, Result, ensure};
 use framewright_e2e::eventually;
+use k8s_openapi::api::core::v1::{Pod, SecretVolumeSource};
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PostParams};
 
-use crate::fleet::{PATIENCE, last_attempt, restarts, steps, uid, with_fleet};
+use crate::fleet::{Fleet, PATIENCE, last_attempt, restarts, steps, uid, with_fleet};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_no_pool_owns_is_refused_though_it_looks_like_a_worker() -> Result<()> {
     with_fleet("stranger", async |fleet| {
         fleet.ready_pool(1).await?;
         let worker = fleet.only_pod().await?;
-        let mut stranger = worker.clone();
-        stranger.metadata = ObjectMeta {
-            name: Some("stranger".to_owned()),
-            labels: worker.metadata.labels.clone(),
-            ..ObjectMeta::default()
-        };
-        stranger.status = None;
-        let spec = stranger.spec.as_mut().context("the worker has no spec")?;
-        spec.node_name = None;
-        fleet.pods.create(&PostParams::default(), &stranger).await?;
-
-        let refusal = eventually(PATIENCE, "the stranger is refused", async || {
-            let log = fleet.kubectl(&["logs", "stranger"]).await?;
-            let line = log.lines().find(|line| line.contains("HTTP 401"));
-            line.map(str::to_owned)
-                .with_context(|| format!("it says {log}"))
-        })
-        .await?;
+        fleet
+            .pods
+            .create(&PostParams::default(), &double(&worker, "stranger")?)
+            .await?;
+        let refusal = refusal(fleet, "stranger", "belongs to no ModelPool").await?;
         println!("{refusal}");
 
         fleet.clip("clip.mp4", 1).await?;
@@ -47,6 +35,86 @@ async fn a_pod_that_no_pool_owns_is_refused_though_it_looks_like_a_worker() -> R
     .await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_shows_the_token_of_a_worker_is_refused_and_the_worker_works_on() -> Result<()> {
+    with_fleet("thief", async |fleet| {
+        fleet.ready_pool(1).await?;
+        let worker = fleet.only_pod().await?;
+        let name = worker.name_any();
+        let read = ["exec", &name, "--", "cat", TOKEN];
+        let token = fleet.kubectl(&read).await?;
+        let literal = format!("--from-literal=token={token}");
+        fleet
+            .kubectl(&["create", "secret", "generic", "stolen", &literal])
+            .await?;
+        let mut thief = double(&worker, "thief")?;
+        let spec = thief.spec.as_mut().context("the thief has no spec")?;
+        let volume = spec
+            .volumes
+            .iter_mut()
+            .flatten()
+            .find(|volume| volume.name == "token")
+            .context("the worker has no token")?;
+        volume.projected = None;
+        volume.secret = Some(SecretVolumeSource {
+            secret_name: Some("stolen".to_owned()),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        });
+        fleet.pods.create(&PostParams::default(), &thief).await?;
+        let text = format!("the token is pod {name}'s, and");
+        println!("{}", refusal(fleet, "thief", &text).await?);
+
+        fleet.clip("clip.mp4", 1).await?;
+        fleet.submit_steps("job", SHORT, "").await?;
+        let job = fleet.succeeded("job").await?;
+        let attempt = last_attempt(steps(&job).first())?;
+        ensure!(attempt.pod_uid == uid(&worker)?, "another pod did the work");
+        let log = fleet.kubectl(&["logs", &name]).await?;
+        let streams = log.matches("connected to the operator").count();
+        ensure!(streams == 1, "the worker had {streams} streams");
+
+        // When the worker is gone, its token is worth nothing at all.
+        fleet
+            .kubectl(&["delete", "pod", &name, "--force", "--grace-period=0"])
+            .await?;
+        println!(
+            "{}",
+            refusal(fleet, "thief", "the token is not valid").await?
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// A pod like this one, which no pool owns.
+fn double(worker: &Pod, name: &str) -> Result<Pod> {
+    let mut double = worker.clone();
+    double.metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        labels: worker.metadata.labels.clone(),
+        ..ObjectMeta::default()
+    };
+    double.status = None;
+    let spec = double.spec.as_mut().context("the worker has no spec")?;
+    spec.node_name = None;
+    Ok(double)
+}
+
+/// Waits until the pod is told that it is refused, with this text.
+async fn refusal(fleet: &Fleet<'_>, pod: &str, text: &str) -> Result<String> {
+    eventually(PATIENCE, &format!("{pod} is refused"), async || {
+        let log = fleet.kubectl(&["logs", pod]).await?;
+        let line = log
+            .lines()
+            .find(|line| line.contains("HTTP 401") && line.contains(text));
+        line.map(str::to_owned)
+            .with_context(|| format!("it says {log}"))
+    })
+    .await
+}
+
+const TOKEN: &str = "/var/run/secrets/framewright.dev/token";
 const SHORT: &str = r"
   - {name: large, model: framewright-x2, upscale: {frames: 6}, inputs: [{name: video, upload: {file: clip.mp4}}]}
 ";

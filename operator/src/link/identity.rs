@@ -1,5 +1,6 @@
 //! Finds out which worker pod opens a stream, from a token that the kubelet made for that very pod.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use framewright_crds::names::TOKEN_AUDIENCE;
@@ -34,6 +35,12 @@ pub enum Refused {
     OtherPod(String),
     #[error("pod {0} belongs to no ModelPool")]
     NoPool(String),
+    #[error("pod {0} has no address yet")]
+    NoAddress(String),
+    #[error(
+        "the token is pod {pod}'s, and {peer} is no address of that pod (if the network rewrites addresses, set link.checkPeerAddress to false)"
+    )]
+    OtherAddress { pod: String, peer: IpAddr },
     #[error("the API server cannot be asked about the token")]
     Review(#[source] Box<kube::Error>),
     #[error("the API server did not answer about the token in time")]
@@ -45,21 +52,27 @@ impl Refused {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Refused::Review(_) | Refused::Late => true,
+            Refused::Review(_) | Refused::Late | Refused::NoAddress(_) => true,
             Refused::NoToken
             | Refused::BadToken(_)
             | Refused::NoPod
             | Refused::OtherPod(_)
-            | Refused::NoPool(_) => false,
+            | Refused::NoPool(_)
+            | Refused::OtherAddress { .. } => false,
         }
     }
 }
 
-/// Has the API server review the token, down to the pod's UID, and looks the pod up.
+/// Has the API server review the token, down to the pod's UID, looks the pod up, and compares its addresses with the stream's: a
+/// token that was copied out of its pod opens nothing elsewhere.
 ///
 /// # Errors
 /// [`Refused`]
-pub async fn identify(context: &Context, token: Option<&str>) -> Result<Identity, Refused> {
+pub async fn identify(
+    context: &Context,
+    token: Option<&str>,
+    peer: IpAddr,
+) -> Result<Identity, Refused> {
     let token = token.ok_or(Refused::NoToken)?;
     let user = tokio::time::timeout(REVIEW_LIMIT, review(context, token))
         .await
@@ -75,6 +88,9 @@ pub async fn identify(context: &Context, token: Option<&str>) -> Result<Identity
         .filter(|pod| pod.uid().as_deref() == Some(uid.as_str()))
         .ok_or_else(|| Refused::OtherPod(name.clone()))?;
     let (pool, _) = pool_of(&pod).ok_or_else(|| Refused::NoPool(name.clone()))?;
+    if context.args.check_peer_address {
+        check_address(&pod, &name, peer)?;
+    }
     Ok(Identity {
         pool: PoolName {
             namespace: namespace.clone(),
@@ -117,6 +133,28 @@ async fn review(context: &Context, token: &str) -> Result<UserInfo, Refused> {
         .ok_or_else(|| Refused::BadToken("it names no user".to_owned()))
 }
 
+/// Whether the stream comes from the pod. The kubelet writes a new pod's addresses a moment after its process has started.
+fn check_address(pod: &Pod, name: &str, peer: IpAddr) -> Result<(), Refused> {
+    let status = pod.status.as_ref();
+    let addresses: Vec<IpAddr> = status
+        .and_then(|status| status.pod_ips.as_ref())
+        .into_iter()
+        .flatten()
+        .filter_map(|address| address.ip.parse().ok())
+        .collect();
+    if addresses.is_empty() {
+        return Err(Refused::NoAddress(name.to_owned()));
+    }
+    let peer = peer.to_canonical();
+    if addresses.contains(&peer) {
+        return Ok(());
+    }
+    Err(Refused::OtherAddress {
+        pod: name.to_owned(),
+        peer,
+    })
+}
+
 /// Namespace, name and UID of the pod that a token is bound to.
 fn bound_pod(user: &UserInfo) -> Option<(String, String, String)> {
     let extra = user.extra.as_ref()?;
@@ -137,6 +175,7 @@ fn bound_pod(user: &UserInfo) -> Option<(String, String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::{PodIP, PodStatus};
     use std::collections::BTreeMap;
 
     fn user(name: &str, extra: &[(&str, &str)]) -> UserInfo {
@@ -176,5 +215,32 @@ mod tests {
             None
         );
         assert_eq!(bound_pod(&user("alice", &both)), None);
+    }
+
+    #[test]
+    fn a_stream_counts_from_the_pods_own_addresses_only() {
+        let at = |addresses: &[&str]| Pod {
+            status: Some(PodStatus {
+                pod_ips: Some(
+                    addresses
+                        .iter()
+                        .map(|&ip| PodIP { ip: ip.to_owned() })
+                        .collect(),
+                ),
+                ..PodStatus::default()
+            }),
+            ..Pod::default()
+        };
+        let check = |pod: &Pod, peer: &str| check_address(pod, "w", peer.parse().expect("address"));
+        let both = at(&["10.244.0.7", "fd00::7"]);
+        for own in ["10.244.0.7", "::ffff:10.244.0.7", "fd00::7"] {
+            assert!(check(&both, own).is_ok(), "{own}");
+        }
+        let other = check(&both, "10.244.0.8").expect_err("another pod's address");
+        assert!(!other.is_passing() && other.to_string().contains("10.244.0.8"));
+        for young in [at(&[]), Pod::default()] {
+            let refused = check(&young, "10.244.0.7").expect_err("no address yet");
+            assert!(refused.is_passing(), "{refused}");
+        }
     }
 }

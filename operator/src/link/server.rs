@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -55,12 +55,13 @@ pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<
         .with_state(Arc::new(door));
     let address = SocketAddr::from(([0, 0, 0, 0], LINK_PORT));
     axum_server::bind_rustls(address, tls)
-        .serve(router.into_make_service())
+        .serve(router.into_make_service_with_connect_info::<SocketAddr>())
         .await
 }
 
 async fn open(
     State(door): State<Arc<Door>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -81,7 +82,7 @@ async fn open(
     let token = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    match identify(&door.context, token).await {
+    match identify(&door.context, token, peer.ip()).await {
         Ok(identity) => {
             let door = Arc::clone(&door);
             upgrade
@@ -90,15 +91,14 @@ async fn open(
                     move |socket| async move { carry(&door, socket, identity, epoch).await },
                 )
         }
+        Err(refused) if refused.is_passing() => {
+            tracing::info!(peer = %peer.ip(), reason = %crate::chain(&refused), "a stream has to come again");
+            (StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response()
+        }
         Err(refused) => {
-            tracing::warn!(reason = %crate::chain(&refused), "a stream was refused");
+            tracing::warn!(peer = %peer.ip(), reason = %crate::chain(&refused), "a stream was refused");
             door.context.metrics.stream_refused();
-            let status = if refused.is_passing() {
-                StatusCode::SERVICE_UNAVAILABLE
-            } else {
-                StatusCode::UNAUTHORIZED
-            };
-            (status, refused.to_string()).into_response()
+            (StatusCode::UNAUTHORIZED, refused.to_string()).into_response()
         }
     }
 }
