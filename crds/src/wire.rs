@@ -76,6 +76,13 @@ pub enum ToOperator {
         /// The task, or none for the pool's weights.
         task: Option<TaskId>,
     },
+    /// A transfer from or to the store fails and is tried again, or goes on again.
+    StoreTrouble {
+        /// Which task's.
+        task: TaskId,
+        /// Why, as a sentence; none when it goes on.
+        trouble: Option<String>,
+    },
     /// A task is over.
     Finished {
         /// Which.

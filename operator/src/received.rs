@@ -19,6 +19,7 @@ pub struct Received {
 struct Owner {
     there: BTreeSet<String>,
     asked: Option<Timestamp>,
+    trouble: Option<String>,
 }
 
 /// What is in the store of what a status waits for.
@@ -55,15 +56,15 @@ impl Received {
         let is_due = owner
             .asked
             .is_none_or(|asked| now.duration_since(asked) >= believed);
-        let mut trouble = None;
         if is_due && !awaited.is_empty() {
             owner.asked = Some(now);
+            owner.trouble = None;
             for sha256 in awaited {
                 match stat(store, place, sha256).await {
                     Ok(true) => drop(owner.there.insert(sha256.to_owned())),
                     Ok(false) => {}
                     Err(error) => {
-                        trouble = Some(error.to_string());
+                        owner.trouble = Some(crate::chain(&error).to_string());
                         break;
                     }
                 }
@@ -71,7 +72,7 @@ impl Received {
         }
         let answer = Answer {
             received: owner.there.clone(),
-            trouble,
+            trouble: owner.trouble.clone(),
         };
         self.lock().insert(place.uid.to_owned(), owner);
         answer

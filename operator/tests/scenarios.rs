@@ -38,11 +38,14 @@ struct Story {
     status: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     received: bool,
+    /// Why the store cannot be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store_trouble: Option<String>,
     /// What surrounds a step: `busy`, `unlooked since 3`, `bind w1`, `trouble REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
     /// `gone`, `oom`, `restarted`, `begun at 3`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     around: BTreeMap<String, Vec<String>>,
-    /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`.
+    /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`; then `; trouble with the store`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<String>,
     plan: String,
@@ -195,7 +198,7 @@ fn observed(story: &Story) -> Observed {
         } else {
             BTreeSet::new()
         },
-        store_trouble: None,
+        store_trouble: story.store_trouble.clone(),
         steps: story
             .around
             .iter()
@@ -374,6 +377,10 @@ fn around(words: &[String]) -> StepSeen {
 }
 
 fn held(words: &str) -> Held {
+    let (words, trouble) = match words.split_once("; ") {
+        Some((words, trouble)) => (words, Some(trouble.to_owned())),
+        None => (words, None),
+    };
     let (which, state) = words.split_once(": ").expect("task on worker: state");
     let (task, worker) = which.split_once(" on ").expect("task on worker");
     let (step, attempt) = task.split_once('/').expect("step/attempt");
@@ -429,6 +436,7 @@ fn held(words: &str) -> Held {
         state,
         changed_at,
         wants_grants: false,
+        store_trouble: trouble,
     }
 }
 

@@ -339,6 +339,9 @@ fn message_text(message: &ToOperator) -> String {
         ToOperator::UploadRequest { task, .. } => format!("request upload {}", task.step),
         ToOperator::RenewGrants { task: Some(task) } => format!("renew grants {}", task.step),
         ToOperator::RenewGrants { task: None } => "renew weights".into(),
+        ToOperator::StoreTrouble { task, trouble } => {
+            format!("say trouble {} {trouble:?}", task.step)
+        }
         ToOperator::Finished { task, outcome } => match outcome {
             Outcome::Succeeded { .. } => format!("say finished {} Succeeded", task.step),
             Outcome::Failed { cause, message } => {

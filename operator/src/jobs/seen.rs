@@ -134,4 +134,6 @@ pub struct Held {
     pub changed_at: Timestamp,
     /// Its grants ran out, and it asked for new ones.
     pub wants_grants: bool,
+    /// Why its transfer from or to the store is tried again, if it is.
+    pub store_trouble: Option<String>,
 }

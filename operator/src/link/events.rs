@@ -41,6 +41,10 @@ pub fn take_in(context: &Context, from: &Identity, message: ToOperator) {
             let job = fleet.wants_grants(uid, &task);
             wake_job(context, from, &task, job);
         }
+        ToOperator::StoreTrouble { task, trouble } => {
+            let job = fleet.store_trouble(uid, &task, trouble);
+            wake_job(context, from, &task, job);
+        }
         ToOperator::RenewGrants { task: None } => {
             fleet.unwelcome(uid);
             wake_pool(context, from);

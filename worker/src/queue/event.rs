@@ -48,6 +48,8 @@ pub enum News {
     Computed(OutputFile),
     /// The grants for its inputs are over.
     GrantsExpired,
+    /// A transfer fails and is tried again, for this reason; none when it goes on.
+    StoreTrouble(Option<String>),
     /// It is over.
     Ended(Outcome),
     /// It has stopped, as it was told to.

@@ -44,7 +44,11 @@ impl Queue {
                 Vec::new()
             }
             News::Hangs => vec![Effect::Abort],
-            News::Started | News::Progress(_) | News::Computed(_) | News::GrantsExpired
+            News::Started
+            | News::Progress(_)
+            | News::Computed(_)
+            | News::GrantsExpired
+            | News::StoreTrouble(_)
                 if !is_active =>
             {
                 Vec::new()
@@ -67,6 +71,9 @@ impl Queue {
             }
             News::GrantsExpired => {
                 vec![Effect::Say(ToOperator::RenewGrants { task: Some(task) })]
+            }
+            News::StoreTrouble(trouble) => {
+                vec![Effect::Say(ToOperator::StoreTrouble { task, trouble })]
             }
         }
     }

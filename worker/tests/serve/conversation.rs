@@ -67,6 +67,13 @@ pub(crate) fn renewal(said: ToOperator) -> Option<Option<TaskId>> {
     }
 }
 
+pub(crate) fn store_trouble(said: ToOperator) -> Option<(TaskId, Option<String>)> {
+    match said {
+        ToOperator::StoreTrouble { task, trouble } => Some((task, trouble)),
+        _ => None,
+    }
+}
+
 pub(crate) fn upload_request(said: ToOperator) -> Option<(TaskId, OutputFile)> {
     match said {
         ToOperator::UploadRequest { task, output } => Some((task, output)),

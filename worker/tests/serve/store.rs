@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use framewright_crds::wire::{FileSource, ModelOrder, ModelState, Order, Outcome, ToOperator};
 
 use crate::conversation::{
-    TASK, finished, grant, hello, id, renewal, started, state_of, upload_request, welcomed,
+    TASK, finished, grant, hello, id, renewal, started, state_of, store_trouble, upload_request,
+    welcomed,
 };
 use crate::peer::{Peer, clip, digest, picture, weights};
 
@@ -91,6 +92,13 @@ async fn a_full_store_is_waited_for_and_nothing_is_computed_twice() {
     let (task, output) = link.hear_until(upload_request).await;
     peer.store.is_down.store(true, Ordering::Relaxed);
     grant(&peer, &link, &task, &output).await;
+    let (_, trouble) = link.hear_until(store_trouble).await;
+    assert!(
+        trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.contains("waits for the store: the store says 5")),
+        "{trouble:?}"
+    );
     // Each try asks for a grant of its own.
     let (task, again) = link.hear_until(upload_request).await;
     assert_eq!(again, output);

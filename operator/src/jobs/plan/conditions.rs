@@ -169,6 +169,9 @@ fn queued(seen: &Observed, step: &StepStatus) -> State {
 }
 
 fn running(step: &StepStatus) -> String {
+    if let Some(trouble) = &step.message {
+        return format!("step {}: {trouble}", step.name);
+    }
     let progress = step.progress.unwrap_or_default();
     match (progress.frame, progress.frames) {
         (Some(frame), Some(frames)) => {

@@ -166,14 +166,18 @@ fn one(
 }
 
 fn judge(seen: &Observed, status: &mut StepStatus, open: &Attempt, notes: &mut Vec<Note>) {
+    let held = attempt::held(seen, &status.name, open);
+    let trouble = held
+        .and_then(|held| held.store_trouble.as_deref())
+        .map(shortened);
     match attempt::judge(seen, status, open) {
         Verdict::Starting => {
             status.state = StepState::Starting;
-            status.message = Some(format!("worker {} prepares", open.worker));
+            status.message = trouble.or_else(|| Some(format!("worker {} prepares", open.worker)));
         }
         Verdict::Running { progress } => {
             status.state = StepState::Running;
-            status.message = None;
+            status.message = trouble;
             status.progress = Some(progress);
             start(seen, status, open, Some(seen.now));
         }
@@ -240,9 +244,14 @@ fn after_failure(
 
 fn wait_for_upload(seen: &Observed, status: &mut StepStatus, input: &str, sha256: &str) {
     let start: String = sha256.chars().take(12).collect();
-    let waits = format!(
+    let mut waits = format!(
         "waits for the upload of input {input} (sha256 {start}…) to the link in status.uploads"
     );
+    if let Some(trouble) = &seen.store_trouble {
+        waits = shortened(&format!(
+            "{waits}; whether it is there is not known: {trouble}"
+        ));
+    }
     if seen.now.duration_since(seen.created) >= queue_limit(seen) {
         status.state = StepState::Failed;
         status.message = Some(format!(

@@ -103,9 +103,9 @@ impl Fleet {
         // What it holds is what it says, except that an unchanged task keeps the time of its last change.
         let mut held = BTreeMap::new();
         for TaskReport { task, job, state } in tasks {
-            let changed_at = match known.tasks.get(&task) {
-                Some(old) if old.state == state => old.changed_at,
-                Some(_) | None => now,
+            let (changed_at, store_trouble) = match known.tasks.get(&task) {
+                Some(old) if old.state == state => (old.changed_at, old.store_trouble.clone()),
+                Some(_) | None => (now, None),
             };
             if tasks::computes(&state) {
                 known.begun.entry(task.clone()).or_insert(now);
@@ -117,6 +117,7 @@ impl Fleet {
                     state,
                     changed_at,
                     wants_grants: false,
+                    store_trouble,
                 },
             );
         }

@@ -17,6 +17,7 @@ pub(super) struct Task {
     pub(super) state: TaskState,
     pub(super) changed_at: Timestamp,
     pub(super) wants_grants: bool,
+    pub(super) store_trouble: Option<String>,
 }
 
 /// A task whose job is not known here.
@@ -38,6 +39,7 @@ impl Fleet {
                 state: TaskState::Starting,
                 changed_at: now,
                 wants_grants: false,
+                store_trouble: None,
             };
             worker
                 .tasks
@@ -76,6 +78,7 @@ impl Fleet {
         if has_moved && !is_over {
             task.state = state;
             task.changed_at = now;
+            task.store_trouble = None;
         }
         Some(task.job.clone())
     }
@@ -110,6 +113,19 @@ impl Fleet {
         Some(task.job.clone())
     }
 
+    /// A task's transfer fails, or goes on again; namespace/name of its job, if the task is known.
+    pub fn store_trouble(
+        &self,
+        uid: &str,
+        task: &TaskId,
+        trouble: Option<String>,
+    ) -> Option<String> {
+        let mut workers = self.lock();
+        let task = workers.get_mut(uid)?.tasks.get_mut(task)?;
+        task.store_trouble = trouble;
+        Some(task.job.clone())
+    }
+
     /// The tasks of a job, wherever they are.
     #[must_use]
     pub fn held_by(&self, job_uid: &str) -> Vec<Held> {
@@ -129,6 +145,7 @@ impl Fleet {
                 state: task.state.clone(),
                 changed_at: task.changed_at,
                 wants_grants: task.wants_grants,
+                store_trouble: task.store_trouble.clone(),
             })
             .collect();
         held.sort_by(|a, b| a.task.cmp(&b.task));

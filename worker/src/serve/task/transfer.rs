@@ -64,6 +64,9 @@ impl Task {
             let bytes = u64::try_from(input.bytes).unwrap_or(0);
             let got = self.tools.store.get(&input.url, &input.sha256, bytes, path);
             let Err(error) = got.await else {
+                if failures > 0 {
+                    self.tell(News::StoreTrouble(None)).await;
+                }
                 return Ok(());
             };
             failures += 1;
@@ -83,6 +86,7 @@ impl Task {
                     self.notice_within(GRANT_WAIT).await;
                 }
                 Remedy::Wait => {
+                    self.tell(News::StoreTrouble(Some(message))).await;
                     self.notice_within(RETRY.wait(failures, random())).await;
                 }
             }
@@ -122,6 +126,8 @@ impl Task {
                 warn!("the output is computed and its upload will be tried again: {message}");
             }
             if error.is_some() {
+                let trouble = format!("the output is computed and waits for the store: {message}");
+                self.tell(News::StoreTrouble(Some(trouble))).await;
                 tokio::time::sleep(RETRY.wait(failures, random())).await;
             }
         }
