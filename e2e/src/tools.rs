@@ -20,6 +20,8 @@ pub enum Part {
     Ffmpeg,
     /// helm.
     Helm,
+    /// A device plugin without devices.
+    Gpus,
 }
 
 /// Programs by name.
@@ -81,6 +83,7 @@ impl Part {
             Part::Images => "images",
             Part::Ffmpeg => "ffmpeg",
             Part::Helm => "helm",
+            Part::Gpus => "gpus",
         }
     }
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what a test cluster is made of, and says on stdout where it is, as name=path lines.
 #
-#   install.sh control-plane | node | images | ffmpeg | helm …
+#   install.sh control-plane | node | images | ffmpeg | helm | gpus …
 #
 # Debian packages come from the distribution. Kubernetes, etcd, CoreDNS and helm are Go modules
 # pinned by the go.sum beside this file; each is built once into a cache of the user's, under a
@@ -109,6 +109,11 @@ helm() {
 	echo "helm=$built/helm"
 }
 
+gpus() {
+	go_tool gpus "a minute" "" .
+	echo "gpus=$built/gpus"
+}
+
 images() {
 	packages buildah runc mmdebstrap
 }
@@ -133,11 +138,11 @@ ffmpeg() {
 	for name in ffmpeg ffprobe; do echo "$name=$built/$name"; done
 }
 
-[ $# -gt 0 ] || fail "say what to install: control-plane, node, images, ffmpeg, helm"
+[ $# -gt 0 ] || fail "say what to install: control-plane, node, images, ffmpeg, helm, gpus"
 for part in "$@"; do
 	case $part in
 	control-plane) control_plane ;;
-	node | images | ffmpeg | helm) "$part" ;;
-	*) fail "$part is none of: control-plane, node, images, ffmpeg, helm" ;;
+	node | images | ffmpeg | helm | gpus) "$part" ;;
+	*) fail "$part is none of: control-plane, node, images, ffmpeg, helm, gpus" ;;
 	esac
 done

@@ -1,19 +1,42 @@
-//! GPUs where there are none.
+//! GPUs where there are none: a device plugin whose devices do nothing.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 
+use super::anchor::Anchor;
 use super::components::NODE;
+use super::folder::Folder;
+use crate::eventually;
+use crate::tools::{Part, Tools};
 
-/// The kubelet keeps extended resources that it does not know in capacity, and copies them to allocatable.
-pub(crate) async fn pretend(client: &kube::Client, count: u32) -> Result<()> {
-    let patch = json!({"status": {"capacity": {"nvidia.com/gpu": count.to_string()}, "allocatable": {"nvidia.com/gpu": count.to_string()}}});
-    Api::<Node>::all(client.clone())
-        .patch_status(NODE, &PatchParams::default(), &Patch::Merge(patch))
+const RESOURCE: &str = "nvidia.com/gpu";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts the plugin anew, and waits until the node offers so many.
+pub(crate) async fn offer(
+    folder: &Folder,
+    anchor: Anchor,
+    client: &kube::Client,
+    count: u32,
+) -> Result<()> {
+    let tools = Tools::install(&[Part::Gpus]).await?;
+    anchor.kill_program("gpus")?;
+    let count = count.to_string();
+    let arguments = [count.clone()];
+    anchor
+        .spawn(tools.path("gpus")?, &arguments, &folder.log("gpus"))
         .await
-        .map(drop)
-        .context("give the node GPUs")
+        .context("start the device plugin")?;
+    let nodes = Api::<Node>::all(client.clone());
+    eventually(PATIENCE, "the node offers the GPUs", async || {
+        let status = nodes.get(NODE).await?.status.unwrap_or_default();
+        let offered = status.allocatable.unwrap_or_default().remove(RESOURCE);
+        let offered = offered.map(|quantity| quantity.0);
+        ensure!(offered.as_ref() == Some(&count), "it offers {offered:?}");
+        Ok(())
+    })
+    .await
 }

@@ -285,12 +285,21 @@ impl Cluster {
         .await
     }
 
-    /// Gives the node a number of pretended `nvidia.com/gpu`: the scheduler counts them, no device stands behind them.
+    /// Kills at once what runs of a program that was started with [`Cluster::inside`]; gives how many that were.
     ///
     /// # Errors
-    /// If the API server refuses.
-    pub async fn pretend_gpus(&self, count: u32) -> Result<()> {
-        gpus::pretend(&self.client().await?, count).await
+    /// If one could not be killed.
+    pub fn kill_program(&self, program: &str) -> Result<usize> {
+        self.anchor.kill_program(program)
+    }
+
+    /// Has a device plugin offer so many `nvidia.com/gpu`: containers get them, nothing stands behind them. A kubelet that is
+    /// started anew does not know of them.
+    ///
+    /// # Errors
+    /// If the plugin does not run, or the node does not offer them within a minute.
+    pub async fn offer_gpus(&self, count: u32) -> Result<()> {
+        gpus::offer(&self.folder, self.anchor, &self.client().await?, count).await
     }
 
     /// Empties the volumes whose claims are gone and offers them again.

@@ -4,8 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use framewright_crds::aijob::StepState;
-use framewright_crds::conditions::{job, pool_reason};
+use framewright_crds::conditions::{job, job_reason, pool_reason};
 use framewright_e2e::eventually;
+use kube::ResourceExt;
+use serde_json::json;
 
 use crate::fleet::{Fleet, PATIENCE, condition, sha256, steps, weights, with_fleet};
 use crate::installation::{SYSTEM, said};
@@ -39,8 +41,8 @@ async fn weights_of_another_digest_are_refused_by_the_plugin_and_by_the_store() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_for_gpus_says_that_there_are_none_and_then_that_the_image_has_no_cuda() -> Result<()>
-{
+async fn a_pool_for_gpus_says_that_there_are_none_gets_one_and_says_that_the_image_has_no_cuda()
+-> Result<()> {
     with_fleet("gpu", async |fleet| {
         fleet
             .apply_pool(
@@ -63,19 +65,97 @@ async fn a_pool_for_gpus_says_that_there_are_none_and_then_that_the_image_has_no
         fleet.submit("job", "clip.mp4", "").await?;
         job_says(fleet, "nvidia.com/gpu").await?;
 
-        fleet.cluster.pretend_gpus(1).await?;
+        fleet.cluster.offer_gpus(1).await?;
         let missing = fleet
             .pool_until("without its device", |condition| {
                 condition.reason == pool_reason::DEVICE_MISSING
             })
             .await?;
         println!("the pool: {}", missing.message);
+        let pod = fleet.only_pod().await?.name_any();
+        let device = ["exec", &pod, "--", "printenv", "NVIDIA_VISIBLE_DEVICES"];
+        let device = fleet.kubectl(&device).await?;
+        ensure!(device.trim() == "GPU-0", "it got {device:?}");
         job_says(fleet, &missing.message).await?;
         let job = fleet.jobs.get("job").await?;
         let step = steps(&job).first().context("no step")?;
         ensure!(step.state == StepState::Queued && step.attempts_made == 0);
         let status = fleet.pools.get("upscale").await?.status.unwrap_or_default();
         ensure!(status.replicas == 1 && status.ready_replicas == 0);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_weight_file_is_named_with_the_reason_and_the_other_models_of_the_pool_work()
+-> Result<()> {
+    with_fleet("bad-weights", async |fleet| {
+        let mut lying = fs::read(weights())?;
+        // The first eight bytes say how long the header is.
+        lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let bad = [
+            ("lying", lying, "header"),
+            ("pickled", b"\x80\x04\x95 a pickle, whatever it is called".to_vec(), "pickle"),
+        ];
+        let good = sha256(&weights())?;
+        fleet.apply_pool("cpu", 1, &good, "{memory: 1Gi}").await?;
+        for (name, bytes, _) in &bad {
+            let file = fleet.file(&format!("{name}.safetensors"));
+            fs::write(&file, bytes)?;
+            let model = json!({
+                "name": name, "source": {"upload": {}},
+                "files": [{"path": format!("{name}.safetensors"), "sha256": sha256(&file)?, "bytes": bytes.len()}],
+            });
+            let patch = json!([{"op": "add", "path": "/spec/models/-", "value": model}]).to_string();
+            let arguments = ["patch", "modelpool/upscale", "--type=json", "--patch", &patch];
+            fleet.kubectl(&arguments).await?;
+        }
+        fleet.upload_weights().await?;
+        for (name, _, _) in &bad {
+            let file = fleet.file(&format!("{name}.safetensors"));
+            fleet
+                .plugin(&["upload", "pool/upscale", &file.display().to_string()])
+                .await?;
+        }
+        for (name, _, why) in &bad {
+            let says = eventually(PATIENCE, &format!("the pool says why {name} is wrong"), async || {
+                let status = fleet.pools.get("upscale").await?.status.unwrap_or_default();
+                let models: Vec<String> = status
+                    .models
+                    .iter()
+                    .map(|model| format!("{:?} {:?}", model.reason, model.message))
+                    .collect();
+                let says = models.iter().find(|model| {
+                    model.contains(&format!("{name}.safetensors")) && model.contains(why)
+                });
+                says.cloned().with_context(|| format!("it says {models:?}"))
+            })
+            .await?;
+            println!("the pool: {says}");
+            ensure!(says.contains(pool_reason::WEIGHTS_FAILED), "{says}");
+        }
+        fleet
+            .pool_until("not ready", |condition| {
+                condition.reason == pool_reason::WEIGHTS_FAILED
+            })
+            .await?;
+
+        fleet.clip("clip.mp4", 1).await?;
+        let step = |model: &str| SHORT.replace("MODEL", model);
+        fleet.submit_steps("good", &step("framewright-x2"), "").await?;
+        for (name, _, _) in &bad {
+            let deadline = "  queueDeadlineSeconds: 5\n";
+            fleet.submit_steps(name, &step(name), deadline).await?;
+        }
+        fleet.succeeded("good").await?;
+        for (name, _, why) in &bad {
+            let failed = fleet.finished(name).await?;
+            let outcome = condition(&failed, job::SUCCEEDED).context("no condition Succeeded")?;
+            println!("{name}: {}: {}", outcome.reason, outcome.message);
+            ensure!(outcome.reason == job_reason::QUEUE_DEADLINE_EXCEEDED);
+            ensure!(outcome.message.contains(&format!("{name}.safetensors")) && outcome.message.contains(why));
+        }
         Ok(())
     })
     .await
@@ -120,3 +200,7 @@ async fn put(fleet: &Fleet<'_>, link: &str) -> Result<String> {
         .arg(link);
     said(&mut curl).await
 }
+
+const SHORT: &str = r"
+  - {name: large, model: MODEL, upscale: {frames: 2}, inputs: [{name: video, upload: {file: clip.mp4}}]}
+";
