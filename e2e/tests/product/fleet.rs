@@ -213,6 +213,16 @@ impl Fleet<'_> {
         Ok(finished)
     }
 
+    /// Waits until no pod is left.
+    pub(crate) async fn no_pods(&self) -> Result<()> {
+        eventually(PATIENCE, "no pod is left", async || {
+            let left = self.pods.list(&Default::default()).await?.items.len();
+            ensure!(left == 0, "{left} are left");
+            Ok(())
+        })
+        .await
+    }
+
     /// The pool's only pod.
     pub(crate) async fn only_pod(&self) -> Result<Pod> {
         let mut pods = self.pods.list(&Default::default()).await?.items;

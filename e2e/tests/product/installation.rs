@@ -47,13 +47,21 @@ async fn install() -> Result<Cluster> {
     Ok(cluster)
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_test_finds_the_installation_whole() -> Result<()> {
+    let test = ["test", "framewright", "--namespace", SYSTEM];
+    let said = cluster().await?.helm(&test).await?;
+    ensure!(said.contains("Succeeded"), "{said}");
+    Ok(())
+}
+
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The folder with the programs, from `$FRAMEWRIGHT_DIST`.
-fn dist() -> Result<PathBuf> {
+pub(crate) fn dist() -> Result<PathBuf> {
     let folder =
         std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(|| root().join("dist"), PathBuf::from);
     for program in [

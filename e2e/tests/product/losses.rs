@@ -26,7 +26,8 @@ async fn a_step_whose_worker_process_is_killed_is_done_by_another() -> Result<()
     with_fleet("process-lost", async |fleet| {
         let attempt = started(fleet, 2).await?;
         let mut kill = fleet.cluster.inside("bash");
-        said(kill.args(["-c", KILL, "kill", &attempt.worker])).await?;
+        let script = signal("KILL", "framewright-wor");
+        said(kill.args(["-c", &script, "kill", &attempt.worker])).await?;
         second_attempt(&fleet.succeeded("job").await?, &attempt)
     })
     .await
@@ -90,7 +91,7 @@ fn second_attempt(job: &AIJob, lost: &Attempt) -> Result<()> {
     Ok(())
 }
 
-async fn leader(fleet: &Fleet<'_>) -> Result<String> {
+pub(crate) async fn leader(fleet: &Fleet<'_>) -> Result<String> {
     let holder = fleet
         .cluster
         .kubectl(&[
@@ -108,14 +109,18 @@ async fn leader(fleet: &Fleet<'_>) -> Result<String> {
     Ok(pod.to_owned())
 }
 
-/// Kills the worker whose pod is $1.
-const KILL: &str = r#"
+/// A script that sends a signal to the process of pod $1 whose program is called so, as far as the kernel remembers names.
+pub(crate) fn signal(signal: &str, program: &str) -> String {
+    SEND.replace("SIGNAL", signal).replace("PROGRAM", program)
+}
+
+const SEND: &str = r#"
 for process in /proc/[0-9]*; do
-  if [[ $(cat "$process/comm" 2>/dev/null) == framewright-wor* ]] && tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -qx "HOSTNAME=$1"; then
-    kill -9 "${process#/proc/}" && exit 0
+  if [[ $(cat "$process/comm" 2>/dev/null) == PROGRAM* ]] && tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -qx "HOSTNAME=$1"; then
+    kill -SIGNAL "${process#/proc/}" && exit 0
   fi
 done
-echo "no worker of pod $1 runs" >&2
+echo "no PROGRAM of pod $1 runs" >&2
 exit 1
 "#;
 

@@ -2,9 +2,15 @@
 
 mod ending;
 mod fleet;
+mod gate;
 mod inputs;
 mod installation;
+mod kills;
+mod leaders;
+mod ledger;
 mod losses;
+mod outside;
 mod pools;
 mod results;
+mod store;
 mod strangers;
