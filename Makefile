@@ -23,8 +23,9 @@ test: lint dist ## Test everything
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
 	$(CARGO) test --release --workspace --test api --test harness --test product -- --test-threads=1
 
-lint: packages ## Check format, lints and generated files
+lint: packages ## Check format, lints, licences and generated files
 	$(CARGO) fmt --all --check
+	deny=$$($(INSTALL) deny | sed -n 's/^cargo-deny=//p') && $$deny check licenses bans sources
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
 	helm=$$($(INSTALL) helm | sed -n 's/^helm=//p') && HELM=$$helm manifests/generate.sh --check
 

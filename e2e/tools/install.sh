@@ -1,11 +1,12 @@
 #!/bin/bash
 # Installs what a test cluster is made of, and says on stdout where it is, as name=path lines.
 #
-#   install.sh control-plane | node | images | ffmpeg | helm | gpus …
+#   install.sh control-plane | node | images | ffmpeg | helm | gpus | deny …
 #
 # Debian packages come from the distribution. Kubernetes, etcd, CoreDNS and helm are Go modules
-# pinned by the go.sum beside this file; each is built once into a cache of the user's, under a
-# name that carries the hash of its pins. A build that is interrupted leaves nothing that counts.
+# pinned by the go.sum beside this file, cargo-deny is pinned by its version and its own Cargo.lock;
+# each is built once into a cache of the user's, under a name that carries the hash of its pins. A
+# build that is interrupted leaves nothing that counts.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -114,6 +115,30 @@ gpus() {
 	echo "gpus=$built/gpus"
 }
 
+# deny builds what checks licences and sources; unoptimised, since a check takes seconds and a fat build many minutes.
+deny() {
+	local version=0.20.2 temporary began=$SECONDS
+	built=$cache/cargo-deny-$version
+	if [ ! -d "$built" ]; then
+		mkdir -p "$cache"
+		exec 9>"$cache/.cargo-deny.lock"
+		flock --nonblock 9 || { say "waiting for another build of cargo-deny"; flock 9; }
+	fi
+	if [ ! -d "$built" ]; then
+		say "building cargo-deny, once (about 2 minutes on two cores)"
+		temporary=$cache/.cargo-deny.partial
+		rm -rf "$temporary" && mkdir "$temporary"
+		env CARGO_TARGET_DIR="$temporary/target" CARGO_PROFILE_RELEASE_{OPT_LEVEL=0,LTO=off,CODEGEN_UNITS=16} \
+			nice -n 10 cargo install --quiet --locked --root "$temporary/installed" "cargo-deny@$version" >&2 \
+			|| fail "building cargo-deny failed; cargo's own words are above"
+		mv -T "$temporary/installed/bin" "$built"
+		rm -rf "$temporary"
+		say "built cargo-deny in $((SECONDS - began)) s"
+		exec 9>&-
+	fi
+	echo "cargo-deny=$built/cargo-deny"
+}
+
 images() {
 	packages buildah runc mmdebstrap
 }
@@ -138,11 +163,11 @@ ffmpeg() {
 	for name in ffmpeg ffprobe; do echo "$name=$built/$name"; done
 }
 
-[ $# -gt 0 ] || fail "say what to install: control-plane, node, images, ffmpeg, helm, gpus"
+[ $# -gt 0 ] || fail "say what to install: control-plane, node, images, ffmpeg, helm, gpus, deny"
 for part in "$@"; do
 	case $part in
 	control-plane) control_plane ;;
-	node | images | ffmpeg | helm | gpus) "$part" ;;
-	*) fail "$part is none of: control-plane, node, images, ffmpeg, helm, gpus" ;;
+	node | images | ffmpeg | helm | gpus | deny) "$part" ;;
+	*) fail "$part is none of: control-plane, node, images, ffmpeg, helm, gpus, deny" ;;
 	esac
 done
