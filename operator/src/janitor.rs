@@ -141,7 +141,7 @@ async fn stop_strays(context: &Context) -> Result<(), Error> {
             .fleet
             .send(&worker.uid, Order::Cancel { task: task.clone() })
         {
-            context.fleet.forget(&worker.uid, &task);
+            context.fleet.forget(&worker.uid, &task, context.now());
             context.wake.scheduler.notify_one();
         }
     }

@@ -131,7 +131,10 @@ fn send(context: &Context, seen: &Observed, Addressed { worker, order }: &Addres
                 && fleet.send(&worker.uid, wire::Order::Run(Box::new(order)))
             {
                 tracing::info!(%job, %task, worker = %worker.name, "task sent");
-                fleet.ordered(&worker.uid, task, &job, model, seen.now);
+                let pool = fleet.ordered(&worker.uid, task, &job, model, seen.now);
+                if let Some(pool) = pool {
+                    context.wake.pool(&pool.namespace, &pool.name);
+                }
             }
         }
         Order::Upload { task, output } => {
@@ -174,7 +177,7 @@ fn send(context: &Context, seen: &Observed, Addressed { worker, order }: &Addres
 /// A worker that is told to forget a task is thought to have; if it has not, its next Hello says so.
 fn tell_worker(context: &Context, uid: &str, task: &TaskId, order: wire::Order) {
     if context.fleet.send(uid, order) {
-        context.fleet.forget(uid, task);
+        context.fleet.forget(uid, task, context.now());
         context.wake.scheduler.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! Makes, drains and deletes a pool's pods, and tells its workers which models to hold.
+//! Makes, drains, deletes and protects a pool's pods, and tells its workers which models to hold.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use framewright_crds::names::OwnerKind;
 use framewright_crds::wire::{FileOrder, FileSource, ModelOrder};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use ring::digest;
 
-use super::plan::Plan;
+use super::plan::{Plan, protection};
 use super::seen::Observed;
 use super::template::{Template, file_on_volume};
 use crate::context::Context;
@@ -51,6 +51,7 @@ pub async fn act(
         create,
         drain,
         delete,
+        protection,
         status: _,
         look_again: _,
     } = plan;
@@ -64,6 +65,12 @@ pub async fn act(
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
     for worker in delete {
         remove(&pods, worker).await?;
+    }
+    for worker in &protection.protect {
+        protect(&pods, worker, true).await;
+    }
+    for worker in &protection.unprotect {
+        protect(&pods, worker, false).await;
     }
     for name in create {
         if !make(context, &pods, &template.named(name), name, seen).await? {
@@ -133,6 +140,25 @@ async fn remove(pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
             name: worker.name.clone(),
             source: Box::new(source),
         }),
+    }
+}
+
+/// Asks node autoscalers to leave the pod alone, or no longer. A worker works without, and the next look tries again.
+async fn protect(pods: &Api<Pod>, worker: &WorkerRef, is_protected: bool) {
+    let patch = Patch::Merge(protection::patch(&worker.uid, is_protected));
+    let written = pods
+        .patch_metadata(&worker.name, &PatchParams::default(), &patch)
+        .await;
+    match written {
+        Ok(_) => {
+            tracing::debug!(pod = %worker.name, is_protected, "worker pod told to autoscalers")
+        }
+        // Gone, or another one of that name: its UID cannot be changed.
+        Err(kube::Error::Api(status))
+            if status.is_not_found() || status.is_conflict() || status.is_invalid() => {}
+        Err(error) => {
+            tracing::warn!(pod = %worker.name, is_protected, error = %crate::chain(&error), "cannot annotate a worker pod for autoscalers")
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! - [`observe`]: finds it out
 //! - [`template`]: what a worker pod looks like
 //! - [`plan`]: decides, without I/O
-//! - [`act`]: makes, drains and deletes pods, tells workers their models
+//! - [`act`]: makes, drains, deletes and protects pods, tells workers their models
 //! - [`report`]: writes the status
 //! - [`facts`]: what jobs need to know about pools
 //! - [`refusals`]: what the API server said about pods

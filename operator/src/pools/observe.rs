@@ -1,6 +1,6 @@
 //! Finds out all that a plan needs to know about one pool.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use framewright_crds::ModelPool;
 use framewright_crds::aijob::Cause;
@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::{Resource, ResourceExt};
 
+use super::plan::protection;
 use super::seen::{Observed, Phase, PodSeen, PodTrouble};
 use super::template::Template;
 use crate::context::Context;
@@ -44,10 +45,11 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         .caches
         .pods
         .state_filter(|pod| is_of(pod, &namespace, &uid));
+    let annotations = template.pod.metadata.annotations.as_ref();
     let bound = bound(context);
     let mut pods: Vec<PodSeen> = pods
         .iter()
-        .map(|pod| pod_seen(pod, &bound, context))
+        .map(|pod| pod_seen(pod, annotations, &bound, context))
         .collect();
     pods.sort_by(|a, b| a.worker.cmp(&b.worker));
     Observed {
@@ -129,7 +131,12 @@ fn bound(context: &Context) -> HashMap<String, usize> {
     bound
 }
 
-fn pod_seen(pod: &Pod, bound: &HashMap<String, usize>, context: &Context) -> PodSeen {
+fn pod_seen(
+    pod: &Pod,
+    template: Option<&BTreeMap<String, String>>,
+    bound: &HashMap<String, usize>,
+    context: &Context,
+) -> PodSeen {
     let uid = pod.uid().unwrap_or_default();
     let worker = WorkerRef {
         namespace: pod.namespace().unwrap_or_default(),
@@ -145,6 +152,7 @@ fn pod_seen(pod: &Pod, bound: &HashMap<String, usize>, context: &Context) -> Pod
             .unwrap_or_default(),
         phase: phase(pod, context.now()),
         trouble: trouble(pod),
+        protection: protection::of_pod(pod.annotations(), template),
         link: context.fleet.link_seen(&uid),
         bound: bound.get(&uid).copied().unwrap_or(0),
     }

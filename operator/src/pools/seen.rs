@@ -40,9 +40,21 @@ pub struct PodSeen {
     pub phase: Phase,
     /// Why it does not run, in the kubelet's or the scheduler's words.
     pub trouble: Option<PodTrouble>,
+    pub protection: Protection,
     pub link: Option<LinkSeen>,
     /// Attempts that statuses bind to it: work that is its own though its stream may not be there, or not have been told yet.
     pub bound: usize,
+}
+
+/// What a pod asks of node autoscalers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// What the pool's template says, or a person: it is not the operator's to change.
+    Given,
+    /// To be left where it is.
+    On,
+    /// Nothing.
+    Off,
 }
 
 /// Where a pod is.
@@ -71,6 +83,8 @@ pub struct LinkSeen {
     pub is_connected: bool,
     /// Tasks that it holds.
     pub tasks: usize,
+    /// When it gave back the last one, if that was seen.
+    pub last_busy: Option<Timestamp>,
     /// Why it has no device, if so.
     pub device_trouble: Option<String>,
     /// Its models: the digest of the weights, and their state.

@@ -54,6 +54,8 @@ struct Worker {
     welcomed: Option<String>,
     models: BTreeMap<String, (String, ModelState)>,
     warm: Option<String>,
+    /// When it gave back the last task that it had.
+    last_busy: Option<Timestamp>,
     tasks: BTreeMap<TaskId, Task>,
     /// When it first said that it computes a task; kept when a new process of it does not hold the task any more.
     begun: BTreeMap<TaskId, Timestamp>,
@@ -96,6 +98,7 @@ impl Fleet {
                 welcomed: None,
                 models: BTreeMap::new(),
                 warm: None,
+                last_busy: None,
                 tasks: BTreeMap::new(),
                 begun: BTreeMap::new(),
             }),
@@ -120,6 +123,9 @@ impl Fleet {
                     store_trouble,
                 },
             );
+        }
+        if held.is_empty() && !known.tasks.is_empty() {
+            known.last_busy = Some(now);
         }
         known.tasks = held;
     }

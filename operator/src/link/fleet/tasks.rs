@@ -8,7 +8,8 @@ use framewright_crds::wire::{Outcome, TaskState};
 use jiff::Timestamp;
 
 use super::Fleet;
-use crate::jobs::seen::{Held, WorkerRef};
+use crate::jobs::seen::{Held, PoolName, WorkerRef};
+use crate::pools::plan::protection::is_quiet;
 
 /// A task on a worker.
 #[derive(Clone, Debug)]
@@ -30,30 +31,43 @@ pub struct Stray {
 }
 
 impl Fleet {
-    /// A task was ordered; it is held from now on, whether the worker has said so or not.
-    pub fn ordered(&self, uid: &str, task: &TaskId, job: &str, model: &str, now: Timestamp) {
-        if let Some(worker) = self.lock().get_mut(uid) {
-            worker.warm = Some(model.to_owned());
-            let new = || Task {
-                job: job.to_owned(),
-                state: TaskState::Starting,
-                changed_at: now,
-                wants_grants: false,
-                store_trouble: None,
-            };
-            worker
-                .tasks
-                .entry(task.clone())
-                .or_insert_with(new)
-                .wants_grants = false;
-        }
+    /// A task was ordered; it is held from now on, whether the worker has said so or not. The worker's pool, if a busy period begins.
+    pub fn ordered(
+        &self,
+        uid: &str,
+        task: &TaskId,
+        job: &str,
+        model: &str,
+        now: Timestamp,
+    ) -> Option<PoolName> {
+        let mut workers = self.lock();
+        let worker = workers.get_mut(uid)?;
+        let was_quiet = worker.tasks.is_empty() && is_quiet(worker.last_busy, now);
+        worker.warm = Some(model.to_owned());
+        let new = || Task {
+            job: job.to_owned(),
+            state: TaskState::Starting,
+            changed_at: now,
+            wants_grants: false,
+            store_trouble: None,
+        };
+        worker
+            .tasks
+            .entry(task.clone())
+            .or_insert_with(new)
+            .wants_grants = false;
+        was_quiet.then(|| worker.greeting.pool.clone())
     }
 
     /// The worker was told to forget a task.
-    pub fn forget(&self, uid: &str, task: &TaskId) {
-        if let Some(worker) = self.lock().get_mut(uid) {
-            worker.tasks.remove(task);
-            worker.begun.remove(task);
+    pub fn forget(&self, uid: &str, task: &TaskId, now: Timestamp) {
+        let mut workers = self.lock();
+        let Some(worker) = workers.get_mut(uid) else {
+            return;
+        };
+        worker.begun.remove(task);
+        if worker.tasks.remove(task).is_some() && worker.tasks.is_empty() {
+            worker.last_busy = Some(now);
         }
     }
 

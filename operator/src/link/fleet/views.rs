@@ -31,6 +31,7 @@ impl Fleet {
         Some(LinkSeen {
             is_connected: worker.connection.is_some(),
             tasks: worker.tasks.len(),
+            last_busy: worker.last_busy,
             device_trouble: worker.greeting.device_trouble.clone(),
             models: worker.models.clone(),
         })

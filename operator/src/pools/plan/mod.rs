@@ -1,10 +1,12 @@
-//! Decides everything about one pool: which pods to make, drain and delete, and its next status. No I/O, no clock.
+//! Decides everything about one pool: which pods to make, drain, delete and protect, and its next status. No I/O, no clock.
 //!
 //! # Layout
 //! - [`pods`]: which pods to make, drain and delete
+//! - [`protection`]: which pods ask node autoscalers to leave them alone
 //! - [`status`]: the Ready condition, the models, the upload links
 
 pub mod pods;
+pub mod protection;
 pub mod status;
 
 use framewright_crds::modelpool::ModelPoolStatus;
@@ -22,6 +24,8 @@ pub struct Plan {
     pub drain: Vec<WorkerRef>,
     /// Pods to delete, if their UID is still the same.
     pub delete: Vec<WorkerRef>,
+    /// Pods that ask autoscalers to stay, and pods that ask no longer.
+    pub protection: protection::Changes,
     /// The status to write; the same as the observed one if there is nothing to write.
     pub status: ModelPoolStatus,
     /// When to look again though nothing happened.
@@ -53,6 +57,7 @@ pub fn plan(seen: &Observed, signer: &dyn status::Signer) -> Plan {
         create,
         drain,
         delete,
+        protection: protection::changes(seen),
         status,
         look_again: Some(look_again),
     }

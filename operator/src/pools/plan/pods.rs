@@ -104,17 +104,19 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
     format!("{}-{revision}-{ordinal}", start.replace('.', "-"))
 }
 
+/// Pools and pods as the plan's tests write them.
 #[cfg(test)]
-mod tests {
+pub(super) mod fixture {
     use super::*;
-    use crate::pools::refusals::Refusal;
-    use crate::pools::seen::LinkSeen;
+    use crate::pools::seen::{LinkSeen, Protection};
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
     use jiff::Timestamp;
     use std::collections::BTreeMap;
 
+    pub(in crate::pools::plan) const NOW: Timestamp = Timestamp::constant(100, 0);
+
     /// `name` `revision` and words: pending, busy, bound, ending, ended, away.
-    fn pod(name: &str, revision: &str, words: &str) -> PodSeen {
+    pub(in crate::pools::plan) fn pod(name: &str, revision: &str, words: &str) -> PodSeen {
         let phase = match words {
             "pending" => Phase::Pending,
             "ending" => Phase::Ending,
@@ -126,6 +128,7 @@ mod tests {
         let link = LinkSeen {
             is_connected: true,
             tasks: usize::from(words == "busy"),
+            last_busy: None,
             device_trouble: None,
             models: BTreeMap::new(),
         };
@@ -138,26 +141,14 @@ mod tests {
             revision: revision.into(),
             phase,
             trouble: None,
+            protection: Protection::Off,
             link: (!matches!(words, "away" | "pending" | "bound")).then_some(link),
             bound: usize::from(words == "bound"),
         }
     }
 
-    fn check(replicas: i32, pods: Vec<PodSeen>, create: &str, drain: &str, delete: &str) {
-        let changes = changes(&seen(replicas, pods));
-        let names = |workers: &[WorkerRef]| {
-            workers
-                .iter()
-                .map(|worker| worker.name.clone())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(changes.create.join(" "), create, "create");
-        assert_eq!(names(&changes.drain), drain, "drain");
-        assert_eq!(names(&changes.delete), delete, "delete");
-    }
-
-    fn seen(replicas: i32, pods: Vec<PodSeen>) -> Observed {
+    /// A pool of the revision r2.
+    pub(in crate::pools::plan) fn observed(replicas: i32, pods: Vec<PodSeen>) -> Observed {
         Observed {
             namespace: "fleet".into(),
             name: "p".into(),
@@ -174,17 +165,39 @@ mod tests {
             },
             status: ModelPoolStatus::default(),
             renew_links: None,
-            now: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(100),
+            now: NOW,
             revision: "r2".into(),
             pods,
             received: BTreeSet::new(),
             refused: None,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{observed, pod};
+    use super::*;
+    use crate::pools::refusals::Refusal;
+
+    fn check(replicas: i32, pods: Vec<PodSeen>, create: &str, drain: &str, delete: &str) {
+        let seen = observed(replicas, pods);
+        let changes = changes(&seen);
+        let names = |workers: &[WorkerRef]| {
+            workers
+                .iter()
+                .map(|worker| worker.name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(changes.create.join(" "), create, "create");
+        assert_eq!(names(&changes.drain), drain, "drain");
+        assert_eq!(names(&changes.delete), delete, "delete");
+    }
 
     #[test]
     fn pods_that_were_refused_are_not_made_again_in_a_hurry() {
-        let mut pool = seen(1, Vec::new());
+        let mut pool = observed(1, Vec::new());
         pool.refused = Some(Refusal::first("quota", Some(1), pool.now));
         assert!(changes(&pool).create.is_empty());
         pool.now += SignedDuration::from_secs(2);
