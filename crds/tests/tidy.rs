@@ -46,6 +46,30 @@ fn decisions_touch_no_client_no_clock_and_no_disk() {
     }
 }
 
+/// What would tie the kubectl plugin to one system: the operator's library, which is for Unix, and what one system alone has.
+const TIED: &[&str] = &[
+    "framewright_operator",
+    "std::os::",
+    "rustix::",
+    "signal::unix",
+    "tokio::process",
+    "UnixStream",
+];
+
+#[test]
+fn the_kubectl_plugin_is_tied_to_no_system() {
+    for file in rust_files(&root().join("operator/src/bin/kubectl-framewright")) {
+        let text = fs::read_to_string(&file).expect("a source file is text");
+        for word in TIED {
+            assert!(
+                !text.contains(word),
+                "{} holds {word}: people run the plugin on other systems, too",
+                file.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn operator_and_worker_meet_in_crds_only() {
     for (one, other) in [

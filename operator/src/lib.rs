@@ -8,6 +8,10 @@
 //! - [`store`]: keeps artifacts, in a process of its own; [`grants`] and [`links`] sign who may reach them
 //! - [`controller`]: wires all of it; [`context`] is what the parts share
 //! - [`leadership`]: who leads; [`certificates`]: keys and certificates; [`janitor`]: clears what outlived its object
+//!
+//! It runs on Unix alone. The kubectl plugin, which is built from the same package for other systems too, uses nothing of it.
+
+#![cfg(unix)]
 
 pub mod args;
 pub mod backoff;
