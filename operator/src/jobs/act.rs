@@ -66,6 +66,7 @@ pub async fn tell(context: &Context, job: &AIJob, notes: &[Note]) {
         warning,
         reason,
         message,
+        action,
     } in notes
     {
         let event = Event {
@@ -76,7 +77,7 @@ pub async fn tell(context: &Context, job: &AIJob, notes: &[Note]) {
             },
             reason: reason.clone(),
             note: Some(message.clone()),
-            action: "Reconcile".to_owned(),
+            action: action.clone(),
             secondary: None,
         };
         publish(context, &event, &job.object_ref(&())).await;

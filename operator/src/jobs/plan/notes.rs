@@ -1,6 +1,10 @@
 //! What people are told about a job, beside its status: Events.
 
+use framewright_crds::aijob::StepStatus;
 use framewright_crds::conditions::shortened;
+
+/// The API server takes no longer action.
+const ACTION_LIMIT: usize = 128;
 
 /// An Event on the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,15 +12,19 @@ pub struct Note {
     pub warning: bool,
     pub reason: String,
     pub message: String,
+    /// Which attempt it is about, as step/number. Events that differ in nothing but their message are shown as one that came
+    /// several times, with the first one's message.
+    pub action: String,
 }
 
-/// A note, cut to what a status allows too.
+/// A note about a step's newest attempt, cut to what a status allows too.
 #[must_use]
-pub fn note(warning: bool, reason: &str, message: &str) -> Note {
+pub fn note(warning: bool, reason: &str, step: &StepStatus, message: &str) -> Note {
     Note {
         warning,
         reason: reason.to_owned(),
         message: shortened(message),
+        action: format!("{}/{}", step.name, step.attempts_made),
     }
 }
 
@@ -24,9 +32,58 @@ pub fn note(warning: bool, reason: &str, message: &str) -> Note {
 #[must_use]
 pub fn merged(notes: Vec<Note>) -> Vec<Note> {
     let (mut told, good): (Vec<Note>, Vec<Note>) = notes.into_iter().partition(|note| note.warning);
+    let joined = |of: fn(&Note) -> &str, between: &str| {
+        let parts: Vec<&str> = good.iter().map(of).collect();
+        parts.join(between)
+    };
     if let Some(first) = good.first() {
-        let messages: Vec<&str> = good.iter().map(|note| note.message.as_str()).collect();
-        told.push(note(false, &first.reason, &messages.join("; ")));
+        let mut action = joined(|note| &note.action, ",");
+        action.truncate(ACTION_LIMIT); // names of steps are ASCII
+        told.push(Note {
+            warning: false,
+            reason: first.reason.clone(),
+            message: shortened(&joined(|note| &note.message, "; ")),
+            action,
+        });
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(warning: bool, action: &str) -> Note {
+        Note {
+            warning,
+            reason: "Bound".to_owned(),
+            message: format!("about {action}"),
+            action: action.to_owned(),
+        }
+    }
+
+    #[test]
+    fn good_news_of_one_write_is_one_event_and_warnings_stay_apart() {
+        let notes = merged(vec![
+            told(false, "a/1"),
+            told(true, "b/1"),
+            told(false, "c/2"),
+        ]);
+        let short: Vec<(&str, &str)> = notes
+            .iter()
+            .map(|note| (note.action.as_str(), note.message.as_str()))
+            .collect();
+        assert_eq!(
+            short,
+            [("b/1", "about b/1"), ("a/1,c/2", "about a/1; about c/2")]
+        );
+    }
+
+    #[test]
+    fn many_steps_at_once_fit_an_events_action() {
+        let many = (0..50)
+            .map(|number| told(false, &format!("{number:040}/1")))
+            .collect();
+        assert_eq!(merged(many)[0].action.len(), ACTION_LIMIT);
+    }
 }

@@ -188,6 +188,7 @@ fn judge(seen: &Observed, status: &mut StepStatus, open: &Attempt, notes: &mut V
             status.message = None;
             status.progress = status.progress.map(|progress| Progress {
                 percent: 100,
+                frame: progress.frames.or(progress.frame),
                 ..progress
             });
             status.output = Some(artifact(seen, &output));
@@ -195,6 +196,7 @@ fn judge(seen: &Observed, status: &mut StepStatus, open: &Attempt, notes: &mut V
             notes.push(note(
                 false,
                 "StepSucceeded",
+                status,
                 &format!("step {} is done ({} units)", status.name, units),
             ));
         }
@@ -226,7 +228,7 @@ fn after_failure(
     if next == retry::Next::GiveUp || status.failures > seen.spec.backoff_limit {
         status.state = StepState::Failed;
         status.message = Some(shortened(message));
-        notes.push(note(true, &format!("{cause:?}"), &told));
+        notes.push(note(true, &format!("{cause:?}"), status, &told));
         return;
     }
     status.state = StepState::Queued;
@@ -238,6 +240,7 @@ fn after_failure(
     notes.push(note(
         next == retry::Next::Again,
         &format!("{cause:?}"),
+        status,
         &told,
     ));
 }
@@ -282,6 +285,7 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
         notes.push(note(
             false,
             "Bound",
+            status,
             &format!(
                 "step {} goes to worker {} of pool {}",
                 status.name, binding.worker.name, binding.pool
@@ -299,6 +303,7 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
         notes.push(note(
             true,
             "QueueDeadlineExceeded",
+            status,
             &format!("step {}: {}", status.name, waits.message),
         ));
         return;

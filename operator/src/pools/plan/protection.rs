@@ -41,7 +41,7 @@ pub fn changes(seen: &Observed) -> Changes {
     };
     let rests = |pod: &PodSeen| {
         let link = pod.link.as_ref();
-        link.is_some_and(|link| link.tasks == 0 && is_quiet(link.last_busy, seen.now))
+        pod.is_idle() && link.is_some_and(|link| is_quiet(link.last_busy, seen.now))
     };
     Changes {
         protect: of(Protection::Off, &|pod| !pod.is_idle()),
