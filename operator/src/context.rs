@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::args::RunArgs;
 use crate::dispatch::placements::Placements;
+use crate::jobs::plan::attempt;
 use crate::leadership::Leadership;
 use crate::link::fleet::Fleet;
 use crate::links::Links;
@@ -93,6 +94,22 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    /// Has all jobs looked at that have an attempt on this pod, whether its worker knows of the task or not.
+    pub fn wake_jobs_on(&self, pod_uid: &str) {
+        for job in self.caches.jobs.state() {
+            let Ok(job) = &job.0 else { continue };
+            let is_on_it = job
+                .status
+                .iter()
+                .flat_map(|status| &status.steps)
+                .any(|step| attempt::open(step).is_some_and(|open| open.pod_uid == pod_uid));
+            if is_on_it {
+                self.wake
+                    .job(&job.namespace().unwrap_or_default(), &job.name_any());
+            }
+        }
     }
 
     /// Has all jobs looked at that wait for a worker.

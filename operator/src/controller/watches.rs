@@ -16,7 +16,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::context::{Caches, Context, Guarded};
-use crate::jobs::plan::attempt;
 use crate::pools::observe::pool_of;
 
 /// The kinds that are watched.
@@ -181,18 +180,7 @@ fn pod_changed(context: &Context, pod: &Pod) {
         return;
     };
     context.wake.pool(&namespace, &pool);
-    let Some(uid) = pod.uid() else { return };
-    for job in context.caches.jobs.state() {
-        let Ok(job) = &job.0 else { continue };
-        let is_on_it = job
-            .status
-            .iter()
-            .flat_map(|status| &status.steps)
-            .any(|step| attempt::open(step).is_some_and(|open| open.pod_uid == uid));
-        if is_on_it {
-            context
-                .wake
-                .job(&job.namespace().unwrap_or_default(), &job.name_any());
-        }
+    if let Some(uid) = pod.uid() {
+        context.wake_jobs_on(&uid);
     }
 }

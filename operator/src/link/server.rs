@@ -122,6 +122,8 @@ async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u6
     context.fleet.connect(greeting, id, orders, context.now());
     events::wake_pool(context, &identity);
     wake_jobs(context, &jobs);
+    // A task that was bound and never sent, since its operator died in between.
+    context.wake_jobs_on(&identity.worker.uid);
     let why = pump(context, socket, &identity, epoch, queue).await;
     context
         .fleet
