@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use framewright_crds::AIJob;
+use jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use crate::gate::{Lost, Trap};
 use crate::ledger::{self, never_go_back, statuses};
 use crate::outside::{Outside, with_operator_outside};
 
+/// How long the operator waits for a worker that does not dial in.
+const AWAY_LIMIT: SignedDuration = SignedDuration::from_secs(20);
 /// More writes than a job or a pool of this size takes.
 const MANY: usize = 40;
 
@@ -29,7 +32,9 @@ async fn a_job_whose_operator_is_killed_at_each_of_its_writes_is_done_once() -> 
                 done.extend(
                     kill_in_turn(outside, lost, async |name: &str| {
                         fleet.submit_steps(name, TWO_STEPS, "").await?;
-                        Ok(ending(&fleet.succeeded(name).await?))
+                        let job = fleet.succeeded(name).await?;
+                        sent_soon(&job)?;
+                        Ok(ending(&job))
                     })
                     .await?,
                 );
@@ -122,6 +127,19 @@ async fn kill_in_turn(
         println!("{name}: killed at {last}, done after {:?}", began.elapsed());
     }
     bail!("the operator writes more than {MANY} times")
+}
+
+/// What was bound was sent as soon as an operator was there again, and not when patience with the worker ran out.
+fn sent_soon(job: &AIJob) -> Result<()> {
+    for attempt in steps(job).iter().flat_map(|step| &step.attempts) {
+        let started = attempt.started_at.as_ref().context("it never started")?.0;
+        let waited = started.duration_since(attempt.bound_at.0);
+        ensure!(
+            waited < AWAY_LIMIT,
+            "it started {waited:?} after it was bound"
+        );
+    }
+    Ok(())
 }
 
 /// What is left of a job when it is over, without what differs from job to job.
