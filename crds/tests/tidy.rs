@@ -8,6 +8,7 @@ const PURE: &[&str] = &[
     "operator/src/jobs/plan",
     "operator/src/pools/plan",
     "operator/src/schedule",
+    "operator/src/dispatch/gather.rs",
     "operator/src/grants",
     "worker/src/queue",
 ];

@@ -1,4 +1,5 @@
-//! Own writes that the cache may not show yet: a plan never works on a state older than what this process itself has written.
+//! What the API server itself has said and the cache may not show yet: a plan never works on a state older than what this process
+//! has written or read live.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +13,20 @@ const REMEMBERED: SignedDuration = SignedDuration::from_mins(5);
 /// The newest object that the API server returned for each UID.
 #[derive(Debug)]
 pub struct Recent<K> {
-    writes: Mutex<HashMap<String, (Timestamp, K)>>,
+    known: Mutex<HashMap<String, Known<K>>>,
+}
+
+#[derive(Debug)]
+struct Known<K> {
+    object: K,
+    at: Timestamp,
+    written_at: Option<Timestamp>,
 }
 
 impl<K> Default for Recent<K> {
     fn default() -> Self {
         Recent {
-            writes: Mutex::new(HashMap::new()),
+            known: Mutex::new(HashMap::new()),
         }
     }
 }
@@ -26,41 +34,66 @@ impl<K> Default for Recent<K> {
 impl<K: ResourceExt + Clone> Recent<K> {
     /// Remembers what the API server returned for a write.
     pub fn wrote(&self, object: &K, now: Timestamp) {
-        let Some(uid) = object.uid() else { return };
-        self.lock().insert(uid, (now, object.clone()));
+        self.learn(object, now, Some(now));
     }
 
-    /// The newer one of the cached object and the own write.
+    /// Remembers what the API server returned for a read.
+    pub fn read(&self, object: &K, now: Timestamp) {
+        let written_at = object.uid().and_then(|uid| self.written_at(&uid));
+        self.learn(object, now, written_at);
+    }
+
+    fn learn(&self, object: &K, at: Timestamp, written_at: Option<Timestamp>) {
+        let Some(uid) = object.uid() else { return };
+        let object = object.clone();
+        let known = Known {
+            object,
+            at,
+            written_at,
+        };
+        self.lock().insert(uid, known);
+    }
+
+    /// The newer one of the cached object and the known one.
     #[must_use]
     pub fn newest(&self, cached: &K) -> K {
         let Some(uid) = cached.uid() else {
             return cached.clone();
         };
         match self.lock().get(&uid) {
-            Some((_, own)) if version(own) > version(cached) => own.clone(),
+            Some(known) if version(&known.object) > version(cached) => known.object.clone(),
             Some(_) | None => cached.clone(),
         }
+    }
+
+    /// Whether the API server itself has told of the object in this term: what a cache shows may be older than what an earlier
+    /// leader has written.
+    #[must_use]
+    pub fn is_known(&self, uid: &str, leads_since: Timestamp) -> bool {
+        self.lock()
+            .get(uid)
+            .is_some_and(|known| known.at >= leads_since)
     }
 
     /// When the object was last written by this process.
     #[must_use]
     pub fn written_at(&self, uid: &str) -> Option<Timestamp> {
-        self.lock().get(uid).map(|(at, _)| *at)
+        self.lock().get(uid)?.written_at
     }
 
     /// Forgets what every cache has long seen.
     pub fn forget_old(&self, now: Timestamp) {
         self.lock()
-            .retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
+            .retain(|_, known| now.duration_since(known.at) < REMEMBERED);
     }
 
-    /// Forgets one object, since the API server knows better.
+    /// Forgets one object: the next orders about it follow a live read.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Timestamp, K)>> {
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known<K>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

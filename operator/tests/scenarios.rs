@@ -32,7 +32,7 @@ struct Story {
     /// Fields of the spec that differ from their defaults.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     spec: serde_json::Map<String, serde_json::Value>,
-    /// What the status says of a step: words such as `Queued since 3`, `Starting on w1 since 3`, `Running on w1 since 3`,
+    /// What the status says of a step: words such as `Queued since 3`, `Blocked since 3`, `Starting on w1 since 3`, `Running on w1 since 3`,
     /// `Succeeded`, with `failures N`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     status: BTreeMap<String, String>,
@@ -279,7 +279,8 @@ fn status(name: &str, story: &Story) -> Option<StepStatus> {
         name: name.to_owned(),
         state,
         message: None,
-        queued_at: (state == StepState::Queued).then(|| Time(at(since))),
+        queued_at: (state == StepState::Queued || state == StepState::Blocked && since > 0)
+            .then(|| Time(at(since))),
         pool: worker.map(|_| "fleet/p".into()),
         weights_digest: None,
         attempts_made: failures + i32::from(worker.is_some()),

@@ -84,7 +84,7 @@ pub struct StepStatus {
     /// Why it is there, as a sentence, when that is not obvious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Since when it waits for a worker. The queue deadline counts from here.
+    /// Since when it waits for an upload or a worker. The queue deadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_at: Option<Time>,
     /// The pool that it resolved to, as namespace/name.

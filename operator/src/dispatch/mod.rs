@@ -1,22 +1,25 @@
 //! Runs the scheduler whenever something changed: gathers pending steps and free slots, records the decisions, wakes the jobs.
+//!
+//! # Layout
+//! - [`gather`]: what the scheduler works with, out of the jobs' statuses
+//! - [`placements`]: what it decided and no status has taken up yet
 
+pub mod gather;
 pub mod placements;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::AIJob;
-use framewright_crds::aijob::{StepState, StepStatus};
 use framewright_crds::names::TaskId;
-use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::context::Context;
-use crate::jobs::plan::{attempt, is_finished, resolve, steps};
-use crate::jobs::seen::Resolution;
+use crate::link::fleet::Fleet;
 use crate::pools::facts;
-use crate::schedule::{Pending, schedule};
+use crate::schedule::schedule;
+use gather::{Around, Gathered};
 
 /// Changes that come together are looked at together.
 const GATHER: Duration = Duration::from_millis(3);
@@ -40,52 +43,17 @@ fn dispatch(context: &Context) {
     let now = context.now();
     context.placements.expire(now);
     let jobs: Vec<AIJob> = live_jobs(context);
-    let facts = facts::gather(context);
-    let labels = facts::namespace_labels(context);
-    let succeeded = context.fleet.succeeded();
-    let mut pending = Vec::new();
-    let mut running: BTreeMap<String, u32> = BTreeMap::new();
-    let mut taken: HashMap<String, BTreeSet<TaskId>> = context.placements.taken();
-    for job in &jobs {
-        let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else {
-            continue;
-        };
-        let known = job.status.as_ref().map_or(&[][..], |status| &status.steps);
-        let steps = steps::foreseen(&uid, known, &succeeded);
-        for (pod, task) in open_tasks(&steps, &uid) {
-            *running.entry(namespace.clone()).or_insert(0) += 1;
-            taken.entry(pod).or_default().insert(task);
-        }
-        let resolve = |step: &framewright_crds::aijob::Step| {
-            resolve::resolve(
-                &namespace,
-                step,
-                &facts,
-                &context.args.catalog_namespaces,
-                &labels,
-            )
-        };
-        pending.extend(pending_steps(
-            context,
-            job,
-            (&namespace, &uid),
-            &steps,
-            now,
-            &resolve,
-        ));
-    }
-    let mut without_room: BTreeSet<(String, String)> = pending
-        .iter()
-        .map(|step| (step.job_uid.clone(), step.step.clone()))
-        .collect();
-    let placements = schedule(pending, context.fleet.slots(&taken), &running);
-    let mut touched: BTreeSet<String> = placements
-        .iter()
-        .map(|placement| placement.job_uid.clone())
-        .collect();
-    context.placements.add(placements, now);
-    without_room.retain(|(uid, step)| !context.placements.has(uid, step));
-    touched.extend(context.placements.found_no_room(without_room));
+    let around = Around {
+        pools: &facts::gather(context),
+        catalog: &context.args.catalog_namespaces,
+        labels: &facts::namespace_labels(context),
+        placements: &context.placements,
+        succeeded: &context.fleet.succeeded(),
+        now,
+    };
+    let touched = look(&jobs, &around, &context.fleet, &|uid| {
+        context.received.of(uid)
+    });
     for job in &jobs {
         if job.uid().is_some_and(|uid| touched.contains(&uid)) {
             context
@@ -95,7 +63,41 @@ fn dispatch(context: &Context) {
     }
 }
 
-/// Jobs that are neither over, suspended nor being deleted.
+/// Places what there is room for and records it, with what found no room; UIDs of the jobs that are to look at that.
+#[must_use]
+pub fn look(
+    jobs: &[AIJob],
+    around: &Around<'_>,
+    fleet: &Fleet,
+    received: &dyn Fn(&str) -> BTreeSet<String>,
+) -> BTreeSet<String> {
+    let Gathered {
+        pending,
+        running,
+        taken,
+    } = gather::gather(jobs, around, received);
+    let mut without_room: BTreeSet<(String, String)> = pending
+        .iter()
+        .map(|step| (step.job_uid.clone(), step.step.clone()))
+        .collect();
+    let placements = schedule(pending, fleet.slots(&taken), &running);
+    let mut touched: BTreeSet<String> = placements
+        .iter()
+        .map(|placement| placement.job_uid.clone())
+        .collect();
+    around.placements.add(placements, around.now);
+    without_room.retain(|(uid, step)| !around.placements.has(uid, step));
+    touched.extend(around.placements.found_no_room(without_room));
+    touched
+}
+
+/// Tasks that are bound to each pod UID, or about to be.
+#[must_use]
+pub fn taken(context: &Context) -> HashMap<String, BTreeSet<TaskId>> {
+    gather::taken(&live_jobs(context), &context.placements)
+}
+
+/// The newest known state of all jobs that are neither over nor being deleted.
 fn live_jobs(context: &Context) -> Vec<AIJob> {
     context
         .caches
@@ -104,91 +106,6 @@ fn live_jobs(context: &Context) -> Vec<AIJob> {
         .iter()
         .filter_map(|job| job.0.as_ref().ok())
         .map(|job| context.recent_jobs.newest(job))
-        .filter(|job| job.metadata.deletion_timestamp.is_none())
-        .filter(|job| !job.status.as_ref().is_some_and(is_finished))
-        .collect()
-}
-
-fn open_tasks(steps: &[StepStatus], uid: &str) -> Vec<(String, TaskId)> {
-    steps
-        .iter()
-        .filter(|step| !step.state.is_terminal())
-        .filter_map(|step| {
-            let open = attempt::open(step)?;
-            Some((
-                open.pod_uid.clone(),
-                attempt::task_id(uid, &step.name, open.number),
-            ))
-        })
-        .collect()
-}
-
-fn pending_steps(
-    context: &Context,
-    job: &AIJob,
-    (namespace, uid): (&str, &str),
-    known_steps: &[StepStatus],
-    now: Timestamp,
-    resolve: &dyn Fn(&framewright_crds::aijob::Step) -> Resolution,
-) -> Vec<Pending> {
-    if job.spec.suspend {
-        return Vec::new();
-    }
-    let received = context.received.of(uid);
-    let created = job
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(now, |created| created.0);
-    let is_doomed = known_steps
-        .iter()
-        .any(|step| step.state == StepState::Failed);
-    if is_doomed {
-        return Vec::new();
-    }
-    job.spec
-        .steps
-        .iter()
-        .filter_map(|step| {
-            let known = known_steps.iter().find(|known| known.name == step.name);
-            if !steps::is_pending(step, known, known_steps, &received, now)
-                || context.placements.has(uid, &step.name)
-            {
-                return None;
-            }
-            // One that may run nowhere is looked at all the same: its job waits for that.
-            let pools = match resolve(step) {
-                Resolution::Pools { pools, .. } => pools,
-                Resolution::ModelNotFound { .. }
-                | Resolution::PoolNotFound { .. }
-                | Resolution::ModelNotInPool { .. }
-                | Resolution::NotAllowed { .. } => Vec::new(),
-            };
-            let attempts = known.iter().flat_map(|known| &known.attempts);
-            let makers = step
-                .inputs
-                .iter()
-                .filter_map(|input| input.from_step.as_ref())
-                .filter_map(|from| {
-                    let maker = known_steps.iter().find(|maker| maker.name == from.name)?;
-                    Some(maker.attempts.last()?.pod_uid.clone())
-                });
-            Some(Pending {
-                job_uid: uid.to_owned(),
-                step: step.name.clone(),
-                namespace: namespace.to_owned(),
-                model: step.model.clone(),
-                pools,
-                priority: job.spec.priority,
-                since: known
-                    .and_then(|known| known.queued_at.as_ref())
-                    .map_or(created, |since| since.0),
-                avoid: attempts
-                    .filter(|attempt| attempt.cause.is_some())
-                    .map(|attempt| attempt.pod_uid.clone())
-                    .collect(),
-                near: makers.collect(),
-            })
-        })
+        .filter(gather::is_live)
         .collect()
 }

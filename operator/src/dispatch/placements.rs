@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use framewright_crds::aijob::{AIJobStatus, StepState};
 use framewright_crds::names::TaskId;
 use jiff::{SignedDuration, Timestamp};
 
@@ -60,11 +61,22 @@ impl Placements {
         }
     }
 
-    /// The decision is in the status now, or of no use any more.
-    pub fn remove(&self, job_uid: &str, step: &str) {
-        self.lock()
-            .placed
-            .remove(&(job_uid.to_owned(), step.to_owned()));
+    /// A status is durable: the decisions that it has taken up, or that are of no use any more, go.
+    pub fn written(&self, job_uid: &str, status: &AIJobStatus) {
+        let mut inner = self.lock();
+        for step in &status.steps {
+            match step.state {
+                StepState::Blocked | StepState::Queued => {}
+                StepState::Starting
+                | StepState::Running
+                | StepState::Succeeded
+                | StepState::Failed
+                | StepState::Skipped => {
+                    let key = (job_uid.to_owned(), step.name.clone());
+                    inner.placed.remove(&key);
+                }
+            }
+        }
     }
 
     /// Drops decisions that nobody took up.

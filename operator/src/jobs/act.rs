@@ -3,7 +3,7 @@
 use framewright_crds::AIJob;
 use framewright_crds::names::{OwnerKind, TaskId};
 use framewright_crds::wire;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams, Preconditions};
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::events::{Event, EventType};
@@ -14,7 +14,9 @@ use super::plan::notes::Note;
 use super::plan::orders::{Addressed, Order};
 use super::seen::Observed;
 use crate::context::{Context, Guarded};
-use crate::links::Place;
+use crate::jobs::seen::PoolName;
+use crate::link::fleet::{Fleet, Sent};
+use crate::links::{Links, Place};
 
 /// How long a worker's grants live; it asks for new ones when it needs them longer.
 const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
@@ -45,7 +47,13 @@ pub async fn act(
         look_again: _,
     } = plan;
     for order in orders {
-        send(context, seen, order);
+        let Concerns { scheduler, pool } = send(&context.fleet, &context.links, seen, order);
+        if scheduler {
+            context.wake.scheduler.notify_one();
+        }
+        if let Some(pool) = pool {
+            context.wake.pool(&pool.namespace, &pool.name);
+        }
     }
     context
         .placements
@@ -118,29 +126,44 @@ async fn publish(
     }
 }
 
-fn send(context: &Context, seen: &Observed, Addressed { worker, order }: &Addressed) {
+/// Who is to look, since an order was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Concerns {
+    /// The scheduler: the worker has room now.
+    pub scheduler: bool,
+    /// The worker's pool: a busy period of it begins.
+    pub pool: Option<PoolName>,
+}
+
+/// Sends one order to its worker; who is to look then.
+pub fn send(
+    fleet: &Fleet,
+    links: &Links,
+    seen: &Observed,
+    Addressed { worker, order }: &Addressed,
+) -> Concerns {
     let place = Place {
         namespace: &seen.namespace,
         kind: OwnerKind::AIJobs,
         uid: &seen.uid,
     };
     let job = format!("{}/{}", seen.namespace, seen.name);
-    let fleet = &context.fleet;
     match order {
-        Order::Run { task, model, .. } => {
-            if let Some(order) = run_order(context, seen, order)
-                && fleet.send(&worker.uid, wire::Order::Run(Box::new(order)))
-            {
-                tracing::info!(%job, %task, worker = %worker.name, "task sent");
-                let pool = fleet.ordered(&worker.uid, task, &job, model, seen.now);
-                if let Some(pool) = pool {
-                    context.wake.pool(&pool.namespace, &pool.name);
-                }
+        Order::Run { task, .. } => {
+            let sent =
+                run_order(links, seen, order).map(|order| fleet.run(&worker.uid, order, seen.now));
+            let Some(Sent::Yes { begins_period_of }) = sent else {
+                return Concerns::default();
+            };
+            tracing::info!(%job, %task, worker = %worker.name, "task sent");
+            Concerns {
+                pool: begins_period_of,
+                ..Concerns::default()
             }
         }
         Order::Upload { task, output } => {
             let expires = seen.now.checked_add(GRANT_LIFE).unwrap_or(seen.now);
-            match context.links.worker_put(&place, output, expires) {
+            match links.worker_put(&place, output, expires) {
                 Ok(url) => {
                     let sha256 = output.sha256.clone();
                     fleet.send(
@@ -156,35 +179,48 @@ fn send(context: &Context, seen: &Observed, Addressed { worker, order }: &Addres
                     tracing::warn!(%job, %task, %error, "a worker named an output that cannot be stored")
                 }
             }
+            Concerns::default()
         }
         Order::Settle { task } => tell_worker(
-            context,
+            fleet,
             &worker.uid,
             task,
             wire::Order::Settled { task: task.clone() },
+            seen.now,
         ),
         Order::Cancel { task } => {
             tracing::info!(%job, %task, worker = %worker.name, "task cancelled");
             tell_worker(
-                context,
+                fleet,
                 &worker.uid,
                 task,
                 wire::Order::Cancel { task: task.clone() },
-            );
+                seen.now,
+            )
         }
     }
 }
 
 /// A worker that is told to forget a task is thought to have; if it has not, its next Hello says so.
-fn tell_worker(context: &Context, uid: &str, task: &TaskId, order: wire::Order) {
-    if context.fleet.send(uid, order) {
-        context.fleet.forget(uid, task, context.now());
-        context.wake.scheduler.notify_one();
+fn tell_worker(
+    fleet: &Fleet,
+    uid: &str,
+    task: &TaskId,
+    order: wire::Order,
+    now: Timestamp,
+) -> Concerns {
+    let is_told = fleet.send(uid, order);
+    if is_told {
+        fleet.forget(uid, task, now);
+    }
+    Concerns {
+        scheduler: is_told,
+        ..Concerns::default()
     }
 }
 
 /// The order with its grants signed.
-pub fn run_order(context: &Context, seen: &Observed, order: &Order) -> Option<wire::TaskOrder> {
+fn run_order(links: &Links, seen: &Observed, order: &Order) -> Option<wire::TaskOrder> {
     let Order::Run {
         task,
         model,
@@ -207,10 +243,7 @@ pub fn run_order(context: &Context, seen: &Observed, order: &Order) -> Option<wi
                 name: input.name.clone(),
                 sha256: input.sha256.clone(),
                 bytes: input.bytes,
-                url: context
-                    .links
-                    .worker_get(&place, &input.sha256, expires)
-                    .ok()?,
+                url: links.worker_get(&place, &input.sha256, expires).ok()?,
             })
         })
         .collect::<Option<Vec<_>>>()?;

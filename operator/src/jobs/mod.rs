@@ -1,7 +1,8 @@
 //! Reconciles one AIJob: observe → plan → act → report.
 //!
 //! Orders to workers follow only from a status that is durable, so acting comes before reporting: what a report makes durable is
-//! acted on in the next round, which follows at once.
+//! acted on in the next round, which follows at once. And they follow only from a status that the API server itself has told this
+//! leader: a cache may still show what an earlier leader has changed since.
 //!
 //! # Layout
 //! - [`seen`]: what is known about a job
@@ -21,16 +22,19 @@ use std::time::Duration;
 
 use framewright_crds::AIJob;
 use jiff::SignedDuration;
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Guarded};
 
-/// Rounds in one go: a bind, its order, and one for what came in meanwhile.
-const ROUNDS: usize = 4;
+/// Rounds in one go: a live read, a bind, its order, and one for what came in meanwhile.
+const ROUNDS: usize = 5;
 
 /// Why a round failed. It is tried again, later each time.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("cannot read the job")]
+    Read(#[source] Box<kube::Error>),
     #[error("cannot act on the job")]
     Act(#[source] act::Error),
     #[error("cannot report on the job")]
@@ -69,11 +73,22 @@ async fn rounds(
     context: &Context,
     notes: &mut Vec<plan::notes::Note>,
 ) -> Result<Option<SignedDuration>, Error> {
+    let uid = job.uid().unwrap_or_default();
     let mut look_again = None;
     for _ in 0..ROUNDS {
         let job = context.recent_jobs.newest(job);
         let seen = observe::observe(&job, context).await;
         let plan = plan::plan(&seen, &context.links);
+        let leads_since = context.leads_since();
+        if !plan.orders.is_empty() && !context.recent_jobs.is_known(&uid, leads_since) {
+            if observe::read_live(&job, context)
+                .await
+                .map_err(Error::Read)?
+            {
+                continue;
+            }
+            return Ok(None);
+        }
         look_again = plan.look_again;
         act::act(context, &job, &seen, &plan)
             .await

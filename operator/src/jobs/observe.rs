@@ -1,15 +1,14 @@
 //! Finds out all that a plan needs to know about one job.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use framewright_crds::AIJob;
-use framewright_crds::aijob::{Attempt, Cause, Step};
+use framewright_crds::aijob::{Attempt, Cause};
 use framewright_crds::names::{ANNOTATION_RENEW_LINKS, OwnerKind};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
 
 use super::plan::{attempt, is_finished, resolve};
 use super::seen::{Ended, Observed, Presence, StepSeen};
@@ -46,7 +45,7 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
     let steps = if is_over {
         BTreeMap::new()
     } else {
-        steps(job, (&namespace, &uid), now, context)
+        steps(job, (&namespace, &uid), now, context).await
     };
     Observed {
         name: job.name_any(),
@@ -66,7 +65,22 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
     }
 }
 
-fn steps(
+/// Asks the API server for the job itself, and remembers the answer; whether it is still there.
+///
+/// # Errors
+/// The API server's own.
+pub async fn read_live(job: &AIJob, context: &Context) -> Result<bool, Box<kube::Error>> {
+    let namespace = job.namespace().unwrap_or_default();
+    let jobs: Api<AIJob> = Api::namespaced(context.client.clone(), &namespace);
+    let live = jobs.get_opt(&job.name_any()).await?;
+    let Some(live) = live.filter(|live| live.uid() == job.uid()) else {
+        return Ok(false);
+    };
+    context.recent_jobs.read(&live, context.now());
+    Ok(true)
+}
+
+async fn steps(
     job: &AIJob,
     (namespace, uid): (&str, &str),
     now: Timestamp,
@@ -74,60 +88,93 @@ fn steps(
 ) -> BTreeMap<String, StepSeen> {
     let facts = facts::gather(context);
     let labels = facts::namespace_labels(context);
-    let of = |step: &Step| {
-        let status = job
+    let mut steps = BTreeMap::new();
+    for step in &job.spec.steps {
+        let known = job
             .status
             .iter()
             .flat_map(|status| &status.steps)
             .find(|status| status.name == step.name);
-        let open = status.and_then(attempt::open);
-        let pod = open.and_then(|open| pod_of(open, context));
-        let restart = open
-            .zip(pod.as_ref())
-            .and_then(|(open, pod)| pods::ended_since(pod, open.bound_at.0));
-        StepSeen {
-            resolution: Some(resolve::resolve(
-                namespace,
-                step,
-                &facts,
-                &context.args.catalog_namespaces,
-                &labels,
-            )),
+        let open = known.and_then(attempt::open);
+        let (presence, restart) = match open {
+            Some(open) => {
+                let (presence, restart) = worker(open, context).await;
+                (Some(presence), restart)
+            }
+            None => (None, None),
+        };
+        let resolution = resolve::resolve(
+            namespace,
+            step,
+            &facts,
+            &context.args.catalog_namespaces,
+            &labels,
+        );
+        let seen = StepSeen {
+            resolution: Some(resolution),
             binding: context.placements.binding(uid, &step.name),
-            presence: open.map(|open| presence(open, pod.is_some(), restart.as_ref(), context)),
+            presence,
             restart,
             begun_at: open.and_then(|open| {
                 let task = attempt::task_id(uid, &step.name, open.number);
                 context.fleet.begun_at(&open.pod_uid, &task)
             }),
             awaits_look: context.placements.awaits_look(uid, &step.name, now),
-        }
-    };
-    job.spec
-        .steps
-        .iter()
-        .map(|step| (step.name.clone(), of(step)))
-        .collect()
+        };
+        steps.insert(step.name.clone(), seen);
+    }
+    steps
 }
 
-fn pod_of(open: &Attempt, context: &Context) -> Option<Arc<Pod>> {
+/// The worker of an attempt: whether it is there, and how its process ended, if it did.
+async fn worker(open: &Attempt, context: &Context) -> (Presence, Option<Ended>) {
+    let linked = context.fleet.presence(&open.pod_uid);
     let pod = context
         .caches
         .pods
-        .get(&ObjectRef::new(&open.worker).within(&open.namespace))?;
-    (pod.uid().as_deref() == Some(open.pod_uid.as_str())).then_some(pod)
+        .get(&ObjectRef::new(&open.worker).within(&open.namespace))
+        .filter(|pod| pod.uid().as_deref() == Some(open.pod_uid.as_str()));
+    let has_pod = match (&pod, &linked) {
+        (Some(_), _) | (None, Some(Presence::Connected)) => true,
+        (None, Some(Presence::Away { .. } | Presence::Gone(_)) | None) => {
+            is_pod_there(open, context).await
+        }
+    };
+    let restart = pod.and_then(|pod| pods::ended_since(&pod, open.bound_at.0));
+    let since = context.leads_since();
+    let presence = presence(open, linked, has_pod, restart.as_ref(), since);
+    (presence, restart)
+}
+
+/// A cache that does not show a pod proves nothing: the API server itself says whether it is gone. One that cannot be asked leaves
+/// the worker its time to come back.
+async fn is_pod_there(open: &Attempt, context: &Context) -> bool {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &open.namespace);
+    match pods.get_metadata_opt(&open.worker).await {
+        Ok(found) => {
+            found.is_some_and(|found| found.uid().as_deref() == Some(open.pod_uid.as_str()))
+        }
+        Err(error) => {
+            tracing::warn!(worker = %open.worker, error = %crate::chain(&error), "cannot read a worker's pod");
+            true
+        }
+    }
 }
 
 /// Whether the worker of an attempt is there. The stream's word comes first: a pod that answers is alive.
-fn presence(open: &Attempt, has_pod: bool, ended: Option<&Ended>, context: &Context) -> Presence {
-    let linked = context.fleet.presence(&open.pod_uid);
+#[must_use]
+pub fn presence(
+    open: &Attempt,
+    linked: Option<Presence>,
+    has_pod: bool,
+    ended: Option<&Ended>,
+    leads_since: Timestamp,
+) -> Presence {
     match (linked, ended) {
         (Some(Presence::Connected), _) => Presence::Connected,
         (_, Some(ended)) => Presence::Gone(ended.clone()),
         (Some(away), None) if has_pod => away,
-        (None, None) if has_pod => Presence::Away {
-            since: context.leads_since(),
-        },
+        (None, None) if has_pod => Presence::Away { since: leads_since },
         (_, None) => Presence::Gone(Ended {
             cause: Cause::WorkerLost,
             message: format!("worker pod {} is gone", open.worker),

@@ -53,18 +53,18 @@ pub async fn report(
         Ok(Ok(written)) => written,
         Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return Ok(false),
         Ok(Err(error)) => {
-            // What is remembered may be what is wrong: the next look starts from the cache.
+            // What is remembered may be what is wrong; what the cache shows may be older still. Orders wait for a live read.
             context.recent_jobs.forget(&seen.uid);
             return Err(Error::Write(Box::new(error)));
         }
-        Err(_) => return Err(Error::Late),
+        Err(_) => {
+            // It may have been taken all the same.
+            context.recent_jobs.forget(&seen.uid);
+            return Err(Error::Late);
+        }
     };
     context.recent_jobs.wrote(&written, context.now());
-    for step in &plan.status.steps {
-        if step.state != StepState::Queued && step.state != StepState::Blocked {
-            context.placements.remove(&seen.uid, &step.name);
-        }
-    }
+    context.placements.written(&seen.uid, &plan.status);
     context.metrics.job_written(&plan.status);
     log(seen, &plan.status);
     context.wake.scheduler.notify_one();

@@ -3,57 +3,81 @@
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{TaskState, ToOperator};
 
+use jiff::Timestamp;
+
+use super::fleet::Fleet;
 use super::identity::Identity;
 use crate::context::Context;
 
-/// Takes in one message. Everything may come twice.
+/// Who is to look at what a message changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concerns {
+    Nobody,
+    /// The worker's pool.
+    Pool,
+    /// A job, by namespace/name, if the task is known.
+    Task {
+        task: TaskId,
+        job: Option<String>,
+    },
+}
+
+/// Takes in one message, and has those look whom it concerns.
 pub fn take_in(context: &Context, from: &Identity, message: ToOperator) {
-    let (fleet, uid, now) = (&context.fleet, &from.worker.uid, context.now());
-    match message {
+    match learn(&context.fleet, &from.worker.uid, message, context.now()) {
+        Concerns::Nobody => {}
+        Concerns::Pool => wake_pool(context, from),
+        Concerns::Task { task, job } => wake_job(context, from, &task, job),
+    }
+}
+
+/// What the fleet knows after one message. Everything may come twice.
+pub fn learn(fleet: &Fleet, uid: &str, message: ToOperator, now: Timestamp) -> Concerns {
+    let (task, job) = match message {
         // Only the first message of a stream is a Hello.
-        ToOperator::Hello { .. } => {}
+        ToOperator::Hello { .. } => return Concerns::Nobody,
         ToOperator::Model {
             name,
             digest,
             state,
         } => {
             fleet.model(uid, &name, &digest, state);
-            wake_pool(context, from);
+            return Concerns::Pool;
         }
         ToOperator::Started { task } => {
-            wake_job(context, from, &task, fleet.started(uid, &task, now))
+            let job = fleet.started(uid, &task, now);
+            (task, job)
         }
         ToOperator::Progress { task, progress } => {
             let job = fleet.moved(uid, &task, TaskState::Running { progress }, now);
-            wake_job(context, from, &task, job);
+            (task, job)
         }
         ToOperator::UploadRequest { task, output } => {
             let job = fleet.moved(uid, &task, TaskState::Uploading { output }, now);
-            wake_job(context, from, &task, job);
+            (task, job)
         }
         ToOperator::Finished { task, outcome } => {
             let job = fleet.moved(uid, &task, TaskState::Finished { outcome }, now);
-            wake_job(context, from, &task, job);
-            // The worker has room again, and a next step may be ready.
-            context.wake.scheduler.notify_one();
+            (task, job)
         }
         ToOperator::RenewGrants { task: Some(task) } => {
             let job = fleet.wants_grants(uid, &task);
-            wake_job(context, from, &task, job);
+            (task, job)
         }
         ToOperator::StoreTrouble { task, trouble } => {
             let job = fleet.store_trouble(uid, &task, trouble);
-            wake_job(context, from, &task, job);
+            (task, job)
         }
         ToOperator::RenewGrants { task: None } => {
             fleet.unwelcome(uid);
-            wake_pool(context, from);
+            return Concerns::Pool;
         }
         ToOperator::Draining => {
             fleet.ending(uid);
-            wake_pool(context, from);
+            return Concerns::Pool;
         }
-    }
+    };
+    Concerns::Task { task, job }
 }
 
 /// A pool and the scheduler look at what changed with a worker.

@@ -16,7 +16,8 @@ use super::seen::Observed;
 use super::template::{Template, file_on_volume};
 use crate::context::Context;
 use crate::jobs::seen::{PoolName, WorkerRef};
-use crate::links::Place;
+use crate::link::fleet::Fleet;
+use crate::links::{Links, Place};
 
 /// How long a grant for weights lives; a worker asks for new ones when it needs them longer.
 const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
@@ -61,7 +62,7 @@ pub async fn act(
     };
     let drained: BTreeSet<String> = drain.iter().map(|worker| worker.uid.clone()).collect();
     context.fleet.drain(&name, &drained);
-    welcome(context, pool, seen, &name);
+    welcome(&context.fleet, &context.links, pool, seen, &name);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
     for worker in delete {
         remove(&pods, worker).await?;
@@ -163,7 +164,7 @@ async fn protect(pods: &Api<Pod>, worker: &WorkerRef, is_protected: bool) {
 }
 
 /// Tells each connected worker the models, once for each change.
-fn welcome(context: &Context, pool: &ModelPool, seen: &Observed, name: &PoolName) {
+pub fn welcome(fleet: &Fleet, links: &Links, pool: &ModelPool, seen: &Observed, name: &PoolName) {
     let expires = seen.now.checked_add(GRANT_LIFE).unwrap_or(seen.now);
     let place = Place {
         namespace: &seen.namespace,
@@ -181,11 +182,11 @@ fn welcome(context: &Context, pool: &ModelPool, seen: &Observed, name: &PoolName
     let key =
         serde_json::to_string(&order(&|_| FileSource::Url(String::new()))).unwrap_or_default();
     let sign = |sha256: &str| {
-        let url = context.links.worker_get(&place, sha256, expires);
+        let url = links.worker_get(&place, sha256, expires);
         url.map_or(FileSource::AwaitingUpload, FileSource::Url)
     };
-    for uid in context.fleet.of_pool(name) {
-        context.fleet.welcome(&uid, order(&sign), &key);
+    for uid in fleet.of_pool(name) {
+        fleet.welcome(&uid, order(&sign), &key);
     }
 }
 

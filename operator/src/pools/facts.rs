@@ -34,7 +34,9 @@ pub fn namespace_labels(context: &Context) -> NamespaceLabels {
         .collect()
 }
 
-fn of(pool: &ModelPool) -> PoolFacts {
+/// Facts about one pool.
+#[must_use]
+pub fn of(pool: &ModelPool) -> PoolFacts {
     let name = PoolName {
         namespace: pool.namespace().unwrap_or_default(),
         name: pool.name_any(),

@@ -30,6 +30,8 @@ use crate::context::{Context, Guarded};
 /// Why a round failed. It is tried again, later each time.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("cannot list the pool's pods")]
+    List(#[source] Box<kube::Error>),
     #[error("cannot act on the pool's pods")]
     Act(#[source] act::Error),
     #[error("cannot report on the pool")]
@@ -60,8 +62,15 @@ pub async fn reconcile(
     }
     let pool = context.recent_pools.newest(pool);
     let template = template::build(&pool, &template::Settings::of(&context));
-    let seen = observe::observe(&pool, &template, &context).await;
-    let plan = plan::plan(&seen, &context.links);
+    let mut seen = observe::observe(&pool, &template, &context).await;
+    let mut plan = plan::plan(&seen, &context.links);
+    if !plan.create.is_empty() {
+        // A cache that does not show a pod proves nothing: what is missing is told by the API server itself.
+        seen.pods = observe::live_pods(&seen, &template, &context)
+            .await
+            .map_err(Error::List)?;
+        plan = plan::plan(&seen, &context.links);
+    }
     act::act(&context, &pool, &template, &seen, &plan)
         .await
         .map_err(Error::Act)?;

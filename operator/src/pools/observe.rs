@@ -1,6 +1,6 @@
 //! Finds out all that a plan needs to know about one pool.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::ModelPool;
 use framewright_crds::aijob::Cause;
@@ -10,13 +10,14 @@ use framewright_crds::names::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
 
 use super::plan::protection;
-use super::seen::{Observed, Phase, PodSeen, PodTrouble};
+use super::seen::{LinkSeen, Observed, Phase, PodSeen, PodTrouble};
 use super::template::Template;
 use crate::context::Context;
-use crate::jobs::plan::attempt;
+use crate::dispatch;
 use crate::jobs::seen::{Ended, WorkerRef};
 use crate::links::Place;
 
@@ -46,18 +47,14 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         .pods
         .state_filter(|pod| is_of(pod, &namespace, &uid));
     let annotations = template.pod.metadata.annotations.as_ref();
-    let bound = bound(context);
-    let mut pods: Vec<PodSeen> = pods
-        .iter()
-        .map(|pod| pod_seen(pod, annotations, &bound, context))
-        .collect();
-    pods.sort_by(|a, b| a.worker.cmp(&b.worker));
+    let pods = pods_seen(pods.iter().map(AsRef::as_ref), annotations, context, now);
     Observed {
         name: pool.name_any(),
         generation: pool.metadata.generation,
         spec: pool.spec.clone(),
         renew_links: pool.annotations().get(ANNOTATION_RENEW_LINKS).cloned(),
         now,
+        leads_since: context.leads_since(),
         revision: template.revision.clone(),
         refused: context.refusals.get(&uid),
         namespace,
@@ -66,6 +63,44 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         pods,
         received,
     }
+}
+
+/// The pool's pods as the API server itself tells them, in place of those that a cache shows.
+///
+/// # Errors
+/// The API server's own.
+pub async fn live_pods(
+    seen: &Observed,
+    template: &Template,
+    context: &Context,
+) -> Result<Vec<PodSeen>, Box<kube::Error>> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
+    let params = ListParams::default().labels(&format!("{LABEL_POOL}={}", seen.name));
+    let listed = pods.list(&params).await?;
+    let own = listed
+        .items
+        .iter()
+        .filter(|pod| is_of(pod, &seen.namespace, &seen.uid));
+    let annotations = template.pod.metadata.annotations.as_ref();
+    Ok(pods_seen(own, annotations, context, seen.now))
+}
+
+fn pods_seen<'a>(
+    pods: impl Iterator<Item = &'a Pod>,
+    template: Option<&BTreeMap<String, String>>,
+    context: &Context,
+    now: Timestamp,
+) -> Vec<PodSeen> {
+    let taken = dispatch::taken(context);
+    let mut pods: Vec<PodSeen> = pods
+        .map(|pod| {
+            let uid = pod.uid().unwrap_or_default();
+            let bound = taken.get(&uid).map_or(0, BTreeSet::len);
+            pod_seen(pod, template, context.fleet.link_seen(&uid), bound, now)
+        })
+        .collect();
+    pods.sort_by(|a, b| a.worker.cmp(&b.worker));
+    pods
 }
 
 /// The pool that a pod belongs to, by its controller: name and UID.
@@ -118,30 +153,19 @@ fn is_of(pod: &Pod, namespace: &str, pool_uid: &str) -> bool {
         && pool_of(pod).is_some_and(|(_, uid)| uid == pool_uid)
 }
 
-/// Open attempts of each pod UID, in the statuses of all jobs.
-fn bound(context: &Context) -> HashMap<String, usize> {
-    let mut bound = HashMap::new();
-    for job in context.caches.jobs.state() {
-        let Ok(job) = &job.0 else { continue };
-        let status = context.recent_jobs.newest(job).status.unwrap_or_default();
-        for open in status.steps.iter().filter_map(attempt::open) {
-            *bound.entry(open.pod_uid.clone()).or_insert(0) += 1;
-        }
-    }
-    bound
-}
-
-fn pod_seen(
+/// A pod, and what its worker says. `template` are the annotations that its pool gives it.
+#[must_use]
+pub fn pod_seen(
     pod: &Pod,
     template: Option<&BTreeMap<String, String>>,
-    bound: &HashMap<String, usize>,
-    context: &Context,
+    link: Option<LinkSeen>,
+    bound: usize,
+    now: Timestamp,
 ) -> PodSeen {
-    let uid = pod.uid().unwrap_or_default();
     let worker = WorkerRef {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
-        uid: uid.clone(),
+        uid: pod.uid().unwrap_or_default(),
     };
     PodSeen {
         worker,
@@ -150,11 +174,11 @@ fn pod_seen(
             .get(LABEL_REVISION)
             .cloned()
             .unwrap_or_default(),
-        phase: phase(pod, context.now()),
+        phase: phase(pod, now),
         trouble: trouble(pod),
         protection: protection::of_pod(pod.annotations(), template),
-        link: context.fleet.link_seen(&uid),
-        bound: bound.get(&uid).copied().unwrap_or(0),
+        link,
+        bound,
     }
 }
 

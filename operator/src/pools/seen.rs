@@ -7,6 +7,7 @@ use framewright_crds::wire::ModelState;
 use jiff::Timestamp;
 
 use super::refusals::Refusal;
+use crate::jobs::plan::attempt::AWAY_LIMIT;
 use crate::jobs::seen::WorkerRef;
 
 /// One pool and what surrounds it.
@@ -22,6 +23,8 @@ pub struct Observed {
     /// Value of the annotation that asks for new links.
     pub renew_links: Option<String>,
     pub now: Timestamp,
+    /// Since when this replica leads: workers get a while from then on to dial in.
+    pub leads_since: Timestamp,
     /// What the workers' pods are made from, besides the spec.
     pub revision: String,
     /// The pods that the pool owns.
@@ -42,7 +45,7 @@ pub struct PodSeen {
     pub trouble: Option<PodTrouble>,
     pub protection: Protection,
     pub link: Option<LinkSeen>,
-    /// Attempts that statuses bind to it: work that is its own though its stream may not be there, or not have been told yet.
+    /// Attempts that are open on it, or about to be, as the jobs' statuses say: its work, though its stream may not be there yet.
     pub bound: usize,
 }
 
@@ -91,6 +94,14 @@ pub struct LinkSeen {
     pub models: BTreeMap<String, (String, ModelState)>,
 }
 
+impl Observed {
+    /// Whether every worker that is there has had the time to dial in.
+    #[must_use]
+    pub fn is_all_heard(&self) -> bool {
+        self.now.duration_since(self.leads_since) >= AWAY_LIMIT
+    }
+}
+
 impl PodSeen {
     /// Whether it counts as one of the replicas.
     #[must_use]
@@ -101,10 +112,12 @@ impl PodSeen {
         }
     }
 
-    /// Whether it holds no task and is bound to none.
+    /// Whether it holds no task, and none is on its way. A worker that has not dialled in yet may hold what nobody knows of.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.bound == 0 && self.link.as_ref().is_none_or(|link| link.tasks == 0)
+    pub fn is_idle(&self, is_all_heard: bool) -> bool {
+        let is_silent = self.phase == Phase::Running && self.link.is_none() && !is_all_heard;
+        let tasks = self.link.as_ref().map_or(0, |link| link.tasks);
+        tasks == 0 && self.bound == 0 && !is_silent
     }
 
     /// Whether its worker takes tasks for all these models.

@@ -135,7 +135,7 @@ fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
     let deadlines = status
         .steps
         .iter()
-        .filter_map(|step| steps::next_deadline(seen, step))
+        .filter_map(|step| steps::next_deadline(seen, step, &status.steps))
         .min()
         .map(|at| at.duration_since(seen.now));
     let soonest = SignedDuration::from_millis(500);

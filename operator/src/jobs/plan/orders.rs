@@ -4,8 +4,8 @@ use framewright_crds::aijob::{Step, StepStatus};
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{OutputFile, Pipeline, TaskState};
 
-use super::attempt;
 use super::inputs::{self, Present};
+use super::{attempt, is_finished};
 use crate::jobs::seen::{Held, Observed, Presence, WorkerRef};
 
 /// An order, and the worker that it is for.
@@ -43,6 +43,9 @@ pub fn orders(seen: &Observed) -> Vec<Addressed> {
 
 /// The answer to a task that a worker holds, if it needs one.
 fn answer(seen: &Observed, held: &Held) -> Option<Addressed> {
+    if is_newer(seen, &held.task) {
+        return None;
+    }
     let task = held.task.clone();
     let is_bound = bound(seen, &held.task, &held.worker);
     let order = match (&held.state, is_bound) {
@@ -50,7 +53,7 @@ fn answer(seen: &Observed, held: &Held) -> Option<Addressed> {
         (TaskState::Finished { .. }, false) => Order::Settle { task },
         (TaskState::Finished { .. }, true) => return None,
         (_, false) => Order::Cancel { task },
-        (_, true) if held.wants_grants => return again(seen, held),
+        (_, true) if held.wants_grants && !seen.spec.suspend => return again(seen, held),
         (TaskState::Uploading { output }, true) => Order::Upload {
             task,
             output: output.clone(),
@@ -61,6 +64,15 @@ fn answer(seen: &Observed, held: &Held) -> Option<Addressed> {
         worker: held.worker.clone(),
         order,
     })
+}
+
+/// Whether the task was sent on a later status than the observed one: an order follows from a durable binding, so this one will be
+/// seen. Until then it is neither settled nor stopped.
+fn is_newer(seen: &Observed, task: &TaskId) -> bool {
+    let Some(step) = seen.status.steps.iter().find(|step| step.name == task.step) else {
+        return !is_finished(&seen.status);
+    };
+    !step.state.is_terminal() && task.attempt > step.attempts_made
 }
 
 /// Whether the durable status says that this very attempt is open on this very pod.

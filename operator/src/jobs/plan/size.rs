@@ -4,6 +4,8 @@ use framewright_crds::aijob::{AIJobStatus, StepState};
 
 /// The most that a status may weigh as JSON, in bytes.
 pub const STATUS_LIMIT: usize = 16 * 1024;
+/// What is left of each message when all of them are too much, in characters: tried in this order.
+const MESSAGES: [usize; 4] = [200, 100, 50, 0];
 
 /// Drops what is least missed, until the status is small enough.
 pub fn shrink(status: &mut AIJobStatus) {
@@ -35,10 +37,98 @@ pub fn shrink(status: &mut AIJobStatus) {
         let surplus = step.attempts.len().saturating_sub(1);
         step.attempts.drain(..surplus);
     }
+    for most in MESSAGES {
+        if weight(status) <= STATUS_LIMIT {
+            return;
+        }
+        for step in &mut status.steps {
+            cut(&mut step.message, most);
+            for attempt in &mut step.attempts {
+                cut(&mut attempt.message, most);
+            }
+        }
+    }
 }
 
 /// What the status weighs as JSON, in bytes.
 #[must_use]
 pub fn weight(status: &AIJobStatus) -> usize {
     serde_json::to_vec(status).map_or(usize::MAX, |json| json.len())
+}
+
+fn cut(message: &mut Option<String>, most: usize) {
+    let Some(text) = message.as_mut().filter(|text| text.chars().count() > most) else {
+        return;
+    };
+    let start: String = text.chars().take(most.saturating_sub(1)).collect();
+    *message = (most > 0).then(|| format!("{start}…"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use framewright_crds::aijob::{Attempt, Cause, StepStatus};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    /// Steps that have failed three times each, with all that there was to say about it.
+    fn wordy(steps: usize) -> AIJobStatus {
+        let message = Some("–".repeat(400));
+        let attempt = |number| Attempt {
+            number,
+            namespace: "fleet".into(),
+            worker: "upscale-0123456789-0".into(),
+            pod_uid: "3".repeat(36),
+            bound_at: Time(jiff::Timestamp::UNIX_EPOCH),
+            started_at: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
+            finished_at: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
+            cause: Some(Cause::Internal),
+            message: message.clone(),
+        };
+        let step = |index: usize| StepStatus {
+            name: format!("step-{index}"),
+            state: StepState::Queued,
+            message: message.clone(),
+            queued_at: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
+            pool: Some("fleet/upscale".into()),
+            weights_digest: None,
+            attempts_made: 3,
+            failures: 3,
+            attempts: (1..=3).map(attempt).collect(),
+            progress: None,
+            output: None,
+            units: None,
+        };
+        AIJobStatus {
+            steps: (0..steps).map(step).collect(),
+            ..AIJobStatus::default()
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_cut_and_the_newest_attempt_stays() {
+        for steps in [1, 5, 20, 30] {
+            let mut status = wordy(steps);
+            shrink(&mut status);
+            assert!(
+                weight(&status) <= STATUS_LIMIT,
+                "{steps} steps weigh {} bytes",
+                weight(&status)
+            );
+            assert!(
+                status
+                    .steps
+                    .iter()
+                    .all(|step| { step.attempts.last().map(|attempt| attempt.number) == Some(3) })
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_cut_is_not_cut_again() {
+        let mut status = wordy(20);
+        shrink(&mut status);
+        let once = status.clone();
+        shrink(&mut status);
+        assert_eq!(status, once);
+    }
 }

@@ -21,6 +21,27 @@ const ATTEMPTS_KEPT: usize = 3;
 /// All steps' next statuses, and what to tell people about the changes.
 #[must_use]
 pub fn next(seen: &Observed) -> (Vec<StepStatus>, Vec<Note>) {
+    let (done, notes) = each(seen, Bindings::TakenUp);
+    let Some(failed) = failed(&done) else {
+        return (done, notes);
+    };
+    // A job that fails binds nothing more, not even in the same write.
+    let message = format!("stopped, since step {failed} failed");
+    let (mut done, notes) = each(seen, Bindings::Left);
+    for step in done.iter_mut().filter(|step| !step.state.is_terminal()) {
+        skip(step, &message, seen.now);
+    }
+    (done, notes)
+}
+
+/// Whether the scheduler's choices are taken up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bindings {
+    TakenUp,
+    Left,
+}
+
+fn each(seen: &Observed, bindings: Bindings) -> (Vec<StepStatus>, Vec<Note>) {
     let mut done: Vec<StepStatus> = Vec::with_capacity(seen.spec.steps.len());
     let mut notes = Vec::new();
     for step in &seen.spec.steps {
@@ -34,32 +55,35 @@ pub fn next(seen: &Observed) -> (Vec<StepStatus>, Vec<Note>) {
             step,
             old.cloned().unwrap_or_else(|| first(step)),
             &done,
+            bindings,
             &mut notes,
         );
         done.push(new);
     }
-    if let Some(failed) = done
-        .iter()
-        .find(|step| step.state == StepState::Failed)
-        .map(|step| step.name.clone())
-    {
-        for step in done.iter_mut().filter(|step| !step.state.is_terminal()) {
-            skip(
-                step,
-                &format!("stopped, since step {failed} failed"),
-                seen.now,
-            );
-        }
-    }
     (done, notes)
+}
+
+fn failed(steps: &[StepStatus]) -> Option<String> {
+    let failed = steps.iter().find(|step| step.state == StepState::Failed);
+    failed.map(|step| step.name.clone())
 }
 
 /// The next moment at which time alone changes this step.
 #[must_use]
-pub fn next_deadline(seen: &Observed, step: &StepStatus) -> Option<Timestamp> {
+pub fn next_deadline(seen: &Observed, step: &StepStatus, all: &[StepStatus]) -> Option<Timestamp> {
     match step.state {
         StepState::Succeeded | StepState::Failed | StepState::Skipped => None,
-        StepState::Blocked => seen.created.checked_add(queue_limit(seen)).ok(),
+        StepState::Blocked => {
+            // One that waits for an earlier step is as late as that one.
+            let spec = seen.spec.steps.iter().find(|spec| spec.name == step.name)?;
+            match inputs::missing(spec, all, &seen.received)? {
+                Missing::Upload { .. } => {
+                    let since = step.queued_at.as_ref()?.0;
+                    since.checked_add(queue_limit(seen)).ok()
+                }
+                Missing::Step { .. } | Missing::FailedStep { .. } => None,
+            }
+        }
         StepState::Queued => {
             let limit = step
                 .queued_at
@@ -136,6 +160,7 @@ fn one(
     step: &Step,
     mut status: StepStatus,
     done: &[StepStatus],
+    bindings: Bindings,
     notes: &mut Vec<Note>,
 ) -> StepStatus {
     if status.state.is_terminal() {
@@ -160,7 +185,7 @@ fn one(
         Some(Missing::Upload { input, sha256 }) => {
             wait_for_upload(seen, &mut status, &input, &sha256)
         }
-        None => queue_or_bind(seen, step, &mut status, notes),
+        None => queue_or_bind(seen, step, &mut status, bindings, notes),
     }
     status
 }
@@ -255,7 +280,14 @@ fn wait_for_upload(seen: &Observed, status: &mut StepStatus, input: &str, sha256
             "{waits}; whether it is there is not known: {trouble}"
         ));
     }
-    if seen.now.duration_since(seen.created) >= queue_limit(seen) {
+    status.message = Some(waits.clone());
+    if seen.spec.suspend {
+        status.state = StepState::Blocked;
+        status.queued_at = None;
+        return;
+    }
+    let since = status.queued_at.get_or_insert(Time(seen.now)).0;
+    if seen.now.duration_since(since) >= queue_limit(seen) {
         status.state = StepState::Failed;
         status.message = Some(format!(
             "queueDeadlineSeconds ({} s) passed; it {waits}",
@@ -264,10 +296,15 @@ fn wait_for_upload(seen: &Observed, status: &mut StepStatus, input: &str, sha256
         return;
     }
     status.state = StepState::Blocked;
-    status.message = Some(waits);
 }
 
-fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &mut Vec<Note>) {
+fn queue_or_bind(
+    seen: &Observed,
+    step: &Step,
+    status: &mut StepStatus,
+    bindings: Bindings,
+    notes: &mut Vec<Note>,
+) {
     if seen.spec.suspend {
         // Time spent suspended does not count against the queue deadline.
         status.state = StepState::Queued;
@@ -275,9 +312,15 @@ fn queue_or_bind(seen: &Observed, step: &Step, status: &mut StepStatus, notes: &
         status.message = Some("held back, since spec.suspend is true".to_owned());
         return;
     }
+    if status.state == StepState::Blocked {
+        // It has waited for an upload; now it waits for a worker.
+        status.queued_at = None;
+    }
     let since = status.queued_at.get_or_insert(Time(seen.now)).0;
     let around = seen.steps.get(&step.name);
-    let binding = around.and_then(|step| step.binding.as_ref());
+    let binding = around
+        .and_then(|step| step.binding.as_ref())
+        .filter(|_| bindings == Bindings::TakenUp);
     if let Some(binding) =
         binding.filter(|_| retry::not_before(status).is_none_or(|at| at <= seen.now))
     {

@@ -18,8 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::jobs::seen::{PoolName, WorkerRef};
-pub use tasks::Stray;
 use tasks::Task;
+pub use tasks::{Sent, Stray};
 
 /// How long a worker that went away is remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);

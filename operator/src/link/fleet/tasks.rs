@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use framewright_crds::aijob::Progress;
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{Outcome, TaskState};
+use framewright_crds::wire::{Order, Outcome, TaskOrder, TaskState};
 use jiff::Timestamp;
 
 use super::Fleet;
@@ -21,6 +21,15 @@ pub(super) struct Task {
     pub(super) store_trouble: Option<String>,
 }
 
+/// What became of a task's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The worker has no stream, or does not read it.
+    No,
+    /// It is queued; the worker's pool, if a busy period begins.
+    Yes { begins_period_of: Option<PoolName> },
+}
+
 /// A task whose job is not known here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stray {
@@ -31,32 +40,34 @@ pub struct Stray {
 }
 
 impl Fleet {
-    /// A task was ordered; it is held from now on, whether the worker has said so or not. The worker's pool, if a busy period begins.
-    pub fn ordered(
-        &self,
-        uid: &str,
-        task: &TaskId,
-        job: &str,
-        model: &str,
-        now: Timestamp,
-    ) -> Option<PoolName> {
+    /// Queues a task on a worker's stream. The task is held from now on, whether the worker has said so or not: under the same
+    /// lock, so that its first word about the task finds it known.
+    pub fn run(&self, uid: &str, order: TaskOrder, now: Timestamp) -> Sent {
         let mut workers = self.lock();
-        let worker = workers.get_mut(uid)?;
+        let Some(worker) = workers.get_mut(uid) else {
+            return Sent::No;
+        };
+        let Some(connection) = &worker.connection else {
+            return Sent::No;
+        };
+        let (task, job, model) = (order.task.clone(), order.job.clone(), order.model.clone());
+        let order = Order::Run(Box::new(order));
+        if connection.orders.try_send(order).is_err() {
+            return Sent::No;
+        }
         let was_quiet = worker.tasks.is_empty() && is_quiet(worker.last_busy, now);
-        worker.warm = Some(model.to_owned());
+        worker.warm = Some(model);
         let new = || Task {
-            job: job.to_owned(),
+            job,
             state: TaskState::Starting,
             changed_at: now,
             wants_grants: false,
             store_trouble: None,
         };
-        worker
-            .tasks
-            .entry(task.clone())
-            .or_insert_with(new)
-            .wants_grants = false;
-        was_quiet.then(|| worker.greeting.pool.clone())
+        worker.tasks.entry(task).or_insert_with(new).wants_grants = false;
+        Sent::Yes {
+            begins_period_of: was_quiet.then(|| worker.greeting.pool.clone()),
+        }
     }
 
     /// The worker was told to forget a task.

@@ -27,6 +27,7 @@ pub struct Changes {
 #[must_use]
 pub fn changes(seen: &Observed) -> Changes {
     let mut changes = Changes::default();
+    let is_all_heard = seen.is_all_heard();
     let wanted = usize::try_from(seen.spec.replicas).unwrap_or(0);
     let mut alive: Vec<&PodSeen> = seen.pods.iter().filter(|pod| pod.is_alive()).collect();
     // The first ones stay: of the present revision, ready, busy, and of the lowest name.
@@ -34,16 +35,16 @@ pub fn changes(seen: &Observed) -> Changes {
         (
             pod.revision != seen.revision,
             !pod.is_ready(&seen.spec.models),
-            pod.is_idle(),
+            pod.is_idle(is_all_heard),
             pod.worker.name.clone(),
         )
     });
     for pod in alive.iter().skip(wanted) {
-        release(pod, &mut changes);
+        release(seen, pod, &mut changes);
     }
     let kept = &alive[..alive.len().min(wanted)];
     if let Some(old) = next_to_replace(seen, kept) {
-        release(old, &mut changes);
+        release(seen, old, &mut changes);
     }
     for pod in &seen.pods {
         if let Phase::Ended { at } = pod.phase
@@ -70,14 +71,15 @@ fn next_to_replace<'a>(seen: &Observed, kept: &[&'a PodSeen]) -> Option<&'a PodS
         .all(|pod| pod.is_ready(&seen.spec.models));
     let outdated = || kept.iter().filter(|pod| pod.revision != seen.revision);
     // A worker of an old revision that takes no tasks is of no use to anybody.
-    let useless = outdated().find(|pod| !pod.is_ready(&seen.spec.models) && pod.is_idle());
+    let useless =
+        outdated().find(|pod| !pod.is_ready(&seen.spec.models) && pod.is_idle(seen.is_all_heard()));
     useless
         .or_else(|| outdated().next().filter(|_| is_settled))
         .copied()
 }
 
-fn release(pod: &PodSeen, changes: &mut Changes) {
-    if pod.is_idle() {
+fn release(seen: &Observed, pod: &PodSeen, changes: &mut Changes) {
+    if pod.is_idle(seen.is_all_heard()) {
         changes.delete.push(pod.worker.clone());
     }
     changes.drain.push(pod.worker.clone());
@@ -166,6 +168,7 @@ pub(super) mod fixture {
             status: ModelPoolStatus::default(),
             renew_links: None,
             now: NOW,
+            leads_since: Timestamp::UNIX_EPOCH,
             revision: "r2".into(),
             pods,
             received: BTreeSet::new(),
@@ -179,6 +182,7 @@ mod tests {
     use super::fixture::{observed, pod};
     use super::*;
     use crate::pools::refusals::Refusal;
+    use jiff::Timestamp;
 
     fn check(replicas: i32, pods: Vec<PodSeen>, create: &str, drain: &str, delete: &str) {
         let seen = observed(replicas, pods);
@@ -202,11 +206,6 @@ mod tests {
         assert!(changes(&pool).create.is_empty());
         pool.now += SignedDuration::from_secs(2);
         assert_eq!(changes(&pool).create, ["p-r2-0"]);
-    }
-
-    #[test]
-    fn a_worker_that_a_status_binds_is_busy_though_its_stream_is_not_there_yet() {
-        check(0, vec![pod("p-r2-0", "r2", "bound")], "", "p-r2-0", "");
     }
 
     #[test]
@@ -247,6 +246,20 @@ mod tests {
     #[test]
     fn a_busy_surplus_worker_is_drained_and_not_deleted() {
         check(0, vec![pod("p-r2-0", "r2", "busy")], "", "p-r2-0", "");
+    }
+
+    #[test]
+    fn a_pod_that_an_attempt_is_bound_to_is_busy_before_its_worker_says_so() {
+        check(0, vec![pod("p-r2-0", "r2", "bound")], "", "p-r2-0", "");
+    }
+
+    #[test]
+    fn a_new_leader_takes_no_worker_for_idle_that_has_not_dialled_in_yet() {
+        let mut pool = observed(1, vec![pod("p-r1-0", "r1", "away")]);
+        pool.leads_since = pool.now - SignedDuration::from_secs(5);
+        assert!(changes(&pool).delete.is_empty());
+        pool.leads_since = Timestamp::UNIX_EPOCH;
+        assert_eq!(changes(&pool).delete.len(), 1);
     }
 
     #[test]

@@ -41,10 +41,11 @@ pub fn changes(seen: &Observed) -> Changes {
     };
     let rests = |pod: &PodSeen| {
         let link = pod.link.as_ref();
-        pod.is_idle() && link.is_some_and(|link| is_quiet(link.last_busy, seen.now))
+        pod.is_idle(seen.is_all_heard())
+            && link.is_some_and(|link| is_quiet(link.last_busy, seen.now))
     };
     Changes {
-        protect: of(Protection::Off, &|pod| !pod.is_idle()),
+        protect: of(Protection::Off, &|pod| !pod.is_idle(true)),
         unprotect: of(Protection::On, &rests),
     }
 }

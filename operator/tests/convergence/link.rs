@@ -1,0 +1,336 @@
+//! The workers' streams: messages in order on each, in any order between them, lost with the stream, and ends that each side
+//! notices in its own time.
+
+use std::collections::VecDeque;
+
+use framewright_crds::modelpool::Device;
+use framewright_crds::wire::{Order, ToOperator, ToWorker};
+use framewright_operator::jobs::seen::{PoolName, WorkerRef};
+use framewright_operator::link::events::{Concerns, learn};
+use framewright_operator::link::fleet::Greeting;
+use tokio::sync::mpsc::{self, error::TryRecvError};
+
+use crate::api::{Millis, at};
+use crate::operator::About;
+use crate::world::{Happening, World};
+
+const ORDERS_WAITING: usize = 256;
+/// Either side takes a silent stream for dead after this long.
+const SILENCE: Millis = 20_000;
+
+pub(crate) struct Stream {
+    pub operator: usize,
+    life: u64,
+    epoch: u64,
+    worker: WorkerRef,
+    pool: PoolName,
+    process: u64,
+    /// Until the Hello has arrived.
+    door: Option<mpsc::Sender<Order>>,
+    up: VecDeque<ToOperator>,
+    down: mpsc::Receiver<Order>,
+    is_worker_there: bool,
+    pub is_operator_there: bool,
+    /// Nothing gets through any more, and neither side knows.
+    is_cut: bool,
+    is_down_due: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Worker,
+    Operator,
+}
+
+impl Stream {
+    /// Whether its operator takes it for an open stream of this pod.
+    pub(crate) fn is_heard_from(&self, pod: &str) -> bool {
+        self.worker.uid == pod && self.is_operator_there && self.door.is_none()
+    }
+}
+
+impl World {
+    /// A worker dials the Service, which leads to the newest leader, or for a while still to one that was overthrown.
+    pub(crate) fn dial(&mut self, pod: &str, process: u64) {
+        let Some(worker) = self.workers.get(pod) else {
+            return;
+        };
+        if !worker.is_up || worker.process != process || worker.stream.is_some() {
+            return;
+        }
+        let (me, pool) = (worker.me.clone(), worker.pool.clone());
+        let believers: Vec<usize> = (0..self.operators.len())
+            .filter(|&index| self.operators[index].term.is_some())
+            .collect();
+        let is_astray = self.is_stormy() && !believers.is_empty() && self.chance.percent(15);
+        let target = if is_astray {
+            Some(*self.chance.of(&believers))
+        } else {
+            self.leader()
+        };
+        let Some(index) = target else {
+            return self.redial(pod, process);
+        };
+        let (door, down) = mpsc::channel(ORDERS_WAITING);
+        let id = self.serial();
+        let operator = &self.operators[index];
+        let stream = Stream {
+            operator: index,
+            life: operator.life,
+            epoch: operator.epoch().unwrap_or_default(),
+            worker: me,
+            pool,
+            process,
+            door: Some(door),
+            up: VecDeque::new(),
+            down,
+            is_worker_there: true,
+            is_operator_there: true,
+            is_cut: false,
+            is_down_due: false,
+        };
+        self.streams.insert(id, stream);
+        self.note(|| format!("worker {pod} dials operator {index}, stream {id}"));
+        self.connected(pod, id);
+    }
+
+    fn redial(&mut self, pod: &str, process: u64) {
+        let wait = self.chance.between(200, 2000);
+        let pod = pod.to_owned();
+        self.after(wait, Happening::Dial { pod, process });
+    }
+
+    /// A worker says something on its stream.
+    pub(crate) fn say(&mut self, pod: &str, message: ToOperator) {
+        let Some(id) = self.workers.get(pod).and_then(|worker| worker.stream) else {
+            return;
+        };
+        let twice = self.is_stormy() && self.chance.percent(3);
+        let is_hello = matches!(message, ToOperator::Hello { .. });
+        let wait = self.travel();
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if twice && !is_hello {
+            stream.up.push_back(message.clone());
+            self.after(wait, Happening::Up { stream: id });
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.up.push_back(message);
+        }
+        self.after(wait, Happening::Up { stream: id });
+    }
+
+    fn travel(&mut self) -> Millis {
+        if self.is_stormy() && self.chance.percent(5) {
+            self.chance.between(10, 3000)
+        } else {
+            self.chance.between(1, 20)
+        }
+    }
+
+    /// The oldest message of a stream arrives at its operator.
+    pub(crate) fn up(&mut self, id: u64) {
+        let now = at(self.now);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let index = stream.operator;
+        let is_there = stream.is_operator_there && self.operators[index].life == stream.life;
+        if !is_there || stream.is_cut {
+            return;
+        }
+        let Some(message) = stream.up.pop_front() else {
+            if !stream.is_worker_there {
+                self.notice(id, Side::Operator);
+            }
+            return;
+        };
+        let (uid, pool, epoch) = (stream.worker.uid.clone(), stream.pool.clone(), stream.epoch);
+        if self.operators[index].epoch() != Some(epoch) {
+            return self.notice(id, Side::Operator);
+        }
+        self.note(|| format!("operator {index} hears on stream {id} of {uid}: {message:?}"));
+        if let ToOperator::Hello {
+            slots,
+            tasks,
+            device_trouble,
+            ..
+        } = message
+        {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                return;
+            };
+            let Some(door) = stream.door.take() else {
+                return;
+            };
+            let greeting = Greeting {
+                worker: stream.worker.clone(),
+                pool: pool.clone(),
+                device: Device::Cpu,
+                device_trouble,
+                slots,
+                tasks: tasks.clone(),
+            };
+            self.operators[index].fleet.connect(greeting, id, door, now);
+            self.wake(index, About::Pool(pool.name), 0);
+            self.wake(index, About::Schedule, 3);
+            for task in tasks {
+                self.wake_job(index, &task.job);
+            }
+        } else {
+            let fleet = &self.operators[index].fleet;
+            match learn(fleet, &uid, message, now) {
+                Concerns::Nobody => {}
+                Concerns::Pool => {
+                    self.wake(index, About::Pool(pool.name), 0);
+                    self.wake(index, About::Schedule, 3);
+                }
+                Concerns::Task { job, .. } => {
+                    if let Some(job) = job {
+                        self.wake_job(index, &job);
+                    }
+                }
+            }
+        }
+        self.pump(index);
+        let is_ending = self
+            .streams
+            .get(&id)
+            .is_some_and(|stream| !stream.is_worker_there && stream.up.is_empty());
+        if is_ending {
+            self.after(1, Happening::Up { stream: id });
+        }
+    }
+
+    fn wake_job(&mut self, index: usize, job: &str) {
+        if let Some((_, name)) = job.split_once('/') {
+            self.wake(index, About::Job(name.to_owned()), 0);
+        }
+    }
+
+    /// Sets out what an operator's streams have to carry down.
+    pub(crate) fn pump(&mut self, index: usize) {
+        let due: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.operator == index && !stream.is_down_due)
+            .filter(|(_, stream)| {
+                !stream.is_operator_there || stream.down.is_closed() || !stream.down.is_empty()
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let wait = self.travel();
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.is_down_due = true;
+            }
+            self.after(wait, Happening::Down { stream: id });
+        }
+    }
+
+    /// The oldest order of a stream arrives at its worker.
+    pub(crate) fn down(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.is_down_due = false;
+        let is_there = stream.is_operator_there;
+        let (pod, process, epoch) = (stream.worker.uid.clone(), stream.process, stream.epoch);
+        if !is_there {
+            return self.notice(id, Side::Worker);
+        }
+        if stream.is_cut {
+            return;
+        }
+        match stream.down.try_recv() {
+            Ok(order) => {
+                let is_listening = stream.is_worker_there
+                    && self
+                        .workers
+                        .get(&pod)
+                        .is_some_and(|worker| worker.is_up && worker.process == process);
+                if is_listening {
+                    self.hear(&pod, ToWorker { epoch, order });
+                }
+                let index = self.streams.get(&id).map(|stream| stream.operator);
+                if let Some(index) = index {
+                    self.pump(index);
+                }
+            }
+            Err(TryRecvError::Empty) => {}
+            // Replaced by a newer one, or the operator leads no more.
+            Err(TryRecvError::Disconnected) => {
+                self.notice(id, Side::Operator);
+                self.notice(id, Side::Worker);
+            }
+        }
+    }
+
+    /// One side learns that the stream has ended.
+    pub(crate) fn notice(&mut self, id: u64, side: Side) {
+        let now = at(self.now);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let (pod, process, index) = (stream.worker.uid.clone(), stream.process, stream.operator);
+        match side {
+            Side::Worker => {
+                stream.is_worker_there = false;
+                if let Some(worker) = self.workers.get_mut(&pod)
+                    && worker.stream == Some(id)
+                {
+                    worker.stream = None;
+                    self.redial(&pod, process);
+                }
+                self.after(1, Happening::Up { stream: id });
+            }
+            Side::Operator if stream.is_operator_there => {
+                stream.is_operator_there = false;
+                let (pool, is_same) = (
+                    stream.pool.name.clone(),
+                    self.operators[index].life == stream.life,
+                );
+                self.parted(index, &pod);
+                if is_same {
+                    let fleet = &self.operators[index].fleet;
+                    fleet.disconnect(&pod, id, now);
+                    self.wake(index, About::Pool(pool), 0);
+                    self.wake(index, About::Schedule, 3);
+                    for job in self.operators[index].fleet.jobs_of(&pod) {
+                        self.wake_job(index, &job);
+                    }
+                }
+                self.pump(index);
+            }
+            Side::Operator => {}
+        }
+        self.streams
+            .retain(|_, stream| stream.is_worker_there || stream.is_operator_there);
+    }
+
+    /// The worker's end closes: what it said last may still arrive.
+    pub(crate) fn hang_up(&mut self, id: u64) {
+        let loses = self.chance.percent(50);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            if loses {
+                stream.up.clear();
+            }
+            self.note(|| format!("stream {id} is left by its worker"));
+            self.notice(id, Side::Worker);
+        }
+    }
+
+    /// Nothing gets through any more; each side notices within the limit for silence.
+    pub(crate) fn cut(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.is_cut = true;
+        self.note(|| format!("stream {id} is cut"));
+        for side in [Side::Worker, Side::Operator] {
+            let wait = self.chance.between(0, SILENCE);
+            self.after(wait, Happening::Notice { stream: id, side });
+        }
+    }
+}
