@@ -23,6 +23,9 @@ test: lint dist ## Test everything
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
 	$(CARGO) test --release --workspace --test api --test harness --test product -- --test-threads=1
 
+bench: dist ## Print what the control plane costs, as ratios (TORCH=1: beside PyTorch, too)
+	$(RELEASE)/framewright-e2e bench --dist $(DIST) $(if $(TORCH),--torch)
+
 lint: packages ## Check format, lints, licences and generated files
 	$(CARGO) fmt --all --check
 	deny=$$($(INSTALL) deny | sed -n 's/^cargo-deny=//p') && $$deny check licenses bans sources
@@ -53,4 +56,4 @@ packages: ## Install the Debian packages that tests use beside the cluster's own
 down: ## Take down every cluster that demo and tests have started
 	@[ ! -x $(RELEASE)/framewright-e2e ] || $(RELEASE)/framewright-e2e down --all
 
-.PHONY: help demo test lint dist programs images generate packages down
+.PHONY: help demo test bench lint dist programs images generate packages down

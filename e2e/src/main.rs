@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use framewright_e2e::{Cluster, Mode, Options, cluster, demo, doctor, images};
+use framewright_e2e::{Cluster, Mode, Options, bench, cluster, demo, doctor, images};
 
 /// Starts and stops Kubernetes clusters of one node on this machine, without Docker or a registry.
 #[derive(Debug, Parser)]
@@ -51,6 +51,15 @@ enum Order {
         /// Use the current kubeconfig context, and push the images to this registry
         #[arg(long, value_name = "REGISTRY")]
         existing: Option<String>,
+    },
+    /// Measure what the control plane costs, as ratios.
+    Bench {
+        /// The folder with the programs
+        #[arg(long, default_value = "dist")]
+        dist: PathBuf,
+        /// Install PyTorch, if it is not there, to compare the upscaler with it
+        #[arg(long)]
+        torch: bool,
     },
     /// Print where a cluster's kubeconfig lies.
     Kubeconfig { name: String },
@@ -126,6 +135,7 @@ async fn obey(order: Order) -> Result<()> {
             let output = std::path::absolute(output)?;
             demo::run(place, &dist, &output).await?;
         }
+        Order::Bench { dist, torch } => bench::run(&dist.canonicalize()?, torch).await?,
         Order::Kubeconfig { name } => {
             println!("{}", Cluster::attach(&name).await?.kubeconfig().display())
         }

@@ -12,6 +12,8 @@ use tokio::process::Command;
 pub enum Part {
     /// etcd, kube-apiserver, kubectl.
     ControlPlane,
+    /// The same, and kube-controller-manager.
+    Controllers,
     /// The rest of Kubernetes, containerd, CoreDNS.
     Node,
     /// buildah and mmdebstrap.
@@ -79,6 +81,7 @@ impl Part {
     fn name(self) -> &'static str {
         match self {
             Part::ControlPlane => "control-plane",
+            Part::Controllers => "controllers",
             Part::Node => "node",
             Part::Images => "images",
             Part::Ffmpeg => "ffmpeg",

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what a test cluster is made of, and says on stdout where it is, as name=path lines.
 #
-#   install.sh control-plane | node | images | ffmpeg | helm | gpus | deny …
+#   install.sh control-plane | controllers | node | images | ffmpeg | helm | gpus | deny …
 #
 # Debian packages come from the distribution. Kubernetes, etcd, CoreDNS and helm are Go modules
 # pinned by the go.sum beside this file, cargo-deny is pinned by its version and its own Cargo.lock;
@@ -94,6 +94,12 @@ control_plane() {
 	for name in kube-apiserver kubectl; do echo "$name=$built/$name"; done
 }
 
+controllers() {
+	control_plane
+	kubernetes
+	echo "kube-controller-manager=$built/kube-controller-manager"
+}
+
 node() {
 	packages containerd runc containernetworking-plugins conntrack socat ethtool
 	control_plane
@@ -163,11 +169,11 @@ ffmpeg() {
 	for name in ffmpeg ffprobe; do echo "$name=$built/$name"; done
 }
 
-[ $# -gt 0 ] || fail "say what to install: control-plane, node, images, ffmpeg, helm, gpus, deny"
+[ $# -gt 0 ] || fail "say what to install: control-plane, controllers, node, images, ffmpeg, helm, gpus, deny"
 for part in "$@"; do
 	case $part in
 	control-plane) control_plane ;;
-	node | images | ffmpeg | helm | gpus | deny) "$part" ;;
-	*) fail "$part is none of: control-plane, node, images, ffmpeg, helm, gpus, deny" ;;
+	controllers | node | images | ffmpeg | helm | gpus | deny) "$part" ;;
+	*) fail "$part is none of: control-plane, controllers, node, images, ffmpeg, helm, gpus, deny" ;;
 	esac
 done

@@ -1,8 +1,8 @@
 //! The command line of each part of Kubernetes. Pure.
 
-use super::Component;
 use super::folder::Folder;
 use super::network::Network;
+use super::{Component, Mode};
 
 pub(crate) const NODE: &str = "node1";
 pub(crate) const PODS: &str = "10.244.0.0/16";
@@ -13,7 +13,7 @@ pub(crate) fn arguments(
     component: Component,
     folder: &Folder,
     network: Network,
-    with_node: bool,
+    mode: Mode,
 ) -> Vec<String> {
     let pki = |file: &str| folder.pki(file).display().to_string();
     let file = |path: &str| folder.file(path).display().to_string();
@@ -76,36 +76,46 @@ pub(crate) fn arguments(
                 ("max-requests-inflight", "800".into()),
                 ("max-mutating-requests-inflight", "400".into()),
             ]);
-            if !with_node {
+            if mode == Mode::ControlPlane {
                 // Without a controller-manager no namespace ever gets its default service account.
                 arguments.push("--disable-admission-plugins=ServiceAccount".into());
             }
             arguments
         }
-        Component::ControllerManager => flags(&[
-            ("kubeconfig", kubeconfig("controller-manager")),
-            (
-                "authentication-kubeconfig",
-                kubeconfig("controller-manager"),
-            ),
-            ("authorization-kubeconfig", kubeconfig("controller-manager")),
-            ("bind-address", "127.0.0.1".into()),
-            ("use-service-account-credentials", "true".into()),
-            (
-                "service-account-private-key-file",
-                pki("service-accounts.key"),
-            ),
-            ("root-ca-file", pki("ca.crt")),
-            ("client-ca-file", pki("ca.crt")),
-            ("cluster-signing-cert-file", pki("ca.crt")),
-            ("cluster-signing-key-file", pki("ca.key")),
-            ("service-cluster-ip-range", SERVICES.into()),
-            ("leader-elect", "false".into()),
-            ("node-monitor-period", "1s".into()),
-            ("node-monitor-grace-period", "8s".into()),
-            ("kube-api-qps", "200".into()),
-            ("kube-api-burst", "400".into()),
-        ]),
+        Component::ControllerManager => {
+            let mut arguments = flags(&[
+                ("kubeconfig", kubeconfig("controller-manager")),
+                (
+                    "authentication-kubeconfig",
+                    kubeconfig("controller-manager"),
+                ),
+                ("authorization-kubeconfig", kubeconfig("controller-manager")),
+                ("bind-address", "127.0.0.1".into()),
+                ("use-service-account-credentials", "true".into()),
+                (
+                    "service-account-private-key-file",
+                    pki("service-accounts.key"),
+                ),
+                ("root-ca-file", pki("ca.crt")),
+                ("client-ca-file", pki("ca.crt")),
+                ("cluster-signing-cert-file", pki("ca.crt")),
+                ("cluster-signing-key-file", pki("ca.key")),
+                ("service-cluster-ip-range", SERVICES.into()),
+                ("leader-elect", "false".into()),
+                ("node-monitor-period", "1s".into()),
+                ("node-monitor-grace-period", "8s".into()),
+                ("kube-api-qps", "200".into()),
+                ("kube-api-burst", "400".into()),
+            ]);
+            if mode == Mode::Controllers {
+                arguments.extend(flags(&[
+                    ("kube-api-qps", "1000".into()),
+                    ("kube-api-burst", "2000".into()),
+                    ("concurrent-job-syncs", "32".into()),
+                ]));
+            }
+            arguments
+        }
         Component::Scheduler => flags(&[
             ("kubeconfig", kubeconfig("scheduler")),
             ("authentication-kubeconfig", kubeconfig("scheduler")),

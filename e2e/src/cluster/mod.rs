@@ -50,6 +50,8 @@ pub enum Mode {
     /// etcd and the API server: objects, validation, RBAC. No controllers: nothing starts pods,
     /// collects garbage or finishes the deletion of a namespace. Pods need no service account.
     ControlPlane,
+    /// As ControlPlane, with the controller manager, in a hurry: its limits are those of a large cluster.
+    Controllers,
     /// All of it, with containerd, DNS and a default storage class.
     #[default]
     Node,
@@ -308,7 +310,7 @@ impl Cluster {
     /// If a volume could not be replaced.
     pub async fn recycle_volumes(&self) -> Result<()> {
         match self.mode {
-            Mode::ControlPlane => Ok(()),
+            Mode::ControlPlane | Mode::Controllers => Ok(()),
             Mode::Node => storage::offer_again(&self.folder, &self.client().await?).await,
         }
     }

@@ -27,6 +27,7 @@ const FOLDERS: [&str; 4] = ["logs", "pki", "cni", "volumes"];
 pub(crate) fn parts(mode: Mode) -> &'static [Part] {
     match mode {
         Mode::ControlPlane => &[Part::ControlPlane],
+        Mode::Controllers => &[Part::Controllers],
         Mode::Node => &[Part::Node],
     }
 }
@@ -104,6 +105,12 @@ async fn raise(
         api_is_ready(folder, progress).await?;
         return Ok(network);
     }
+    if mode == Mode::Controllers {
+        let client = api_is_ready(folder, progress).await?;
+        start(Component::ControllerManager).await?;
+        default_account_exists(&client).await?;
+        return Ok(network);
+    }
     cgroups::create(folder)?;
     start(Component::Containerd).await?;
     let (client, ()) = tokio::try_join!(
@@ -157,7 +164,7 @@ pub(crate) async fn component(
         | Component::Kubelet
         | Component::Proxy => tools.path(component.program())?,
     };
-    let arguments = components::arguments(component, folder, network, mode == Mode::Node);
+    let arguments = components::arguments(component, folder, network, mode);
     anchor
         .spawn(program, &arguments, &folder.log(component.program()))
         .await

@@ -1,0 +1,129 @@
+//! A real ModelPool, whose pods the operator makes; no kubelet runs them, so the bench says that they run and dials in for each.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use framewright_crds::ModelPool;
+use framewright_crds::conditions::{get, pool};
+use framewright_crds::names::{LABEL_POOL, TOKEN_AUDIENCE};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::stage::Stage;
+use super::worker::{Begun, Stream};
+use crate::eventually;
+
+/// The namespace of the pool.
+pub(super) const FLEET: &str = "bench-fleet";
+/// The model that every step names.
+pub(super) const MODEL: &str = "instant";
+const WORKERS: usize = 16;
+const SLOTS: u32 = 4;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes the pool and its workers; gives what they begin.
+pub(super) async fn gather(stage: &Stage) -> Result<UnboundedReceiver<Begun>> {
+    stage.namespace(FLEET).await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), FLEET);
+    eventually(PATIENCE, "the default service account exists", async || {
+        accounts.get("default").await
+    })
+    .await?;
+    let pools: Api<ModelPool> = Api::namespaced(stage.client.clone(), FLEET);
+    let pods: Api<Pod> = Api::namespaced(stage.client.clone(), FLEET);
+    let pool: ModelPool = serde_json::from_value(json!({
+        "apiVersion": "framewright.dev/v1alpha1",
+        "kind": "ModelPool",
+        "metadata": {"name": MODEL},
+        "spec": {
+            "device": "cpu",
+            "replicas": WORKERS,
+            "models": [{
+                "name": MODEL,
+                "source": {"volume": {"claimName": "weights"}},
+                "files": [{"path": "instant.safetensors", "sha256": "0".repeat(64), "bytes": 1}],
+            }],
+            "access": [{"name": "all", "namespaces": {"selector": {}}}],
+        },
+    }))?;
+    pools.create(&PostParams::default(), &pool).await?;
+    let labelled = ListParams::default().labels(LABEL_POOL);
+    let made = eventually(PATIENCE, "the pool has its pods", async || {
+        let made = pods.list(&labelled).await?.items;
+        ensure!(made.len() == WORKERS, "there are {} pods", made.len());
+        Ok(made)
+    })
+    .await?;
+    let (begins, begun) = unbounded_channel();
+    for pod in made {
+        let name = pod.name_any();
+        run(&pods, &name).await?;
+        let token = token(&accounts, &pod).await?;
+        let node = stage.cluster.node_address();
+        let stream = Stream::dial(node, &stage.authority, &token)
+            .await
+            .with_context(|| name.clone())?;
+        let begins = begins.clone();
+        tokio::spawn(async move {
+            if let Err(error) = stream.work(SLOTS, begins).await {
+                eprintln!("bench: worker {name} ended: {error:#}");
+            }
+        });
+    }
+    eventually(PATIENCE, "the pool is ready", async || {
+        let status = pools.get(MODEL).await?.status.unwrap_or_default();
+        let ready = get(&status.conditions, pool::READY).context("no condition Ready")?;
+        ensure!(
+            ready.status == "True",
+            "{}: {}",
+            ready.reason,
+            ready.message
+        );
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    Ok(begun)
+}
+
+/// Says what a kubelet would say of a running pod.
+async fn run(pods: &Api<Pod>, name: &str) -> Result<()> {
+    let now = k8s_openapi::jiff::Timestamp::now().to_string();
+    let status = json!({"status": {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{
+            "name": "worker", "image": "bench", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"running": {"startedAt": now}},
+        }],
+    }});
+    pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .map(drop)
+        .with_context(|| format!("pod {name} runs"))
+}
+
+/// The token that a kubelet would mount into the pod.
+async fn token(accounts: &Api<ServiceAccount>, pod: &Pod) -> Result<String> {
+    let spec = TokenRequestSpec {
+        audiences: vec![TOKEN_AUDIENCE.to_owned()],
+        bound_object_ref: Some(BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(pod.name_any()),
+            uid: pod.uid(),
+        }),
+        expiration_seconds: None,
+    };
+    let asked = TokenRequest {
+        spec,
+        ..TokenRequest::default()
+    };
+    let answer = accounts
+        .create_token_request("default", &PostParams::default(), &asked)
+        .await?;
+    Ok(answer.status.context("no token came")?.token)
+}
