@@ -65,10 +65,14 @@ fn kind(name: &str, start: &[u8]) -> Option<&'static str> {
 pub fn command(name: &str) -> String {
     let file = name.rsplit('/').next().unwrap_or(name);
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    let mut result = format!("{stem}.safetensors");
+    if result == file {
+        result = format!("{stem}-converted.safetensors");
+    }
     format!(
         "python3 worker/tools/convert.py {} {}",
         quoted(file),
-        quoted(&format!("{stem}.safetensors"))
+        quoted(&result)
     )
 }
 
@@ -114,6 +118,11 @@ mod tests {
         let command =
             "python3 worker/tools/convert.py RealESRGAN_x4plus.pth RealESRGAN_x4plus.safetensors";
         assert!(error.to_string().contains(command), "{error}");
+    }
+
+    #[test]
+    fn a_pickle_in_disguise_is_not_converted_onto_itself() {
+        assert!(command("a/x.safetensors").ends_with(" x.safetensors x-converted.safetensors"));
     }
 
     #[test]
