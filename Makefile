@@ -14,6 +14,14 @@ export FRAMEWRIGHT_DIST := $(DIST)
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+ifneq ($(filter demo,$(MAKECMDGOALS)),)
+ifneq ($(filter-out existing,$(CLUSTER)),)
+$(error CLUSTER is $(CLUSTER): say existing, for the current kubeconfig context, or nothing, for a cluster that the demo starts itself)
+else ifeq ($(CLUSTER)$(REGISTRY),existing)
+$(error CLUSTER=existing needs REGISTRY: where the images are pushed and the nodes pull them, such as REGISTRY=registry.example.com)
+endif
+endif
+
 demo: dist ## Run the main job on a cluster that it starts itself (CLUSTER=existing REGISTRY=…: on yours)
 	$(RELEASE)/framewright-e2e demo --dist $(DIST) $(if $(filter existing,$(CLUSTER)),--existing "$(REGISTRY)")
 

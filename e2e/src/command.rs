@@ -3,14 +3,14 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// Standard output of a program that must succeed within the deadline.
 ///
 /// # Errors
-/// With the command line, how it ended and the end of what it said.
+/// With the command line, how it ended and, as the root cause, the end of what it said.
 pub(crate) async fn output(command: &mut Command, deadline: Duration) -> Result<String> {
     output_with_input(command, "", deadline).await
 }
@@ -41,11 +41,8 @@ pub(crate) async fn output_with_input(
     .with_context(|| format!("{line} did not end within {} s", deadline.as_secs()))?
     .with_context(|| format!("wait for {line}"))?;
     if !ended.status.success() {
-        bail!(
-            "{line}: {}: {}",
-            ended.status,
-            last(&String::from_utf8_lossy(&ended.stderr))
-        );
+        let said = last(&String::from_utf8_lossy(&ended.stderr)).to_owned();
+        return Err(anyhow!(said).context(format!("{line}: {}", ended.status)));
     }
     Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }

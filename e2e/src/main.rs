@@ -48,9 +48,9 @@ enum Order {
         /// Where the results go
         #[arg(long, default_value = "demo-output")]
         output: PathBuf,
-        /// Use the current kubeconfig context, and push the images to this registry
-        #[arg(long, value_name = "REGISTRY")]
-        existing: Option<String>,
+        /// Use the current kubeconfig context, and push the images to this registry; http://… if it has no TLS
+        #[arg(long, value_name = "REGISTRY", value_parser = demo::Registry::parse)]
+        existing: Option<demo::Registry>,
     },
     /// Measure what the control plane costs, as ratios.
     Bench {
@@ -123,11 +123,6 @@ async fn obey(order: Order) -> Result<()> {
             existing,
         } => {
             let place = match existing {
-                Some(registry) if registry.is_empty() => {
-                    bail!(
-                        "REGISTRY is empty; say where the images are pushed, such as REGISTRY=registry.example.com"
-                    )
-                }
                 Some(registry) => demo::Place::Existing { registry },
                 None => demo::Place::Own,
             };

@@ -1,5 +1,6 @@
 //! The main job as a user runs it: a cluster, the chart on it, a pool, a job with three steps, and a picture of what came out.
 
+mod existing;
 mod sheet;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
+pub use self::existing::Registry;
 use crate::cluster::{Cluster, Options};
 use crate::images;
 use crate::progress::Progress;
@@ -16,6 +18,8 @@ use crate::tools::{Part, Tools};
 const CLUSTER: &str = "fw-demo";
 const SYSTEM: &str = "framewright-system";
 const NAMESPACE: &str = "demo";
+/// Of each pod, why it waits: the scheduler's words, and the kubelet's.
+const WAITING: &str = r#"jsonpath={range .items[*]}{.metadata.name}: {.status.phase} {.status.conditions[?(@.reason=="Unschedulable")].message} {.status.containerStatuses[*].state.waiting.message}; {end}"#;
 
 /// Where the demo runs.
 #[derive(Debug, Clone)]
@@ -23,12 +27,13 @@ pub enum Place {
     /// On a cluster that it starts itself.
     Own,
     /// On the cluster of the current kubeconfig context, with images pushed to this registry.
-    Existing { registry: String },
+    Existing { registry: Registry },
 }
 
 /// Programs as kubectl and helm are started on the chosen cluster.
 struct Hands {
-    tools: Tools,
+    kubectl: PathBuf,
+    helm: PathBuf,
     dist: PathBuf,
     kubeconfig: Option<PathBuf>,
 }
@@ -42,17 +47,21 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
     progress.say("this takes about a minute and a half; the first time, tools are built, which takes up to 30 minutes");
     let parts: &[Part] = match place {
         Place::Own => &[Part::Node, Part::Images, Part::Helm],
-        Place::Existing { .. } => &[Part::ControlPlane, Part::Images, Part::Helm],
+        Place::Existing { .. } => &[Part::Images, Part::Helm],
     };
     let tools = Tools::install(parts).await?;
-    let built = images::build(dist).await?;
     let mut hands = Hands {
-        tools,
+        kubectl: match place {
+            Place::Own => tools.path("kubectl")?.to_owned(),
+            Place::Existing { .. } => "kubectl".into(),
+        },
+        helm: tools.path("helm")?.to_owned(),
         dist: dist.to_owned(),
         kubeconfig: None,
     };
     let chosen = match &place {
         Place::Own => {
+            let built = images::build(dist).await?;
             let archives = built.iter().map(|image| image.archive.clone()).collect();
             let cluster = Cluster::start(
                 CLUSTER,
@@ -71,16 +80,9 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
             ]
         }
         Place::Existing { registry } => {
-            for image in &built {
-                let name = image.name.replace("docker.io", registry);
-                images::push(image, &name).await?;
-                progress.say(&format!("{name} is pushed"));
-            }
-            vec![
-                format!("image.registry={registry}"),
-                "image.tag=dev".to_owned(),
-                "image.pullPolicy=Always".to_owned(),
-            ]
+            existing::examine(&hands, registry, &progress).await?;
+            let built = images::build(dist).await?;
+            existing::push(&built, registry, &progress).await?
         }
     };
     hands.install(&chosen).await?;
@@ -99,39 +101,50 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
 
 impl Hands {
     async fn install(&self, settings: &[String]) -> Result<()> {
-        let chart = root().join("charts/framewright");
-        let mut helm = self.program(self.tools.path("helm")?);
+        let mut helm = self.helm(settings);
+        helm.args(["--wait", "--timeout", "5m"]);
+        let installed = quietly(helm).await;
+        if let Err(error) = installed {
+            let mut why = self.program(&self.kubectl);
+            why.args(["get", "pods", "--namespace", SYSTEM, "--output", WAITING]);
+            let why = why.output().await.map(|output| output.stdout);
+            let why = String::from_utf8_lossy(&why.unwrap_or_default()).into_owned();
+            return Err(error.context(format!(
+                "the chart's pods did not become ready: {}",
+                why.trim()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Installs or upgrades the chart with these settings; more arguments may follow.
+    fn helm(&self, settings: &[String]) -> Command {
+        let mut helm = self.program(&self.helm);
         helm.args(["upgrade", "--install", "framewright"])
-            .arg(chart);
-        helm.args([
-            "--namespace",
-            SYSTEM,
-            "--create-namespace",
-            "--wait",
-            "--timeout",
-            "3m",
-        ]);
+            .arg(root().join("charts/framewright"))
+            .args(["--namespace", SYSTEM, "--create-namespace"])
+            .args(existing::MARK);
         for setting in settings {
             helm.args(["--set", setting]);
         }
-        quietly(helm).await
+        helm
     }
 
     /// Pool, weights, job: what a user does.
     async fn work(&self, output: &Path, progress: &Progress) -> Result<()> {
-        let kubectl = || -> Result<Command> { Ok(self.program(self.tools.path("kubectl")?)) };
+        let kubectl = || self.program(&self.kubectl);
         let plugin = || self.program(&self.dist.join("kubectl-framewright"));
         let examples = root().join("manifests/examples");
-        let mut make = kubectl()?;
+        let mut make = kubectl();
         make.args(["create", "namespace", NAMESPACE]);
         // It is there already when the demo ran on this cluster before.
         let _ = quietly(make).await;
-        let mut apply = kubectl()?;
+        let mut apply = kubectl();
         apply
             .args(["apply", "--namespace", NAMESPACE, "--filename"])
             .arg(examples.join("pool-cpu.yaml"));
         quietly(apply).await?;
-        let mut delete = kubectl()?;
+        let mut delete = kubectl();
         delete.args([
             "delete",
             "aijob",
@@ -215,13 +228,19 @@ fn tell(hands: &Hands, output: &Path, sheet: &Path) {
             "\nThe cluster goes on until `make down`. Paste this, and kubectl talks to it:\n"
         );
         eprintln!("export KUBECONFIG={}", kubeconfig.display());
-        let kubectl = hands.tools.path("kubectl").ok().and_then(Path::parent);
-        let folders: Vec<String> = kubectl
+        let folders: Vec<String> = hands
+            .kubectl
+            .parent()
             .into_iter()
             .chain([hands.dist.as_path()])
             .map(|folder| folder.display().to_string())
             .collect();
         eprintln!("export PATH=\"{}:$PATH\"", folders.join(":"));
+    } else {
+        eprintln!(
+            "\nTo remove all of it from the cluster again:\n\n{}",
+            existing::removal(&hands.helm, NAMESPACE)
+        );
     }
     eprintln!(
         "\nThen: kubectl get aijobs -n {NAMESPACE} -w    kubectl describe aijob demo -n {NAMESPACE}    kubectl explain aijob.spec.steps"

@@ -75,17 +75,25 @@ pub async fn build(context: &Path) -> Result<Vec<Built>> {
     Ok(built)
 }
 
-/// Pushes a built image to a registry, under another name.
+/// Pushes a built image to a registry, under another name, with TLS or over plain HTTP. Its digest there.
 ///
 /// # Errors
 /// With what the registry or the builder said.
-pub async fn push(image: &Built, name: &str) -> Result<()> {
+pub async fn push(image: &Built, name: &str, is_plain: bool) -> Result<String> {
     let builder = Builder::new()?;
-    builder
-        .run(&["push", "--quiet", &image.name, &format!("docker://{name}")])
+    let digest = tempfile::NamedTempFile::new().context("make a file for the image's digest")?;
+    let mut push = builder.buildah();
+    push.args(["push", "--quiet", "--log-level=error", "--digestfile"])
+        .arg(digest.path());
+    if is_plain {
+        push.arg("--tls-verify=false");
+    }
+    push.arg(&image.name).arg(format!("docker://{name}"));
+    output(&mut push, PATIENCE)
         .await
         .with_context(|| format!("push {name}"))?;
-    Ok(())
+    let digest = fs::read_to_string(digest.path()).context("read the image's digest")?;
+    Ok(digest.trim().to_owned())
 }
 
 struct Builder {
