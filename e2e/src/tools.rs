@@ -43,10 +43,14 @@ impl Tools {
         let output = Command::new(&script)
             .args(parts.iter().map(|part| part.name()))
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
-            .output()
+            .spawn()
+            .with_context(|| format!("start {}", script.display()))?
+            // Not output(), which would keep what the person is to see.
+            .wait_with_output()
             .await
-            .with_context(|| format!("start {}", script.display()))?;
+            .with_context(|| format!("wait for {}", script.display()))?;
         if !output.status.success() {
             bail!(
                 "{} ended with {}; the reason is above",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -215,6 +216,45 @@ async fn a_kept_cluster_outlives_its_starter_and_a_second_user_is_told_of_the_fi
     held.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_kubebuilder_assets_is_used_and_what_is_missing_there_is_named() -> Result<()>
+{
+    let name = "fw-harness-assets";
+    let tools = Tools::install(&[Part::ControlPlane]).await?;
+    let assets = tempfile::tempdir()?;
+    let start = || {
+        Command::new(env!("CARGO_BIN_EXE_framewright-e2e"))
+            .args(["up", name, "--control-plane-only"])
+            .env("KUBEBUILDER_ASSETS", assets.path())
+            .output()
+    };
+    for program in ["etcd", "kube-apiserver", "kubectl"] {
+        let refused = start()?;
+        let said = String::from_utf8(refused.stderr)?;
+        let folder = assets.path().display();
+        let sentence = format!("KUBEBUILDER_ASSETS is set to {folder}, which has no {program}");
+        ensure!(
+            !refused.status.success() && said.contains(&sentence),
+            "{said}"
+        );
+        symlink(tools.path(program)?, assets.path().join(program))?;
+    }
+    let started = start()?;
+    ensure!(
+        started.status.success(),
+        "{}",
+        String::from_utf8_lossy(&started.stderr)
+    );
+    for program in ["etcd", "kube-apiserver"] {
+        let path = assets.path().join(program).display().to_string();
+        ensure!(
+            processes_with(|line| line.starts_with(&path))? == 1,
+            "{path}"
+        );
+    }
+    clear(name).await
+}
+
 /// A starter of its own process, so that it can be killed.
 fn up(arguments: &[&str]) -> Result<std::process::Child> {
     Command::new(env!("CARGO_BIN_EXE_framewright-e2e"))
@@ -260,11 +300,7 @@ impl Traces {
         ];
         Ok(Traces {
             folder: all()?.iter().any(|(other, _)| other == name),
-            processes: fs::read_dir("/proc")?
-                .flatten()
-                .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-                .filter(|line| carries(&String::from_utf8_lossy(line)))
-                .count(),
+            processes: processes_with(&carries)?,
             mounts: lines_with(fs::read_to_string("/proc/mounts")?),
             cgroups: cgroups(&format!("framewright-{name}"))?,
             settings: settings
@@ -278,6 +314,16 @@ impl Traces {
                 .collect(),
         })
     }
+}
+
+/// How many processes have such a command line.
+fn processes_with(is_meant: impl Fn(&str) -> bool) -> Result<usize> {
+    let lines = fs::read_dir("/proc")?
+        .flatten()
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    Ok(lines
+        .filter(|line| is_meant(&String::from_utf8_lossy(line)))
+        .count())
 }
 
 fn cgroups(name: &str) -> Result<BTreeSet<String>> {
