@@ -300,7 +300,7 @@ impl Traces {
         ];
         Ok(Traces {
             folder: all()?.iter().any(|(other, _)| other == name),
-            processes: processes_with(&carries)?,
+            processes: processes_with(carries)?,
             mounts: lines_with(fs::read_to_string("/proc/mounts")?),
             cgroups: cgroups(&format!("framewright-{name}"))?,
             settings: settings

@@ -18,13 +18,15 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::fleet::MODEL;
 use super::stage::Stage;
 use super::worker::Begun;
 
 /// The input of every job.
+/// Statuses of one job that may wait to be looked at; a job has a handful.
+const WAITING: usize = 256;
 const INPUT: &[u8] = b"a clip that nobody looks at";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Creates and uploads that are under way at one time.
@@ -53,13 +55,13 @@ pub(super) struct Desk {
 /// What has been seen, by namespace/name.
 #[derive(Default)]
 struct Known {
-    watched: Mutex<HashMap<String, UnboundedSender<AIJob>>>,
+    watched: Mutex<HashMap<String, Sender<AIJob>>>,
     begun: Mutex<HashMap<String, Instant>>,
 }
 
 impl Desk {
     /// Watches all jobs from now on.
-    pub(super) async fn open(stage: &Stage, mut begun: UnboundedReceiver<Begun>) -> Result<Desk> {
+    pub(super) async fn open(stage: &Stage, mut begun: Receiver<Begun>) -> Result<Desk> {
         for namespace in NAMESPACES {
             stage.namespace(namespace).await?;
         }
@@ -84,7 +86,7 @@ impl Desk {
             let key = format!("{namespace}/{}", job.name_any());
             if let Some(watching) = lock(&showing.watched).get(&key) {
                 // Who does not wait any more has what it wanted.
-                let _ = watching.send(job);
+                let _ = watching.try_send(job);
             }
             futures::future::ready(())
         }));
@@ -98,7 +100,7 @@ impl Desk {
     /// Submits a job and waits until it has succeeded.
     pub(super) async fn run(&self, namespace: &str, name: &str, steps: usize) -> Result<Times> {
         let key = format!("{namespace}/{name}");
-        let (watching, watched) = unbounded_channel();
+        let (watching, watched) = channel(WAITING);
         lock(&self.known.watched).insert(key.clone(), watching);
         let ran = tokio::time::timeout(PATIENCE, self.submit(namespace, name, steps, watched));
         let (asked, uploaded) = ran
@@ -120,7 +122,7 @@ impl Desk {
         namespace: &str,
         name: &str,
         steps: usize,
-        mut watched: UnboundedReceiver<AIJob>,
+        mut watched: Receiver<AIJob>,
     ) -> Result<(Instant, Instant)> {
         let jobs: Api<AIJob> = Api::namespaced(self.client.clone(), namespace);
         let wanted = manifest(name, steps)?;

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 use super::stage::Stage;
 use super::worker::{Begun, Stream};
@@ -21,12 +21,14 @@ use crate::eventually;
 pub(super) const FLEET: &str = "bench-fleet";
 /// The model that every step names.
 pub(super) const MODEL: &str = "instant";
+/// Starts of tasks that may wait to be counted.
+const WAITING: usize = 1024;
 const WORKERS: usize = 16;
 const SLOTS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes the pool and its workers; gives what they begin.
-pub(super) async fn gather(stage: &Stage) -> Result<UnboundedReceiver<Begun>> {
+pub(super) async fn gather(stage: &Stage) -> Result<Receiver<Begun>> {
     stage.namespace(FLEET).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), FLEET);
     eventually(PATIENCE, "the default service account exists", async || {
@@ -58,7 +60,7 @@ pub(super) async fn gather(stage: &Stage) -> Result<UnboundedReceiver<Begun>> {
         Ok(made)
     })
     .await?;
-    let (begins, begun) = unbounded_channel();
+    let (begins, begun) = channel(WAITING);
     for pod in made {
         let name = pod.name_any();
         run(&pods, &name).await?;

@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
@@ -56,7 +56,7 @@ impl Stream {
     ///
     /// # Errors
     /// Why it cannot go on.
-    pub(super) async fn work(mut self, slots: u32, begun: UnboundedSender<Begun>) -> Result<()> {
+    pub(super) async fn work(mut self, slots: u32, begun: Sender<Begun>) -> Result<()> {
         let hello = ToOperator::Hello {
             protocol: PROTOCOL,
             version: "bench".to_owned(),
@@ -80,7 +80,7 @@ impl Stream {
         bail!("the stream ended")
     }
 
-    async fn obey(&mut self, order: Order, begun: &UnboundedSender<Begun>) -> Result<()> {
+    async fn obey(&mut self, order: Order, begun: &Sender<Begun>) -> Result<()> {
         match order {
             Order::Welcome { models } => {
                 for model in models {
@@ -100,12 +100,12 @@ impl Stream {
         }
     }
 
-    async fn run(&mut self, order: TaskOrder, begun: &UnboundedSender<Begun>) -> Result<()> {
+    async fn run(&mut self, order: TaskOrder, begun: &Sender<Begun>) -> Result<()> {
         let TaskOrder {
             task, job, inputs, ..
         } = order;
         // Nobody listens when the bench ends.
-        let _ = begun.send((job, Instant::now()));
+        let _ = begun.send((job, Instant::now())).await;
         self.say(&ToOperator::Started { task: task.clone() })
             .await?;
         let input = inputs.into_iter().next().context("a task without input")?;

@@ -321,7 +321,7 @@ impl World {
             .epoch()
             .filter(|_| self.operators[index].life == life)
             .unwrap_or(0);
-        self.ledger.writer.insert(uid.clone(), (epoch, self.now));
+        self.ledger.writer.insert(uid, (epoch, self.now));
         let (old, new) = (
             before.status.clone().unwrap_or_default(),
             after.status.clone().unwrap_or_default(),
