@@ -21,15 +21,25 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 cd "$work"
-. /etc/os-release
-mkdir lists
-cat >sources.list <<SOURCES
-deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $VERSION_CODENAME main
-deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security $VERSION_CODENAME-security main
-SOURCES
-apt=(apt-get -qq -o APT::Sandbox::User=root -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$work/lists")
-"${apt[@]}" update
-"${apt[@]}" source ffmpeg
+# Sources come from where this machine's packages come from: its own entries for Debian, mirrors and keys included.
+entries() {
+	apt-get indextargets --format '$(SOURCESENTRY)' 'Created-By: Packages' 'Origin: Debian' | sed 's/:[0-9]*$//' | sort -u
+}
+[ -n "$(entries)" ] || apt-get -qq update
+mkdir lists entries
+for file in $(entries); do
+	case $file in
+	*.sources) sed -E 's/^Types:.*/Types: deb deb-src/' "$file" >"entries/$(basename "$file")" ;;
+	*) sed -nE 's/^[[:space:]]*deb[[:space:]]+/ /; T; s/^/deb/p; s/^deb/deb-src/p' "$file" >"entries/$(basename "$file" .list).list" ;;
+	esac
+done
+[ -n "$(ls entries)" ] || { echo "no entry of /etc/apt/sources.list or /etc/apt/sources.list.d is for Debian, whose source of ffmpeg is needed: add one" >&2; exit 1; }
+# What is installed says nothing about what Debian has.
+settings=(-q -o APT::Sandbox::User=root -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/entries"
+	-o Dir::State::lists="$work/lists" -o Dir::State::status=/dev/null -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+apt-get "${settings[@]}" update
+version=$(apt-cache "${settings[@]}" policy ffmpeg | sed -n 's/^ *Candidate: //p')
+apt-get "${settings[@]}" source "ffmpeg=$version"
 cd ffmpeg-*/
 ./configure --disable-everything --disable-autodetect --disable-network --disable-doc --disable-debug \
 	--disable-ffplay --disable-avdevice --disable-postproc \
