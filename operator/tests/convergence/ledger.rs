@@ -122,8 +122,12 @@ impl World {
         });
     }
 
-    /// The closings of attempts that nothing in the world gives a reason for.
+    /// The closings of attempts that nothing in the world gives a reason for. One who was overthrown and does not know it yet may
+    /// give up an attempt in vain: that costs a try, and breaks nothing.
     pub(crate) fn unfounded(&self, index: usize, seen: &Observed, plan: &Plan) -> Option<String> {
+        if self.leader() != Some(index) {
+            return None;
+        }
         plan.status.steps.iter().find_map(|step| {
             let old = seen.status.steps.iter().find(|old| old.name == step.name)?;
             let open = attempt::open(old)?;

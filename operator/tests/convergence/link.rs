@@ -43,9 +43,19 @@ pub(crate) enum Side {
 }
 
 impl Stream {
-    /// Whether its operator takes it for an open stream of this pod.
+    /// Whether its operator hears this pod on it.
     pub(crate) fn is_heard_from(&self, pod: &str) -> bool {
-        self.worker.uid == pod && self.is_operator_there && self.door.is_none()
+        self.worker.uid == pod && self.is_operator_there && self.door.is_none() && !self.is_cut
+    }
+}
+
+impl Stream {
+    /// An order, or the stream's end; on one that is cut, only the operator's own end is seen, and by the operator alone.
+    fn has_something_to_carry(&self) -> bool {
+        if self.is_cut {
+            return self.is_operator_there && self.door.is_none() && self.down.is_closed();
+        }
+        !self.is_operator_there || self.down.is_closed() || !self.down.is_empty()
     }
 }
 
@@ -215,9 +225,7 @@ impl World {
             .streams
             .iter()
             .filter(|(_, stream)| stream.operator == index && !stream.is_down_due)
-            .filter(|(_, stream)| {
-                !stream.is_operator_there || stream.down.is_closed() || !stream.down.is_empty()
-            })
+            .filter(|(_, stream)| stream.has_something_to_carry())
             .map(|(id, _)| *id)
             .collect();
         for id in due {
@@ -237,11 +245,14 @@ impl World {
         stream.is_down_due = false;
         let is_there = stream.is_operator_there;
         let (pod, process, epoch) = (stream.worker.uid.clone(), stream.process, stream.epoch);
+        if stream.is_cut {
+            if stream.down.is_closed() {
+                self.notice(id, Side::Operator);
+            }
+            return;
+        }
         if !is_there {
             return self.notice(id, Side::Worker);
-        }
-        if stream.is_cut {
-            return;
         }
         match stream.down.try_recv() {
             Ok(order) => {

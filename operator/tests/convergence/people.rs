@@ -102,7 +102,7 @@ impl World {
         if !self.is_stormy() {
             return;
         }
-        let wait = self.chance.between(200, 12_000);
+        let wait = self.chance.between(200, 5000);
         self.after(wait, Happening::People);
         let names: Vec<String> = self.api.jobs.live.keys().cloned().collect();
         if names.is_empty() || self.chance.percent(35) {

@@ -166,8 +166,8 @@ impl World {
             crash: *chance.of(&[0, 20, 100, 300]),
             lost_write: *chance.of(&[0, 2, 10, 25]),
             failure: *chance.of(&[0, 5, 20]),
-            fault_every: *chance.of(&[3000, 10_000, 30_000]),
-            until: chance.between(20_000, 150_000),
+            fault_every: *chance.of(&[2000, 5000, 15_000]),
+            until: chance.between(10_000, 60_000),
         };
         let keys = SigningKeys::parse(&"ab".repeat(32)).expect("a key");
         let mut world = World {
