@@ -66,9 +66,13 @@ pub(super) async fn gather(stage: &Stage) -> Result<Receiver<Begun>> {
         run(&pods, &name).await?;
         let token = token(&accounts, &pod).await?;
         let node = stage.cluster.node_address();
-        let stream = Stream::dial(node, &stage.authority, &token)
-            .await
-            .with_context(|| name.clone())?;
+        // Until the operator leads, and has seen the pod, it asks to be dialled again.
+        let stream = eventually(PATIENCE, "the operator lets the worker in", async || {
+            Stream::dial(node, &stage.authority, &token)
+                .await
+                .with_context(|| name.clone())
+        })
+        .await?;
         let begins = begins.clone();
         tokio::spawn(async move {
             if let Err(error) = stream.work(SLOTS, begins).await {
