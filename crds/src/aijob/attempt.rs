@@ -19,7 +19,7 @@ pub struct Attempt {
     pub pod_uid: String,
     /// When it was bound, before the task was sent.
     pub bound_at: Time,
-    /// When the worker began to compute.
+    /// When the worker began to compute. Absent if it ended before an operator heard of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// When it ended.
