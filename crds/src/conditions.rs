@@ -19,8 +19,6 @@ pub mod job {
 pub mod job_reason {
     /// The spec is fine.
     pub const VALID: &str = "Valid";
-    /// The spec cannot be worked on.
-    pub const INVALID_SPEC: &str = "InvalidSpec";
     /// Waiting for an upload.
     pub const AWAITING_UPLOAD: &str = "AwaitingUpload";
     /// No pool has the model.

@@ -1,9 +1,9 @@
 //! The messages on a worker's stream: JSON in the text frames of one WebSocket, which the worker opens.
 //!
 //! # Flow
-//! The worker opens with [`ToOperator::Hello`], which lists the tasks it holds. The operator answers [`ToWorker::Welcome`] with
+//! The worker opens with [`ToOperator::Hello`], which lists the tasks it holds. The operator answers [`Order::Welcome`] with
 //! its lease's epoch and the pool's models; the worker fetches, verifies and reports each. Tasks come down, events go up. A task
-//! ends with [`ToOperator::Finished`], which the worker repeats in each Hello until it is told [`ToWorker::Settled`].
+//! ends with [`ToOperator::Finished`], which the worker repeats in each Hello until it is told [`Order::Settled`].
 //!
 //! # Guarantees
 //! Every message can come twice and means the same. A worker acts on no message of a lower epoch than the highest it has seen.

@@ -99,7 +99,7 @@ pub struct RunArgs {
 impl RunArgs {
     /// Host and port that workers dial.
     #[must_use]
-    pub fn link_address(&self) -> String {
+    pub fn stream_address(&self) -> String {
         format!("{}.{}.svc:{LINK_PORT}", self.service, self.namespace)
     }
 }

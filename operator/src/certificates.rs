@@ -18,7 +18,7 @@ use crate::grants::SigningKeys;
 
 const AUTHORITY_SECRET: &str = "framewright-ca";
 const STORE_SECRET: &str = "framewright-store";
-const LINK_SECRET: &str = "framewright-link";
+const STREAM_SECRET: &str = "framewright-stream";
 const RENEW_AFTER: &str = "framewright.dev/renew-after";
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 3650);
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
@@ -87,7 +87,7 @@ pub async fn ensure(
         Ok(data)
     })
     .await?;
-    let link = ensure_one(secrets, LINK_SECRET, Some(&certificate), now, |_| {
+    let link = ensure_one(secrets, STREAM_SECRET, Some(&certificate), now, |_| {
         leaf(service)
     })
     .await?;
@@ -95,8 +95,8 @@ pub async fn ensure(
     Ok(Keys {
         authority: certificate,
         link: (
-            bytes(&link, LINK_SECRET, "tls.crt")?,
-            bytes(&link, LINK_SECRET, "tls.key")?,
+            bytes(&link, STREAM_SECRET, "tls.crt")?,
+            bytes(&link, STREAM_SECRET, "tls.key")?,
         ),
         signing: SigningKeys::parse(&signing).map_err(|_| Error::Content {
             name: STORE_SECRET,

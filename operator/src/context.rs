@@ -14,16 +14,16 @@ use kube::{Client, ResourceExt};
 use tokio::sync::Notify;
 
 use crate::args::RunArgs;
+use crate::dispatch::gather;
 use crate::dispatch::placements::Placements;
-use crate::jobs::plan::attempt;
 use crate::leadership::Leadership;
-use crate::link::fleet::Fleet;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::pools::refusals::Refusals;
 use crate::received::Received;
 use crate::recent::Recent;
 use crate::store::client::StoreClient;
+use crate::stream::fleet::Fleet;
 
 /// An object that may be malformed: it then stops nobody else.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -100,12 +100,7 @@ impl Context {
     pub fn wake_jobs_on(&self, pod_uid: &str) {
         for job in self.caches.jobs.state() {
             let Ok(job) = &job.0 else { continue };
-            let is_on_it = job
-                .status
-                .iter()
-                .flat_map(|status| &status.steps)
-                .any(|step| attempt::open(step).is_some_and(|open| open.pod_uid == pod_uid));
-            if is_on_it {
+            if gather::is_bound_to(job, pod_uid) {
                 self.wake
                     .job(&job.namespace().unwrap_or_default(), &job.name_any());
             }

@@ -15,9 +15,9 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
-use crate::link::fleet::Stray;
 use crate::store::client::StoreError;
 use crate::store::key::Owner;
+use crate::stream::fleet::Stray;
 
 const EVERY: Duration = Duration::from_secs(2);
 /// The store is swept every so many rounds, and whenever something was deleted.

@@ -4,9 +4,10 @@
 //! - [`jobs`]: one AIJob: observe → plan → act → report
 //! - [`schedule`]: which task goes to which worker (pure); [`dispatch`] runs it
 //! - [`pools`]: one ModelPool: its pods, their revision, their number
-//! - [`link`]: the workers' streams: identity, tasks, events
+//! - [`stream`]: the workers' streams: identity, tasks, events
 //! - [`store`]: keeps artifacts, in a process of its own; [`grants`] and [`links`] sign who may reach them
 //! - [`controller`]: wires all of it; [`context`] is what the parts share
+//! - [`status`], [`events`]: how objects and people are told
 //! - [`leadership`]: who leads; [`certificates`]: keys and certificates; [`janitor`]: clears what outlived its object
 //!
 //! It runs on Unix alone. The kubectl plugin, which is built from the same package for other systems too, uses nothing of it.
@@ -20,19 +21,21 @@ pub mod check;
 pub mod context;
 pub mod controller;
 pub mod dispatch;
+pub mod events;
 pub mod grants;
 pub mod health;
 pub mod janitor;
 pub mod jobs;
 pub mod leadership;
-pub mod link;
 pub mod links;
 pub mod metrics;
 pub mod pools;
 pub mod received;
 pub mod recent;
 pub mod schedule;
+pub mod status;
 pub mod store;
+pub mod stream;
 pub mod uploads;
 
 /// An error with all that caused it, on one line.

@@ -1,5 +1,6 @@
 //! A real ModelPool, whose pods the operator makes; no kubelet runs them, so the bench says that they run and dials in for each.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -63,7 +64,7 @@ pub(super) async fn gather(stage: &Stage) -> Result<Receiver<Begun>> {
     let (begins, begun) = channel(WAITING);
     for pod in made {
         let name = pod.name_any();
-        run(&pods, &name).await?;
+        run(&pods, &name, stage.cluster.machine_address()).await?;
         let token = token(&accounts, &pod).await?;
         let node = stage.cluster.node_address();
         // Until the operator leads, and has seen the pod, it asks to be dialled again.
@@ -95,11 +96,13 @@ pub(super) async fn gather(stage: &Stage) -> Result<Receiver<Begun>> {
     Ok(begun)
 }
 
-/// Says what a kubelet would say of a running pod.
-async fn run(pods: &Api<Pod>, name: &str) -> Result<()> {
+/// Says what a kubelet would say of a running pod, whose address is the one that the bench dials from.
+async fn run(pods: &Api<Pod>, name: &str, address: Ipv4Addr) -> Result<()> {
     let now = k8s_openapi::jiff::Timestamp::now().to_string();
     let status = json!({"status": {
         "phase": "Running",
+        "podIP": address,
+        "podIPs": [{"ip": address}],
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [{
             "name": "worker", "image": "bench", "imageID": "", "ready": true, "restartCount": 0,

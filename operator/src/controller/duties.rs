@@ -9,7 +9,7 @@ use kube::Api;
 use super::Error;
 use crate::certificates;
 use crate::context::Context;
-use crate::link::endpoint;
+use crate::stream::endpoint;
 
 /// How often certificates are looked at.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);

@@ -8,7 +8,7 @@ use framewright_crds::names::TaskId;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::placements::Placements;
+use super::placements::Placed;
 use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
 use crate::jobs::plan::{attempt, is_finished, steps};
 use crate::jobs::seen::Resolution;
@@ -20,7 +20,7 @@ pub struct Around<'a> {
     pub catalog: &'a [String],
     pub labels: &'a NamespaceLabels,
     /// What was decided, and stands in no status yet.
-    pub placements: &'a Placements,
+    pub placed: &'a Placed,
     /// Tasks that have succeeded, as their bound workers say, each with the UID of its pod; no status may say so yet.
     pub succeeded: &'a BTreeSet<(String, TaskId)>,
     pub now: Timestamp,
@@ -44,7 +44,7 @@ pub fn gather(
     received: &dyn Fn(&str) -> BTreeSet<String>,
 ) -> Gathered {
     let mut gathered = Gathered {
-        taken: around.placements.taken(),
+        taken: around.placed.taken.clone(),
         ..Gathered::default()
     };
     for job in jobs {
@@ -64,10 +64,19 @@ pub fn gather(
     gathered
 }
 
+/// Whether a job has an attempt on this pod, whether its worker knows of the task or not.
+#[must_use]
+pub fn is_bound_to(job: &AIJob, pod_uid: &str) -> bool {
+    job.status
+        .iter()
+        .flat_map(|status| &status.steps)
+        .any(|step| attempt::open(step).is_some_and(|open| open.pod_uid == pod_uid))
+}
+
 /// Tasks that are bound to each pod UID, or about to be.
 #[must_use]
-pub fn taken(jobs: &[AIJob], placements: &Placements) -> HashMap<String, BTreeSet<TaskId>> {
-    let mut taken = placements.taken();
+pub fn taken(jobs: &[AIJob], placed: &Placed) -> HashMap<String, BTreeSet<TaskId>> {
+    let mut taken = placed.taken.clone();
     for job in jobs {
         let uid = job.uid().unwrap_or_default();
         let steps = job.status.as_ref().map_or(&[][..], |status| &status.steps);
@@ -123,7 +132,7 @@ fn pending_steps(
     let pending = |step: &Step| {
         let known = known_steps.iter().find(|known| known.name == step.name);
         if !steps::is_pending(step, known, known_steps, received, around.now)
-            || around.placements.has(uid, &step.name)
+            || around.placed.has(uid, &step.name)
         {
             return None;
         }

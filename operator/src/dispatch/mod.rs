@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use framewright_crds::AIJob;
 use framewright_crds::names::TaskId;
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::context::Context;
-use crate::link::fleet::Fleet;
 use crate::pools::facts;
 use crate::schedule::schedule;
+use crate::stream::fleet::Fleet;
 use gather::{Around, Gathered};
+use placements::Placements;
 
 /// Changes that come together are looked at together.
 const GATHER: Duration = Duration::from_millis(3);
@@ -42,18 +44,20 @@ pub async fn run(context: Arc<Context>) {
 fn dispatch(context: &Context) {
     let now = context.now();
     context.placements.expire(now);
+    // Before the jobs: see Placed.
+    let placed = context.placements.snapshot();
     let jobs: Vec<AIJob> = live_jobs(context);
     let around = Around {
         pools: &facts::gather(context),
         catalog: &context.args.catalog_namespaces,
         labels: &facts::namespace_labels(context),
-        placements: &context.placements,
+        placed: &placed,
         succeeded: &context.fleet.succeeded(),
         now,
     };
-    let touched = look(&jobs, &around, &context.fleet, &|uid| {
-        context.received.of(uid)
-    });
+    let received = |uid: &str| context.received.of(uid);
+    let gathered = gather::gather(&jobs, &around, &received);
+    let touched = look(gathered, &context.placements, &context.fleet, now);
     for job in &jobs {
         if job.uid().is_some_and(|uid| touched.contains(&uid)) {
             context
@@ -66,35 +70,38 @@ fn dispatch(context: &Context) {
 /// Places what there is room for and records it, with what found no room; UIDs of the jobs that are to look at that.
 #[must_use]
 pub fn look(
-    jobs: &[AIJob],
-    around: &Around<'_>,
+    gathered: Gathered,
+    placements: &Placements,
     fleet: &Fleet,
-    received: &dyn Fn(&str) -> BTreeSet<String>,
+    now: Timestamp,
 ) -> BTreeSet<String> {
     let Gathered {
         pending,
         running,
         taken,
-    } = gather::gather(jobs, around, received);
+    } = gathered;
     let mut without_room: BTreeSet<(String, String)> = pending
         .iter()
         .map(|step| (step.job_uid.clone(), step.step.clone()))
         .collect();
-    let placements = schedule(pending, fleet.slots(&taken), &running);
-    let mut touched: BTreeSet<String> = placements
+    let placed = schedule(pending, fleet.slots(&taken), &running);
+    let mut touched: BTreeSet<String> = placed
         .iter()
         .map(|placement| placement.job_uid.clone())
         .collect();
-    around.placements.add(placements, around.now);
-    without_room.retain(|(uid, step)| !around.placements.has(uid, step));
-    touched.extend(around.placements.found_no_room(without_room));
+    for placement in &placed {
+        without_room.remove(&(placement.job_uid.clone(), placement.step.clone()));
+    }
+    placements.add(placed, now);
+    touched.extend(placements.found_no_room(without_room));
     touched
 }
 
 /// Tasks that are bound to each pod UID, or about to be.
 #[must_use]
 pub fn taken(context: &Context) -> HashMap<String, BTreeSet<TaskId>> {
-    gather::taken(&live_jobs(context), &context.placements)
+    let placed = context.placements.snapshot();
+    gather::taken(&live_jobs(context), &placed)
 }
 
 /// The newest known state of all jobs that are neither over nor being deleted.

@@ -31,6 +31,28 @@ struct Inner {
 /// A job's UID and a step's name.
 type Step = (String, String);
 
+/// The decisions of one moment, as plain data. Who looks at jobs, too, takes these first: a decision goes when a status has it, so
+/// each is then seen here or there.
+#[derive(Clone, Debug, Default)]
+pub struct Placed {
+    steps: BTreeSet<Step>,
+    /// Tasks placed on each pod UID, under attempt 0, which no real task has.
+    pub taken: HashMap<String, BTreeSet<TaskId>>,
+}
+
+impl Placed {
+    /// Whether a step has a worker already.
+    #[must_use]
+    pub fn has(&self, job_uid: &str, step: &str) -> bool {
+        self.steps.contains(&(job_uid.to_owned(), step.to_owned()))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
 impl Placements {
     /// The worker chosen for a step.
     #[must_use]
@@ -42,14 +64,6 @@ impl Placements {
             pool: placement.pool.clone(),
             weights_digest: placement.weights_digest.clone(),
         })
-    }
-
-    /// Whether a step has a worker already.
-    #[must_use]
-    pub fn has(&self, job_uid: &str, step: &str) -> bool {
-        self.lock()
-            .placed
-            .contains_key(&(job_uid.to_owned(), step.to_owned()))
     }
 
     /// Records decisions.
@@ -86,11 +100,12 @@ impl Placements {
             .retain(|_, (_, at)| now.duration_since(*at) < VOID_AFTER);
     }
 
-    /// Tasks placed on each pod UID and not in a status yet, under attempt 0, which no real task has.
+    /// What is decided and in no status yet.
     #[must_use]
-    pub fn taken(&self) -> HashMap<String, BTreeSet<TaskId>> {
+    pub fn snapshot(&self) -> Placed {
+        let inner = self.lock();
         let mut taken: HashMap<String, BTreeSet<TaskId>> = HashMap::new();
-        for (placement, _) in self.lock().placed.values() {
+        for (placement, _) in inner.placed.values() {
             let task = TaskId {
                 job_uid: placement.job_uid.clone(),
                 step: placement.step.clone(),
@@ -102,7 +117,10 @@ impl Placements {
                 .or_default()
                 .insert(task);
         }
-        taken
+        Placed {
+            steps: inner.placed.keys().cloned().collect(),
+            taken,
+        }
     }
 
     /// Notes for which steps the scheduler's last look found no room; UIDs of the jobs for which that is new.

@@ -5,7 +5,6 @@ use framewright_crds::names::{OwnerKind, TaskId};
 use framewright_crds::wire;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams, Preconditions};
-use kube::core::error_boundary::InvalidObject;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
@@ -13,10 +12,11 @@ use super::plan::Plan;
 use super::plan::notes::Note;
 use super::plan::orders::{Addressed, Order};
 use super::seen::Observed;
-use crate::context::{Context, Guarded};
+use crate::context::Context;
+use crate::events;
 use crate::jobs::seen::PoolName;
-use crate::link::fleet::{Fleet, Sent};
 use crate::links::{Links, Place};
+use crate::stream::fleet::{Fleet, Sent};
 
 /// How long a worker's grants live; it asks for new ones when it needs them longer.
 const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
@@ -88,41 +88,7 @@ pub async fn tell(context: &Context, job: &AIJob, notes: &[Note]) {
             action: action.clone(),
             secondary: None,
         };
-        publish(context, &event, &job.object_ref(&())).await;
-    }
-}
-
-/// An object that cannot be read gets an event of its own, and stops nobody else.
-pub async fn tell_invalid<K: Resource<DynamicType = ()>>(
-    context: &Context,
-    object: &Guarded<K>,
-    invalid: &InvalidObject,
-) {
-    tracing::warn!(name = %object.name_any(), namespace = ?object.namespace(), error = %invalid.error, "cannot read the object");
-    let event = Event {
-        type_: EventType::Warning,
-        reason: "Unreadable".to_owned(),
-        note: Some(format!(
-            "this operator cannot read the object: {}",
-            invalid.error
-        )),
-        action: "Reconcile".to_owned(),
-        secondary: None,
-    };
-    publish(context, &event, &object.object_ref(&())).await;
-}
-
-async fn publish(
-    context: &Context,
-    event: &Event,
-    about: &k8s_openapi::api::core::v1::ObjectReference,
-) {
-    let publishing = context.recorder.publish(event, about);
-    match tokio::time::timeout(std::time::Duration::from_secs(5), publishing).await {
-        Ok(Ok(())) => {}
-        // An event is a courtesy: the status says the same.
-        Ok(Err(error)) => tracing::debug!(error = %crate::chain(&error), "cannot publish an event"),
-        Err(_) => tracing::debug!("publishing an event took too long"),
+        events::publish(context, &event, &job.object_ref(&())).await;
     }
 }
 

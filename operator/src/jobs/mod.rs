@@ -38,7 +38,7 @@ pub enum Error {
     #[error("cannot act on the job")]
     Act(#[source] act::Error),
     #[error("cannot report on the job")]
-    Report(#[source] report::Error),
+    Report(#[source] crate::status::Error),
 }
 
 /// Looks at one job.
@@ -52,7 +52,7 @@ pub async fn reconcile(job: Arc<Guarded<AIJob>>, context: Arc<Context>) -> Resul
     let job = match &job.0 {
         Ok(job) => job,
         Err(invalid) => {
-            act::tell_invalid(&context, &job, invalid).await;
+            crate::events::tell_invalid(&context, &job, invalid).await;
             return Ok(Action::await_change());
         }
     };

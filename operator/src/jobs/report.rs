@@ -1,34 +1,17 @@
 //! Writes a job's status, if it changed, on top of the version that the plan was made from and no other.
 
-use std::time::Duration;
-
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{AIJobStatus, StepState};
-use kube::ResourceExt;
-use kube::api::{Api, PostParams};
 
 use super::plan::{Plan, is_finished};
 use super::seen::Observed;
 use crate::context::Context;
-
-/// A write that takes longer is tried again.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
-
-/// What could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot write the status")]
-    Write(#[source] Box<kube::Error>),
-    #[error("the API server did not take the status in {} s", WRITE_LIMIT.as_secs())]
-    Late,
-    #[error("this replica no longer leads")]
-    NotLeading,
-}
+use crate::status::{Error, Writer};
 
 /// Whether something was written.
 ///
 /// # Errors
-/// [`Error`], a conflict included: somebody wrote in between, so the plan is made anew.
+/// [`Error`]
 pub async fn report(
     context: &Context,
     job: &AIJob,
@@ -38,32 +21,18 @@ pub async fn report(
     if job.status.as_ref() == Some(&plan.status) {
         return Ok(false);
     }
-    if context.leadership.epoch().is_none() {
-        return Err(Error::NotLeading);
-    }
-    let namespace = job.namespace().unwrap_or_default();
-    let jobs: Api<AIJob> = Api::namespaced(context.client.clone(), &namespace);
-    let mut wanted = job.clone();
-    wanted.metadata.managed_fields = None;
-    wanted.status = Some(plan.status.clone());
-    let name = job.name_any();
-    let params = PostParams::default();
-    let writing = jobs.replace_status(&name, &params, &wanted);
-    let written = match tokio::time::timeout(WRITE_LIMIT, writing).await {
-        Ok(Ok(written)) => written,
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return Ok(false),
-        Ok(Err(error)) => {
-            // What is remembered may be what is wrong; what the cache shows may be older still. Orders wait for a live read.
-            context.recent_jobs.forget(&seen.uid);
-            return Err(Error::Write(Box::new(error)));
-        }
-        Err(_) => {
-            // It may have been taken all the same.
-            context.recent_jobs.forget(&seen.uid);
-            return Err(Error::Late);
-        }
+    let writer = Writer {
+        client: &context.client,
+        leadership: &context.leadership,
+        recent: &context.recent_jobs,
     };
-    context.recent_jobs.wrote(&written, context.now());
+    let wanted = AIJob {
+        status: Some(plan.status.clone()),
+        ..job.clone()
+    };
+    if writer.write(wanted).await?.is_none() {
+        return Ok(false);
+    }
     context.placements.written(&seen.uid, &plan.status);
     context.metrics.job_written(&plan.status);
     log(seen, &plan.status);

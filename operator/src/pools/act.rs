@@ -16,8 +16,8 @@ use super::seen::Observed;
 use super::template::{Template, file_on_volume};
 use crate::context::Context;
 use crate::jobs::seen::{PoolName, WorkerRef};
-use crate::link::fleet::Fleet;
 use crate::links::{Links, Place};
+use crate::stream::fleet::Fleet;
 
 /// How long a grant for weights lives; a worker asks for new ones when it needs them longer.
 const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);

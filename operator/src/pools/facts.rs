@@ -1,7 +1,7 @@
 //! What jobs need to know about pools and namespaces, gathered from the caches.
 
 use framewright_crds::ModelPool;
-use framewright_crds::conditions::{get, pool};
+use framewright_crds::conditions::{get, pool, pool_reason};
 use kube::ResourceExt;
 
 use crate::context::Context;
@@ -73,7 +73,7 @@ fn trouble(pool: &ModelPool, name: &PoolName, model: &str) -> Option<Trouble> {
     Some(Trouble {
         pool: name.clone(),
         reason: ready
-            .map_or("Progressing", |ready| &ready.reason)
+            .map_or(pool_reason::PROGRESSING, |ready| &ready.reason)
             .to_owned(),
         message: ready.map_or("it is new", |ready| &ready.message).to_owned(),
     })

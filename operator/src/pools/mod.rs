@@ -35,7 +35,7 @@ pub enum Error {
     #[error("cannot act on the pool's pods")]
     Act(#[source] act::Error),
     #[error("cannot report on the pool")]
-    Report(#[source] report::Error),
+    Report(#[source] crate::status::Error),
 }
 
 /// Looks at one pool.
@@ -52,7 +52,7 @@ pub async fn reconcile(
     let pool = match &pool.0 {
         Ok(pool) => pool,
         Err(invalid) => {
-            crate::jobs::act::tell_invalid(&context, &pool, invalid).await;
+            crate::events::tell_invalid(&context, &pool, invalid).await;
             return Ok(Action::await_change());
         }
     };

@@ -14,7 +14,7 @@ use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
 
 use super::plan::protection;
-use super::seen::{LinkSeen, Observed, Phase, PodSeen, PodTrouble};
+use super::seen::{Observed, Phase, PodSeen, PodTrouble, StreamSeen};
 use super::template::Template;
 use crate::context::Context;
 use crate::dispatch;
@@ -96,7 +96,7 @@ fn pods_seen<'a>(
         .map(|pod| {
             let uid = pod.uid().unwrap_or_default();
             let bound = taken.get(&uid).map_or(0, BTreeSet::len);
-            pod_seen(pod, template, context.fleet.link_seen(&uid), bound, now)
+            pod_seen(pod, template, context.fleet.stream_seen(&uid), bound, now)
         })
         .collect();
     pods.sort_by(|a, b| a.worker.cmp(&b.worker));
@@ -158,7 +158,7 @@ fn is_of(pod: &Pod, namespace: &str, pool_uid: &str) -> bool {
 pub fn pod_seen(
     pod: &Pod,
     template: Option<&BTreeMap<String, String>>,
-    link: Option<LinkSeen>,
+    stream: Option<StreamSeen>,
     bound: usize,
     now: Timestamp,
 ) -> PodSeen {
@@ -177,7 +177,7 @@ pub fn pod_seen(
         phase: phase(pod, now),
         trouble: trouble(pod),
         protection: protection::of_pod(pod.annotations(), template),
-        link,
+        stream,
         bound,
     }
 }

@@ -1,76 +1,83 @@
-//! Writes a pool's status, if it changed, on top of the version that the plan was made from and no other.
-
-use std::time::Duration;
+//! Writes a pool's status, if it changed, and tells people when its Ready condition has another reason.
 
 use framewright_crds::ModelPool;
-use framewright_crds::conditions::{get, pool};
-use kube::ResourceExt;
-use kube::api::{Api, PostParams};
+use framewright_crds::conditions::{get, pool, pool_reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
 
 use super::plan::Plan;
 use crate::context::Context;
+use crate::events;
+use crate::status::{Error, Writer};
 
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
-
-/// What could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot write the status")]
-    Write(#[source] Box<kube::Error>),
-    #[error("the API server did not take the status in {} s", WRITE_LIMIT.as_secs())]
-    Late,
-    #[error("this replica no longer leads")]
-    NotLeading,
-}
+/// Reasons that a person must do something about.
+const TROUBLE: [&str; 6] = [
+    pool_reason::WEIGHTS_FAILED,
+    pool_reason::PODS_REFUSED,
+    pool_reason::DEVICE_MISSING,
+    pool_reason::UNSCHEDULABLE,
+    pool_reason::IMAGE_PULL_FAILED,
+    pool_reason::WORKER_CRASHING,
+];
 
 /// # Errors
-/// [`Error`], a conflict included: somebody wrote in between, so the plan is made anew.
+/// [`Error`]
 pub async fn report(context: &Context, pool: &ModelPool, plan: &Plan) -> Result<(), Error> {
     if pool.status.as_ref() == Some(&plan.status) {
         return Ok(());
     }
-    if context.leadership.epoch().is_none() {
-        return Err(Error::NotLeading);
-    }
-    let namespace = pool.namespace().unwrap_or_default();
-    let pools: Api<ModelPool> = Api::namespaced(context.client.clone(), &namespace);
-    let mut wanted = pool.clone();
-    wanted.metadata.managed_fields = None;
-    wanted.status = Some(plan.status.clone());
-    let name = pool.name_any();
-    let params = PostParams::default();
-    let writing = pools.replace_status(&name, &params, &wanted);
-    let written = match tokio::time::timeout(WRITE_LIMIT, writing).await {
-        Ok(Ok(written)) => written,
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return Ok(()),
-        Ok(Err(error)) => {
-            context.recent_pools.forget(&pool.uid().unwrap_or_default());
-            return Err(Error::Write(Box::new(error)));
-        }
-        Err(_) => return Err(Error::Late),
+    let writer = Writer {
+        client: &context.client,
+        leadership: &context.leadership,
+        recent: &context.recent_pools,
     };
-    context.recent_pools.wrote(&written, context.now());
-    log(pool, plan);
+    let wanted = ModelPool {
+        status: Some(plan.status.clone()),
+        ..pool.clone()
+    };
+    if writer.write(wanted).await?.is_none() {
+        return Ok(());
+    }
     // Jobs that wait tell what for in the words of the pool.
     context.wake_waiting_jobs();
     context.wake.scheduler.notify_one();
+    if let Some(ready) = news(pool, plan) {
+        tell(context, pool, ready).await;
+    }
     Ok(())
 }
 
-fn log(pool: &ModelPool, plan: &Plan) {
-    let before = pool
+/// The Ready condition, if its reason is another one now.
+fn news<'a>(pool: &ModelPool, plan: &'a Plan) -> Option<&'a Condition> {
+    let old = pool
         .status
         .as_ref()
         .and_then(|status| get(&status.conditions, pool::READY));
-    let after = get(&plan.status.conditions, pool::READY);
-    if before.map(|ready| &ready.reason) != after.map(|ready| &ready.reason)
-        && let Some(ready) = after
-    {
-        let pool = format!(
-            "{}/{}",
-            pool.namespace().unwrap_or_default(),
-            pool.name_any()
-        );
-        tracing::info!(%pool, reason = %ready.reason, message = %ready.message, "pool");
-    }
+    get(&plan.status.conditions, pool::READY)
+        .filter(|new| old.map(|old| &old.reason) != Some(&new.reason))
+}
+
+async fn tell(context: &Context, pool: &ModelPool, ready: &Condition) {
+    let Condition {
+        reason, message, ..
+    } = ready;
+    let name = format!(
+        "{}/{}",
+        pool.namespace().unwrap_or_default(),
+        pool.name_any()
+    );
+    tracing::info!(pool = %name, %reason, %message, "pool");
+    let event = Event {
+        type_: if TROUBLE.contains(&reason.as_str()) {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: reason.clone(),
+        note: Some(message.clone()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    events::publish(context, &event, &pool.object_ref(&())).await;
 }

@@ -44,7 +44,7 @@ pub struct PodSeen {
     /// Why it does not run, in the kubelet's or the scheduler's words.
     pub trouble: Option<PodTrouble>,
     pub protection: Protection,
-    pub link: Option<LinkSeen>,
+    pub stream: Option<StreamSeen>,
     /// Attempts that are open on it, or about to be, as the jobs' statuses say: its work, though its stream may not be there yet.
     pub bound: usize,
 }
@@ -82,8 +82,10 @@ pub struct PodTrouble {
 
 /// What a pod's worker says on its stream.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LinkSeen {
+pub struct StreamSeen {
     pub is_connected: bool,
+    /// Whether it gets no new task.
+    pub is_drained: bool,
     /// Tasks that it holds.
     pub tasks: usize,
     /// When it gave back the last one, if that was seen.
@@ -115,8 +117,8 @@ impl PodSeen {
     /// Whether it holds no task, and none is on its way. A worker that has not dialled in yet may hold what nobody knows of.
     #[must_use]
     pub fn is_idle(&self, is_all_heard: bool) -> bool {
-        let is_silent = self.phase == Phase::Running && self.link.is_none() && !is_all_heard;
-        let tasks = self.link.as_ref().map_or(0, |link| link.tasks);
+        let is_silent = self.phase == Phase::Running && self.stream.is_none() && !is_all_heard;
+        let tasks = self.stream.as_ref().map_or(0, |stream| stream.tasks);
         tasks == 0 && self.bound == 0 && !is_silent
     }
 
@@ -124,11 +126,11 @@ impl PodSeen {
     #[must_use]
     pub fn is_ready(&self, models: &[framewright_crds::modelpool::Model]) -> bool {
         self.phase == Phase::Running
-            && self.link.as_ref().is_some_and(|link| {
-                link.is_connected
-                    && link.device_trouble.is_none()
+            && self.stream.as_ref().is_some_and(|stream| {
+                stream.is_connected
+                    && stream.device_trouble.is_none()
                     && models.iter().all(|model| {
-                        matches!(link.models.get(&model.name), Some((_, ModelState::Ready)))
+                        matches!(stream.models.get(&model.name), Some((_, ModelState::Ready)))
                     })
             })
     }

@@ -500,7 +500,7 @@ impl World {
             workers.iter().map(|worker| worker.uid.clone()).collect()
         };
         self.note(|| {
-            let pods: Vec<String> = seen.pods.iter().map(|pod| format!("{} {:?} {:?}", pod.worker.uid, pod.phase, pod.link.as_ref().map(|link| link.tasks))).collect();
+            let pods: Vec<String> = seen.pods.iter().map(|pod| format!("{} {:?} {:?}", pod.worker.uid, pod.phase, pod.stream.as_ref().map(|stream| stream.tasks))).collect();
             format!(
                 "operator {index} looks at {name} of {} ({}): makes {:?}, drains {:?}, deletes {:?}",
                 seen.spec.replicas, pods.join(", "), plan.create, names(&plan.drain), names(&plan.delete)
@@ -594,7 +594,7 @@ impl World {
         let Some(leader) = self.leader() else {
             return Some("nobody leads".to_owned());
         };
-        let placed = self.operators[leader].placements.taken();
+        let placed = self.operators[leader].placements.snapshot();
         if !placed.is_empty() {
             return Some(format!("placements are left: {placed:?}"));
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use framewright_crds::aijob::{AIJobStatus, Attempt};
 use framewright_crds::wire::Order;
 use framewright_crds::{AIJob, ModelPool};
-use framewright_operator::dispatch::gather::{Around, is_live, taken};
+use framewright_operator::dispatch::gather::{Around, gather, is_live, taken};
 use framewright_operator::dispatch::look;
 use framewright_operator::jobs::act;
 use framewright_operator::jobs::observe::presence;
@@ -384,7 +384,7 @@ impl World {
             pools: &facts,
             catalog: &self.catalog,
             labels: &self.labels,
-            placements: &operator.placements,
+            placed: &operator.placements.snapshot(),
             succeeded: &operator.fleet.succeeded(),
             now,
         };
@@ -392,8 +392,9 @@ impl World {
             let known = operator.received.get(uid);
             known.map(|known| known.there.clone()).unwrap_or_default()
         };
-        let touched = look(&jobs, &around, &operator.fleet, &received);
-        let is_idle = jobs.is_empty() && operator.placements.taken().is_empty();
+        let gathered = gather(&jobs, &around, &received);
+        let touched = look(gathered, &operator.placements, &operator.fleet, now);
+        let is_idle = jobs.is_empty() && operator.placements.snapshot().is_empty();
         for job in jobs
             .iter()
             .filter(|job| job.uid().is_some_and(|uid| touched.contains(&uid)))
@@ -405,7 +406,7 @@ impl World {
         }
     }
 
-    fn live_jobs(&self, index: usize) -> Vec<AIJob> {
+    pub(crate) fn live_jobs(&self, index: usize) -> Vec<AIJob> {
         let operator = &self.operators[index];
         let jobs = operator.jobs.objects.values();
         jobs.map(|job| operator.recent_jobs.newest(job))
@@ -509,12 +510,12 @@ impl World {
         let is_of = |pod: &Pod| pool_of(pod).is_some_and(|(_, owner)| owner == uid);
         let pods = pods.values().filter(|pod| is_of(pod));
         let jobs: Vec<AIJob> = self.live_jobs(index);
-        let taken = taken(&jobs, &operator.placements);
+        let taken = taken(&jobs, &operator.placements.snapshot());
         let see = |pod: &Rc<Pod>| {
             let uid = pod.uid().unwrap_or_default();
             let bound = taken.get(&uid).map_or(0, BTreeSet::len);
             let annotations = template.pod.metadata.annotations.as_ref();
-            let link = operator.fleet.link_seen(&uid);
+            let link = operator.fleet.stream_seen(&uid);
             pod_seen(pod, annotations, link, bound, at(self.now))
         };
         pool_seen::Observed {

@@ -12,7 +12,7 @@
 //! - [`world`]: what happens, in the order of its time
 //! - [`api`]: the API server
 //! - [`operator`], [`looks`]: operators: when they look, and what they do then
-//! - [`link`], [`worker`], [`kubelet`]: streams, workers, pods
+//! - [`stream`], [`worker`], [`kubelet`]: streams, workers, pods
 //! - [`people`]: what people want, and the weather
 //! - [`ledger`]: what must hold
 
@@ -20,10 +20,10 @@ mod api;
 mod chance;
 mod kubelet;
 mod ledger;
-mod link;
 mod looks;
 mod operator;
 mod people;
+mod stream;
 mod worker;
 mod world;
 

@@ -13,10 +13,10 @@ use crate::api::{Api, Millis};
 use crate::chance::Chance;
 use crate::kubelet::Fate;
 use crate::ledger::Ledger;
-use crate::link::{Side, Stream};
 use crate::looks::{Landing, PoolWork, labels};
 use crate::operator::{About, Operator};
 use crate::people::{People, Store, Weather};
+use crate::stream::{Side, Stream};
 use crate::worker::{Then, Worker};
 
 /// How long a settled world is watched for writes.

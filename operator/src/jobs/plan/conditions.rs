@@ -109,7 +109,7 @@ fn progress(steps: &[StepStatus]) -> i64 {
 
 fn state(seen: &Observed, steps: &[StepStatus]) -> State {
     if let Some(failed) = steps.iter().find(|step| step.state == StepState::Failed) {
-        return failure(failed);
+        return failure(seen, failed);
     }
     if steps.iter().all(|step| step.state == StepState::Succeeded) {
         return told(
@@ -185,7 +185,7 @@ fn running(step: &StepStatus) -> String {
     }
 }
 
-fn failure(step: &StepStatus) -> State {
+fn failure(seen: &Observed, step: &StepStatus) -> State {
     let message = format!(
         "step {}: {}",
         step.name,
@@ -194,16 +194,9 @@ fn failure(step: &StepStatus) -> State {
     let cause = step.attempts.last().and_then(|attempt| attempt.cause);
     let reason = match cause {
         Some(Cause::InvalidInput) => job_reason::INVALID_INPUT,
-        // The last attempt did not fail for good: time ran out before the next one.
-        _ if step
-            .message
-            .as_deref()
-            .is_some_and(|text| text.starts_with("queueDeadlineSeconds")) =>
-        {
-            job_reason::QUEUE_DEADLINE_EXCEEDED
-        }
-        Some(_) => job_reason::BACKOFF_LIMIT_EXCEEDED,
-        None => job_reason::QUEUE_DEADLINE_EXCEEDED,
+        Some(_) if step.failures > seen.spec.backoff_limit => job_reason::BACKOFF_LIMIT_EXCEEDED,
+        // No attempt failed for good: time ran out before the next one.
+        Some(_) | None => job_reason::QUEUE_DEADLINE_EXCEEDED,
     };
     told(Truth::False, reason, message)
 }

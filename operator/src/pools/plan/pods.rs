@@ -78,8 +78,13 @@ fn next_to_replace<'a>(seen: &Observed, kept: &[&'a PodSeen]) -> Option<&'a PodS
         .copied()
 }
 
+/// Drains a worker. It goes when it was drained already and is idle: an idle one that is not could be given a task at this moment.
 fn release(seen: &Observed, pod: &PodSeen, changes: &mut Changes) {
-    if pod.is_idle(seen.is_all_heard()) {
+    let gets_no_task = pod
+        .stream
+        .as_ref()
+        .is_none_or(|stream| stream.is_drained || !stream.is_connected);
+    if gets_no_task && pod.is_idle(seen.is_all_heard()) {
         changes.delete.push(pod.worker.clone());
     }
     changes.drain.push(pod.worker.clone());
@@ -110,14 +115,14 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
 #[cfg(test)]
 pub(super) mod fixture {
     use super::*;
-    use crate::pools::seen::{LinkSeen, Protection};
+    use crate::pools::seen::{Protection, StreamSeen};
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
     use jiff::Timestamp;
     use std::collections::BTreeMap;
 
     pub(in crate::pools::plan) const NOW: Timestamp = Timestamp::constant(100, 0);
 
-    /// `name` `revision` and words: pending, busy, bound, ending, ended, away.
+    /// `name` `revision` and words: pending, busy, bound, drained, ending, ended, away.
     pub(in crate::pools::plan) fn pod(name: &str, revision: &str, words: &str) -> PodSeen {
         let phase = match words {
             "pending" => Phase::Pending,
@@ -127,8 +132,9 @@ pub(super) mod fixture {
             },
             _ => Phase::Running,
         };
-        let link = LinkSeen {
+        let stream = StreamSeen {
             is_connected: true,
+            is_drained: words == "drained",
             tasks: usize::from(words == "busy"),
             last_busy: None,
             device_trouble: None,
@@ -144,7 +150,7 @@ pub(super) mod fixture {
             phase,
             trouble: None,
             protection: Protection::Off,
-            link: (!matches!(words, "away" | "pending" | "bound")).then_some(link),
+            stream: (!matches!(words, "away" | "pending" | "bound")).then_some(stream),
             bound: usize::from(words == "bound"),
         }
     }
@@ -236,11 +242,16 @@ mod tests {
     fn an_idle_surplus_worker_goes_before_a_busy_one() {
         check(
             1,
-            vec![pod("p-r2-0", "r2", ""), pod("p-r2-1", "r2", "busy")],
+            vec![pod("p-r2-0", "r2", "drained"), pod("p-r2-1", "r2", "busy")],
             "",
             "p-r2-0",
             "p-r2-0",
         );
+    }
+
+    #[test]
+    fn a_worker_that_could_be_given_a_task_at_this_moment_is_drained_first() {
+        check(0, vec![pod("p-r2-0", "r2", "")], "", "p-r2-0", "");
     }
 
     #[test]
@@ -277,7 +288,7 @@ mod tests {
     fn one_worker_of_an_old_revision_is_replaced_at_a_time() {
         check(
             2,
-            vec![pod("p-r1-0", "r1", ""), pod("p-r1-1", "r1", "")],
+            vec![pod("p-r1-0", "r1", "drained"), pod("p-r1-1", "r1", "")],
             "",
             "p-r1-0",
             "p-r1-0",

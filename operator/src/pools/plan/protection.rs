@@ -40,9 +40,9 @@ pub fn changes(seen: &Observed) -> Changes {
             .collect()
     };
     let rests = |pod: &PodSeen| {
-        let link = pod.link.as_ref();
+        let stream = pod.stream.as_ref();
         pod.is_idle(seen.is_all_heard())
-            && link.is_some_and(|link| is_quiet(link.last_busy, seen.now))
+            && stream.is_some_and(|stream| is_quiet(stream.last_busy, seen.now))
     };
     Changes {
         protect: of(Protection::Off, &|pod| !pod.is_idle(true)),
@@ -115,8 +115,8 @@ mod tests {
         for (words, seconds_ago, protection, expected) in CASES {
             let mut pod = pod("p-r2-0", "r2", words);
             pod.protection = protection;
-            if let Some(link) = &mut pod.link {
-                link.last_busy =
+            if let Some(stream) = &mut pod.stream {
+                stream.last_busy =
                     seconds_ago.map(|seconds| NOW - SignedDuration::from_secs(seconds));
             }
             let Changes { protect, unprotect } = changes(&observed(1, vec![pod]));

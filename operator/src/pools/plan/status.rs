@@ -7,7 +7,7 @@ use framewright_crds::names::LABEL_POOL;
 use framewright_crds::wire::ModelState;
 use jiff::Timestamp;
 
-use crate::pools::seen::{LinkSeen, Observed, Phase, PodSeen};
+use crate::pools::seen::{Observed, Phase, PodSeen, StreamSeen};
 use crate::uploads::Known;
 
 /// Makes links. Signing is pure: the same arguments give the same link.
@@ -91,7 +91,11 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
         );
     }
     let alive = || seen.pods.iter().filter(|pod| pod.is_alive());
-    let connected = |pod: &PodSeen| pod.link.as_ref().is_some_and(|link| link.is_connected);
+    let connected = |pod: &PodSeen| {
+        pod.stream
+            .as_ref()
+            .is_some_and(|stream| stream.is_connected)
+    };
     if let Some((pod, trouble)) = alive().find_map(|pod| Some((pod, device_trouble(pod)?))) {
         let message = format!("worker {}: {trouble}", pod.worker.name);
         return (Truth::False, pool_reason::DEVICE_MISSING, message);
@@ -132,9 +136,9 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
 }
 
 fn device_trouble(pod: &PodSeen) -> Option<&str> {
-    pod.link
+    pod.stream
         .as_ref()
-        .filter(|link| link.is_connected)?
+        .filter(|stream| stream.is_connected)?
         .device_trouble
         .as_deref()
 }
@@ -144,17 +148,17 @@ fn is_reason(model: &ModelStatus, reason: &str) -> bool {
 }
 
 fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
-    let links: Vec<&LinkSeen> = seen
+    let streams: Vec<&StreamSeen> = seen
         .pods
         .iter()
         .filter(|pod| pod.is_alive())
-        .filter_map(|pod| pod.link.as_ref())
-        .filter(|link| link.is_connected && link.device_trouble.is_none())
+        .filter_map(|pod| pod.stream.as_ref())
+        .filter(|stream| stream.is_connected && stream.device_trouble.is_none())
         .collect();
     let states = || {
-        links
+        streams
             .iter()
-            .filter_map(|link| link.models.get(&model.name))
+            .filter_map(|stream| stream.models.get(&model.name))
             .map(|(_, state)| state)
     };
     let ready = states()
@@ -180,7 +184,7 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
             Some(pool_reason::WEIGHTS_FAILED),
             Some(format!("model {}: {message}", model.name)),
         ),
-        (None, None) if ready < links.len() => (Some(pool_reason::LOADING), None),
+        (None, None) if ready < streams.len() => (Some(pool_reason::LOADING), None),
         (None, None) => (None, None),
     };
     ModelStatus {

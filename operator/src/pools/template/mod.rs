@@ -51,7 +51,7 @@ impl Settings {
         Settings {
             image: args.worker_image.clone(),
             image_pull_policy: args.worker_image_pull_policy.clone(),
-            operator: args.link_address(),
+            operator: args.stream_address(),
             authority: context.authority.clone(),
             log: args.worker_log.clone(),
         }

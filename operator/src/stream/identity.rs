@@ -38,7 +38,7 @@ pub enum Refused {
     #[error("pod {0} has no address yet")]
     NoAddress(String),
     #[error(
-        "the token is pod {pod}'s, and {peer} is no address of that pod (if the network rewrites addresses, set link.checkPeerAddress to false)"
+        "the token is pod {pod}'s, and {peer} is no address of that pod (if the network rewrites addresses, set stream.checkPeerAddress to false)"
     )]
     OtherAddress { pod: String, peer: IpAddr },
     #[error("the API server cannot be asked about the token")]

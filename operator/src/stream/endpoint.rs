@@ -69,7 +69,7 @@ fn slice(args: &RunArgs) -> EndpointSlice {
             ..Endpoint::default()
         }],
         ports: Some(vec![EndpointPort {
-            name: Some("link".to_owned()),
+            name: Some("stream".to_owned()),
             port: Some(i32::from(LINK_PORT)),
             protocol: Some("TCP".to_owned()),
             ..EndpointPort::default()

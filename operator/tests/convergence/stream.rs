@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 
 use framewright_crds::modelpool::Device;
 use framewright_crds::wire::{Order, ToOperator, ToWorker};
+use framewright_operator::dispatch::gather::is_bound_to;
 use framewright_operator::jobs::seen::{PoolName, WorkerRef};
-use framewright_operator::link::events::{Concerns, learn};
-use framewright_operator::link::fleet::Greeting;
+use framewright_operator::stream::events::{Concerns, learn};
+use framewright_operator::stream::fleet::Greeting;
+use kube::ResourceExt;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use crate::api::{Millis, at};
@@ -187,6 +189,11 @@ impl World {
             self.wake(index, About::Schedule, 3);
             for task in tasks {
                 self.wake_job(index, &task.job);
+            }
+            for job in self.live_jobs(index) {
+                if is_bound_to(&job, &uid) {
+                    self.wake(index, About::Job(job.name_any()), 0);
+                }
             }
         } else {
             let fleet = &self.operators[index].fleet;

@@ -7,7 +7,7 @@ use framewright_crds::wire::{ModelState, TaskState};
 
 use super::Fleet;
 use crate::jobs::seen::{PoolName, Presence};
-use crate::pools::seen::LinkSeen;
+use crate::pools::seen::StreamSeen;
 use crate::schedule::Slots;
 
 impl Fleet {
@@ -25,11 +25,12 @@ impl Fleet {
 
     /// What a worker says, for its pool.
     #[must_use]
-    pub fn link_seen(&self, uid: &str) -> Option<LinkSeen> {
+    pub fn stream_seen(&self, uid: &str) -> Option<StreamSeen> {
         let workers = self.lock();
         let worker = workers.get(uid)?;
-        Some(LinkSeen {
+        Some(StreamSeen {
             is_connected: worker.connection.is_some(),
+            is_drained: worker.is_drained,
             tasks: worker.tasks.len(),
             last_busy: worker.last_busy,
             device_trouble: worker.greeting.device_trouble.clone(),

@@ -1,0 +1,132 @@
+//! Each step's next status. A step that is over never changes again.
+//!
+//! # Layout
+//! - [`pending`]: it has no worker
+//! - [`running`]: it has one
+//! - [`deadline`]: time alone changes it
+
+mod deadline;
+mod pending;
+mod running;
+
+use framewright_crds::aijob::{Step, StepState, StepStatus};
+use jiff::Timestamp;
+
+pub use deadline::next_deadline;
+pub use pending::{foreseen, is_pending};
+
+use super::attempt;
+use super::inputs::{self, Missing};
+use super::notes::Note;
+use crate::jobs::seen::Observed;
+
+/// All steps' next statuses, and what to tell people about the changes.
+#[must_use]
+pub fn next(seen: &Observed) -> (Vec<StepStatus>, Vec<Note>) {
+    let (done, notes) = each(seen, Bindings::TakenUp);
+    let Some(failed) = failed(&done) else {
+        return (done, notes);
+    };
+    // A job that fails binds nothing more, not even in the same write.
+    let message = format!("stopped, since step {failed} failed");
+    let (mut done, notes) = each(seen, Bindings::Left);
+    for step in done.iter_mut().filter(|step| !step.state.is_terminal()) {
+        skip(step, &message, seen.now);
+    }
+    (done, notes)
+}
+
+/// Whether the scheduler's choices are taken up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bindings {
+    TakenUp,
+    Left,
+}
+
+fn each(seen: &Observed, bindings: Bindings) -> (Vec<StepStatus>, Vec<Note>) {
+    let mut done: Vec<StepStatus> = Vec::with_capacity(seen.spec.steps.len());
+    let mut notes = Vec::new();
+    for step in &seen.spec.steps {
+        let old = seen
+            .status
+            .steps
+            .iter()
+            .find(|status| status.name == step.name);
+        let new = one(
+            seen,
+            step,
+            old.cloned().unwrap_or_else(|| first(step)),
+            &done,
+            bindings,
+            &mut notes,
+        );
+        done.push(new);
+    }
+    (done, notes)
+}
+
+fn failed(steps: &[StepStatus]) -> Option<String> {
+    let failed = steps.iter().find(|step| step.state == StepState::Failed);
+    failed.map(|step| step.name.clone())
+}
+
+fn first(step: &Step) -> StepStatus {
+    StepStatus {
+        name: step.name.clone(),
+        state: StepState::Blocked,
+        message: None,
+        queued_at: None,
+        pool: None,
+        weights_digest: None,
+        attempts_made: 0,
+        failures: 0,
+        attempts: Vec::new(),
+        progress: None,
+        output: None,
+        units: None,
+    }
+}
+
+fn one(
+    seen: &Observed,
+    step: &Step,
+    mut status: StepStatus,
+    done: &[StepStatus],
+    bindings: Bindings,
+    notes: &mut Vec<Note>,
+) -> StepStatus {
+    if status.state.is_terminal() {
+        return status;
+    }
+    if let Some(open) = attempt::open(&status).cloned() {
+        running::judge(seen, &mut status, &open, notes);
+        if status.state.is_terminal() || attempt::open(&status).is_some() {
+            return status;
+        }
+    }
+    match inputs::missing(step, done, &seen.received) {
+        Some(Missing::FailedStep { name }) => skip(
+            &mut status,
+            &format!("stopped, since step {name} failed"),
+            seen.now,
+        ),
+        Some(Missing::Step { name }) => {
+            status.state = StepState::Blocked;
+            status.message = Some(format!("waits for step {name}"));
+        }
+        Some(Missing::Upload { input, sha256 }) => {
+            pending::wait_for_upload(seen, &mut status, &input, &sha256, notes)
+        }
+        None => pending::queue_or_bind(seen, step, &mut status, bindings, notes),
+    }
+    status
+}
+
+fn skip(status: &mut StepStatus, message: &str, now: Timestamp) {
+    if attempt::open(status).is_some() {
+        running::close(status, now, None);
+    }
+    status.state = StepState::Skipped;
+    status.message = Some(message.to_owned());
+    status.progress = None;
+}
