@@ -21,6 +21,8 @@ use crate::aijob::UploadStatus;
     status = "ModelPoolStatus",
     derive = "PartialEq",
     doc = "A set of equal worker pods that hold the same models and work on AIJobs.",
+    validation = Rule::new("self.metadata.name.size() <= 63")
+        .message("metadata.name: at most 63 characters, since the pool's pods carry it as a label"),
     shortname = "mpool",
     category = "framewright",
     scale(

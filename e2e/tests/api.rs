@@ -341,8 +341,16 @@ async fn a_bad_pool_is_refused_with_the_field_and_the_way_out() -> Result<()> {
         ),
     ];
     let cluster = cluster().await?;
-    for (what, spec, expected) in cases {
-        let pool = json!({"apiVersion": "framewright.dev/v1alpha1", "kind": "ModelPool", "metadata": {"name": "case"}, "spec": spec});
+    let long = "x".repeat(64);
+    let cases = cases.map(|(what, spec, expected)| (what, "case", spec, expected));
+    let long_name = (
+        "a name that is no label",
+        long.as_str(),
+        pool(model(upload.clone(), file("m.safetensors"))),
+        "metadata.name: at most 63 characters",
+    );
+    for (what, name, spec, expected) in cases.into_iter().chain([long_name]) {
+        let pool = json!({"apiVersion": "framewright.dev/v1alpha1", "kind": "ModelPool", "metadata": {"name": name}, "spec": spec});
         let create = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
         let answer = cluster.kubectl_with_input(&create, &pool.to_string()).await;
         if expected.is_empty() {

@@ -55,9 +55,19 @@ pub enum Error {
 pub struct Keys {
     /// PEM of the authority.
     pub authority: String,
-    /// PEM of the link's certificate and key.
-    pub link: (Vec<u8>, Vec<u8>),
+    /// PEM of the certificate and key for workers' streams.
+    pub stream: (Vec<u8>, Vec<u8>),
     pub signing: SigningKeys,
+    /// What they were read from.
+    signing_file: String,
+}
+
+impl Keys {
+    /// Whether the authority and the signing key are the same. The certificate for streams may be a renewed one.
+    #[must_use]
+    pub fn are_those(&self, other: &Keys) -> bool {
+        self.authority == other.authority && self.signing_file == other.signing_file
+    }
 }
 
 /// Reads the Secrets; makes what is missing and renews what is old. Several replicas may do so at once: the first one wins.
@@ -87,21 +97,22 @@ pub async fn ensure(
         Ok(data)
     })
     .await?;
-    let link = ensure_one(secrets, STREAM_SECRET, Some(&certificate), now, |_| {
+    let stream = ensure_one(secrets, STREAM_SECRET, Some(&certificate), now, |_| {
         leaf(service)
     })
     .await?;
     let signing = text(&store, STORE_SECRET, "grant.key")?;
     Ok(Keys {
         authority: certificate,
-        link: (
-            bytes(&link, STREAM_SECRET, "tls.crt")?,
-            bytes(&link, STREAM_SECRET, "tls.key")?,
+        stream: (
+            bytes(&stream, STREAM_SECRET, "tls.crt")?,
+            bytes(&stream, STREAM_SECRET, "tls.key")?,
         ),
         signing: SigningKeys::parse(&signing).map_err(|_| Error::Content {
             name: STORE_SECRET,
             key: "grant.key",
         })?,
+        signing_file: signing,
     })
 }
 

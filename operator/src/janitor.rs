@@ -33,11 +33,6 @@ enum Error {
         namespace: String,
         source: Box<kube::Error>,
     },
-    #[error("cannot read job {job}")]
-    Read {
-        job: String,
-        source: Box<kube::Error>,
-    },
     #[error("the store does not help")]
     Store(#[source] StoreError),
 }
@@ -56,9 +51,7 @@ pub async fn run(context: Arc<Context>) {
         let now_known = known_owners(&context);
         let is_one_gone = known.iter().any(|uid| !now_known.contains(uid));
         forget(&context, &now_known);
-        if let Err(error) = stop_strays(&context).await {
-            tracing::warn!(error = %crate::chain(&error), "cannot clear tasks of deleted jobs");
-        }
+        stop_strays(&context).await;
         wait = wait.saturating_sub(1);
         let is_due = is_one_gone || round.is_multiple_of(SWEEP_EVERY);
         round = round.wrapping_add(1);
@@ -112,8 +105,8 @@ fn forget(context: &Context, known: &BTreeSet<String>) {
     });
 }
 
-/// Has workers stop tasks of jobs that are gone.
-async fn stop_strays(context: &Context) -> Result<(), Error> {
+/// Has workers stop tasks of jobs that are gone. One that cannot be looked up holds up no other.
+async fn stop_strays(context: &Context) {
     let known: BTreeSet<String> = context
         .caches
         .jobs
@@ -126,13 +119,13 @@ async fn stop_strays(context: &Context) -> Result<(), Error> {
             continue;
         };
         let jobs: Api<AIJob> = Api::namespaced(context.client.clone(), namespace);
-        let found = jobs
-            .get_metadata_opt(name)
-            .await
-            .map_err(|source| Error::Read {
-                job: job.clone(),
-                source: Box::new(source),
-            })?;
+        let found = match jobs.get_metadata_opt(name).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%job, error = %crate::chain(&error), "cannot tell whether a task's job is deleted");
+                continue;
+            }
+        };
         if found.and_then(|found| found.uid()).as_deref() == Some(task.job_uid.as_str()) {
             continue;
         }
@@ -145,7 +138,6 @@ async fn stop_strays(context: &Context) -> Result<(), Error> {
             context.wake.scheduler.notify_one();
         }
     }
-    Ok(())
 }
 
 /// Deletes artifacts whose owner is gone.

@@ -1,4 +1,7 @@
-//! Who leads: one Lease, held by one replica at a time. Its count of transitions is the epoch that fences the workers.
+//! Who leads: one Lease, held by one replica at a time. Its `leaseTransitions` is the epoch that fences the workers.
+//!
+//! The epoch grows with every change of the leader. It is never less than the minutes since 2020, so that a Lease which was deleted,
+//! or came back with an old backup, does not begin with an epoch that the workers would refuse.
 //!
 //! # Guarantees
 //! [`Leadership::epoch`] gives an epoch only while this replica's own clock says that its lease has not run out, measured from
@@ -20,6 +23,9 @@ const RENEW_EVERY: Duration = Duration::from_secs(2);
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// A leader stops this long before another one may begin.
 const MARGIN: Duration = Duration::from_secs(5);
+
+/// 2020-01-01T00:00:00Z, in seconds.
+const YEAR_2020: i64 = 1_577_836_800;
 
 /// This replica's view of who leads.
 #[derive(Clone, Debug)]
@@ -141,15 +147,16 @@ impl Candidate {
             .await
             .map_err(|error| ElectionError::Read(Box::new(error)))?;
         let Some(lease) = found else {
+            let epoch = next_epoch(0, Timestamp::now());
             let lease = Lease {
                 metadata: ObjectMeta {
                     name: Some(self.name.clone()),
                     ..ObjectMeta::default()
                 },
-                spec: Some(self.spec(1)),
+                spec: Some(self.spec(epoch)),
             };
             let made = self.leases.create(&PostParams::default(), &lease).await;
-            return self.written(made, 1, asked);
+            return self.written(made, epoch, asked);
         };
         if self
             .seen
@@ -158,26 +165,23 @@ impl Candidate {
         {
             self.seen = Some((lease.clone(), asked));
         }
-        let spec = lease.spec.clone().unwrap_or_default();
-        let holder = spec.holder_identity.unwrap_or_default();
-        let epoch = u64::try_from(spec.lease_transitions.unwrap_or(0)).unwrap_or(0);
-        let is_free = holder.is_empty()
-            || self
-                .seen
-                .as_ref()
-                .is_some_and(|(_, since)| asked.duration_since(*since) >= DURATION);
-        if holder != self.identity && !is_free {
-            self.set_term(None);
-            return Ok(());
-        }
-        // A term that this process does not know of is another's, even under the same name.
-        let is_renewal =
-            holder == self.identity && self.current().is_some_and(|term| term.epoch == epoch);
-        let epoch = if is_renewal { epoch } else { epoch + 1 };
+        let old = lease.spec.clone().unwrap_or_default();
+        let unchanged = self
+            .seen
+            .as_ref()
+            .map_or(Duration::ZERO, |(_, since)| asked.duration_since(*since));
+        let term = self.current().map(|term| term.epoch);
+        let claim = claim(&old, &self.identity, term, unchanged, Timestamp::now());
+        let (epoch, acquired) = match claim {
+            Claim::Wait => {
+                self.set_term(None);
+                return Ok(());
+            }
+            Claim::Renew { epoch } => (epoch, old.acquire_time),
+            Claim::Take { epoch } => (epoch, None),
+        };
         let mut spec = self.spec(epoch);
-        if is_renewal {
-            spec.acquire_time = lease.spec.and_then(|spec| spec.acquire_time);
-        }
+        spec.acquire_time = acquired.or(spec.acquire_time);
         let lease = Lease {
             metadata: lease.metadata,
             spec: Some(spec),
@@ -263,5 +267,88 @@ impl Candidate {
             .map(|term| term.epoch);
         self.change
             .send_if_modified(|old| std::mem::replace(old, epoch) != epoch);
+    }
+}
+
+/// What a candidate may do about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// Another one leads.
+    Wait,
+    /// This process leads, and goes on.
+    Renew { epoch: u64 },
+    /// The lease is free.
+    Take { epoch: u64 },
+}
+
+/// Decides it. `term` is the epoch in which this process leads, if it does; `unchanged`, how long it has seen the lease as it is.
+fn claim(
+    lease: &LeaseSpec,
+    me: &str,
+    term: Option<u64>,
+    unchanged: Duration,
+    now: Timestamp,
+) -> Claim {
+    let holder = lease.holder_identity.as_deref().unwrap_or_default();
+    let epoch = u64::try_from(lease.lease_transitions.unwrap_or(0)).unwrap_or(0);
+    let is_free = holder.is_empty() || unchanged >= DURATION;
+    if holder != me && !is_free {
+        return Claim::Wait;
+    }
+    // A term that this process does not know of is another's, even under the same name.
+    if holder == me && term == Some(epoch) {
+        return Claim::Renew { epoch };
+    }
+    Claim::Take {
+        epoch: next_epoch(epoch, now),
+    }
+}
+
+fn next_epoch(last: u64, now: Timestamp) -> u64 {
+    let minutes = (now.as_second() - YEAR_2020) / 60;
+    (last + 1).max(u64::try_from(minutes).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::constant(YEAR_2020 + 60 * 1000, 0);
+
+    fn check(holder: &str, transitions: i32, term: Option<u64>, unchanged: u64) -> Claim {
+        let lease = LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        };
+        claim(&lease, "me", term, Duration::from_secs(unchanged), NOW)
+    }
+
+    #[test]
+    fn a_held_lease_is_left_alone_until_it_has_not_changed_for_its_duration() {
+        assert_eq!(check("other", 2000, None, 14), Claim::Wait);
+        assert_eq!(check("other", 2000, None, 15), Claim::Take { epoch: 2001 });
+        assert_eq!(check("", 2000, None, 0), Claim::Take { epoch: 2001 });
+    }
+
+    #[test]
+    fn only_a_term_that_this_process_knows_of_is_renewed() {
+        assert_eq!(
+            check("me", 2000, Some(2000), 3),
+            Claim::Renew { epoch: 2000 }
+        );
+        assert_eq!(check("me", 2000, None, 3), Claim::Take { epoch: 2001 });
+        assert_eq!(
+            check("me", 2001, Some(2000), 3),
+            Claim::Take { epoch: 2002 }
+        );
+    }
+
+    #[test]
+    fn a_lease_that_was_deleted_or_came_from_a_backup_begins_above_what_workers_have_seen() {
+        assert_eq!(check("", 3, None, 0), Claim::Take { epoch: 1000 });
+        assert_eq!(next_epoch(0, NOW), 1000);
+        // A clock that is set back takes nothing away.
+        assert_eq!(next_epoch(1000, Timestamp::UNIX_EPOCH), 1001);
     }
 }

@@ -13,6 +13,10 @@ use crate::store::client::{StoreClient, StoreError};
 #[derive(Debug, Default)]
 pub struct Received {
     owners: Mutex<HashMap<String, Owner>>,
+    /// Why the store did not answer the last question, if so.
+    trouble: Mutex<Option<String>>,
+    /// Held by the one that asks a store which did not answer.
+    probe: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -53,22 +57,13 @@ impl Received {
             .filter(|sha256| !owner.there.contains(*sha256))
             .collect();
         let believed = crate::uploads::ask_every(now.duration_since(created)) / 2;
+        // A clock that was set back makes no answer last longer.
         let is_due = owner
             .asked
-            .is_none_or(|asked| now.duration_since(asked) >= believed);
+            .is_none_or(|asked| now < asked || now.duration_since(asked) >= believed);
         if is_due && !awaited.is_empty() {
             owner.asked = Some(now);
-            owner.trouble = None;
-            for sha256 in awaited {
-                match stat(store, place, sha256).await {
-                    Ok(true) => drop(owner.there.insert(sha256.to_owned())),
-                    Ok(false) => {}
-                    Err(error) => {
-                        owner.trouble = Some(crate::chain(&error).to_string());
-                        break;
-                    }
-                }
-            }
+            owner.trouble = self.find(store, place, &awaited, &mut owner.there).await;
         }
         let answer = Answer {
             received: owner.there.clone(),
@@ -76,6 +71,48 @@ impl Received {
         };
         self.lock().insert(place.uid.to_owned(), owner);
         answer
+    }
+
+    /// Adds those that are in the store; why it could not be asked, if so. While it does not answer, one asks for all: a store that
+    /// hangs must not hold up every job.
+    async fn find(
+        &self,
+        store: &StoreClient,
+        place: &Place<'_>,
+        awaited: &[&str],
+        there: &mut BTreeSet<String>,
+    ) -> Option<String> {
+        let trouble = self.trouble();
+        let _only_one = match &trouble {
+            Some(_) => match self.probe.try_lock() {
+                Ok(only_one) => Some(only_one),
+                Err(_) => return trouble,
+            },
+            None => None,
+        };
+        let mut trouble = None;
+        for sha256 in awaited {
+            match stat(store, place, sha256).await {
+                Ok(true) => drop(there.insert((*sha256).to_owned())),
+                Ok(false) => {}
+                Err(error) => {
+                    trouble = Some(crate::chain(&error).to_string());
+                    break;
+                }
+            }
+        }
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&trouble);
+        trouble
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What is known to have arrived, without asking.

@@ -20,6 +20,8 @@ pub struct Recent<K> {
 struct Known<K> {
     object: K,
     at: Timestamp,
+    /// The epoch in which it was told.
+    epoch: u64,
     written_at: Option<Timestamp>,
 }
 
@@ -33,22 +35,23 @@ impl<K> Default for Recent<K> {
 
 impl<K: ResourceExt + Clone> Recent<K> {
     /// Remembers what the API server returned for a write.
-    pub fn wrote(&self, object: &K, now: Timestamp) {
-        self.learn(object, now, Some(now));
+    pub fn wrote(&self, object: &K, epoch: u64, now: Timestamp) {
+        self.learn(object, epoch, now, Some(now));
     }
 
     /// Remembers what the API server returned for a read.
-    pub fn read(&self, object: &K, now: Timestamp) {
+    pub fn read(&self, object: &K, epoch: u64, now: Timestamp) {
         let written_at = object.uid().and_then(|uid| self.written_at(&uid));
-        self.learn(object, now, written_at);
+        self.learn(object, epoch, now, written_at);
     }
 
-    fn learn(&self, object: &K, at: Timestamp, written_at: Option<Timestamp>) {
+    fn learn(&self, object: &K, epoch: u64, at: Timestamp, written_at: Option<Timestamp>) {
         let Some(uid) = object.uid() else { return };
         let object = object.clone();
         let known = Known {
             object,
             at,
+            epoch,
             written_at,
         };
         self.lock().insert(uid, known);
@@ -66,13 +69,13 @@ impl<K: ResourceExt + Clone> Recent<K> {
         }
     }
 
-    /// Whether the API server itself has told of the object in this term: what a cache shows may be older than what an earlier
-    /// leader has written.
+    /// Whether the API server itself has told of the object in this epoch: what a cache shows may be older than what an earlier
+    /// leader has written. No clock has a say in it, since clocks jump.
     #[must_use]
-    pub fn is_known(&self, uid: &str, leads_since: Timestamp) -> bool {
+    pub fn is_known(&self, uid: &str, epoch: u64) -> bool {
         self.lock()
             .get(uid)
-            .is_some_and(|known| known.at >= leads_since)
+            .is_some_and(|known| known.epoch == epoch)
     }
 
     /// When the object was last written by this process.

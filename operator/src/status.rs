@@ -46,9 +46,7 @@ where
     /// [`Error`], a conflict included: somebody wrote in between, so the plan is made anew. What is remembered of the object is
     /// forgotten then: the write may have been taken all the same.
     pub async fn write(&self, mut wanted: K) -> Result<Option<K>, Error> {
-        if self.leadership.epoch().is_none() {
-            return Err(Error::NotLeading);
-        }
+        let epoch = self.leadership.epoch().ok_or(Error::NotLeading)?;
         let namespace = wanted.namespace().unwrap_or_default();
         let objects: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         wanted.meta_mut().managed_fields = None;
@@ -57,7 +55,7 @@ where
         let writing = objects.replace_status(&name, &params, &wanted);
         let failed = match tokio::time::timeout(WRITE_LIMIT, writing).await {
             Ok(Ok(written)) => {
-                self.recent.wrote(&written, jiff::Timestamp::now());
+                self.recent.wrote(&written, epoch, jiff::Timestamp::now());
                 return Ok(Some(written));
             }
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return Ok(None),

@@ -1,13 +1,16 @@
 //! The upload entries of a job's or pool's status: which files are waited for, and where they go. No I/O, no clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::aijob::UploadStatus;
+use framewright_crds::names::ANNOTATION_RENEW_LINKS;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// How long a link in a status works.
 pub const LINK_LIFE: SignedDuration = SignedDuration::from_hours(24);
+/// Links that a status has at one time: each weighs some 350 bytes, and a status must stay small.
+const LINKS_AT_ONCE: usize = 8;
 
 /// What is known about the uploads of one object.
 pub struct Known<'a> {
@@ -20,7 +23,8 @@ pub struct Known<'a> {
     pub now: Timestamp,
 }
 
-/// One entry for each file, by digest; a link is kept until it ends, and goes when the file has come.
+/// One entry for each file, by digest; a link is kept until it ends, and goes when the file has come. Of many files the first ones
+/// have links; the next ones get theirs as those come.
 #[must_use]
 pub fn entries<'a>(
     files: impl Iterator<Item = (&'a str, i64)>,
@@ -28,14 +32,16 @@ pub fn entries<'a>(
     sign: &dyn Fn(&str, i64, Timestamp) -> String,
 ) -> Vec<UploadStatus> {
     let mut entries: Vec<UploadStatus> = Vec::new();
+    let mut links = 0;
     for (sha256, bytes) in files {
         if entries.iter().any(|other| other.sha256 == sha256) {
             continue;
         }
         let received = known.received.contains(sha256);
-        let link = if received {
+        let link = if received || links == LINKS_AT_ONCE {
             None
         } else {
+            links += 1;
             link(sha256, bytes, known, sign)
         };
         let (link, expires_at) = link.unzip();
@@ -48,6 +54,13 @@ pub fn entries<'a>(
         });
     }
     entries
+}
+
+/// The value of the annotation that asks for new links; of a long one its start, since the status repeats it.
+#[must_use]
+pub fn renewal(annotations: &BTreeMap<String, String>) -> Option<String> {
+    let value = annotations.get(ANNOTATION_RENEW_LINKS)?;
+    Some(value.chars().take(63).collect())
 }
 
 /// Whether a file is still waited for.
@@ -128,6 +141,24 @@ mod tests {
         let first = check(&[], &[], false, 0);
         assert_ne!(check(&first, &[], false, 24 * 3600), first);
         assert_ne!(check(&first, &[], true, 60), first);
+    }
+
+    #[test]
+    fn of_many_files_the_first_that_have_not_come_have_links() {
+        let names: Vec<String> = (0..20).map(|index| format!("{index}")).collect();
+        let received = BTreeSet::from(["0".to_owned(), "3".to_owned()]);
+        let known = Known {
+            old: &[],
+            received: &received,
+            renew: false,
+            now: at(0),
+        };
+        let files = names.iter().map(|name| (name.as_str(), 1));
+        let entries = entries(files, &known, &|sha256, _, _| sha256.to_owned());
+        let linked: Vec<usize> = (0..20)
+            .filter(|&index| entries[index].link.is_some())
+            .collect();
+        assert_eq!(linked, [1, 2, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

@@ -288,7 +288,7 @@ fn status(name: &str, story: &Story) -> Option<StepStatus> {
         attempts: attempts.into_iter().collect(),
         progress: None,
         output: (state == StepState::Succeeded).then(|| framewright_crds::aijob::Artifact {
-            uri: "artifact://".into(),
+            uri: Some("artifact://".into()),
             digest: format!("sha256:{}", digest()),
             media_type: "video/mp4".into(),
             bytes: 7,

@@ -138,7 +138,11 @@ def built():
     command = ["cargo", "build", "--release", "--workspace", "--bench", "upscale_beside_torch"]
     told = subprocess.run(command + ["--message-format", "json"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
     messages = map(json.loads, told.stdout.splitlines())
-    return next(found for message in messages if (found := message.get("executable")))
+    return next(
+        message["executable"]
+        for message in messages
+        if message.get("executable") and message["target"]["kind"] == ["bench"]
+    )
 
 
 def torch_seconds(network, frames):

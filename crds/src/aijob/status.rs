@@ -64,7 +64,8 @@ pub struct UploadStatus {
     pub bytes: i64,
     /// Whether it has arrived and was verified.
     pub received: bool,
-    /// Where to send it with HTTP PUT, until it has arrived. From outside the cluster the scheme, host and port before /v1 may be
+    /// Where to send it with HTTP PUT, until it has arrived. Of many files eight have links at a time; the next ones get theirs as
+    /// those arrive. From outside the cluster the scheme, host and port before /v1 may be
     /// replaced, by those of a port-forward for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
@@ -149,8 +150,10 @@ impl StepState {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// Where it lies: `artifact://namespace/aijobs/uid/sha256`. The name alone opens nothing.
-    pub uri: String,
+    /// Where it lies: `artifact://namespace/aijobs/uid/sha256`. The name alone opens nothing. Absent in the statuses of jobs with very
+    /// many steps, which must stay small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
     /// Such as video/mp4 or image/png.

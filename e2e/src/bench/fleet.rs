@@ -13,6 +13,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::task::JoinSet;
 
 use super::stage::Stage;
 use super::worker::{Begun, Stream};
@@ -28,8 +29,8 @@ const WORKERS: usize = 16;
 const SLOTS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Makes the pool and its workers; gives what they begin.
-pub(super) async fn gather(stage: &Stage) -> Result<Receiver<Begun>> {
+/// Makes the pool and its workers; gives what they begin, and the workers, which stop when they are dropped.
+pub(super) async fn gather(stage: &Stage) -> Result<(Receiver<Begun>, JoinSet<()>)> {
     stage.namespace(FLEET).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), FLEET);
     eventually(PATIENCE, "the default service account exists", async || {
@@ -62,6 +63,7 @@ pub(super) async fn gather(stage: &Stage) -> Result<Receiver<Begun>> {
     })
     .await?;
     let (begins, begun) = channel(WAITING);
+    let mut workers = JoinSet::new();
     for pod in made {
         let name = pod.name_any();
         run(&pods, &name, stage.cluster.machine_address()).await?;
@@ -75,7 +77,7 @@ pub(super) async fn gather(stage: &Stage) -> Result<Receiver<Begun>> {
         })
         .await?;
         let begins = begins.clone();
-        tokio::spawn(async move {
+        workers.spawn(async move {
             if let Err(error) = stream.work(SLOTS, begins).await {
                 eprintln!("bench: worker {name} ended: {error:#}");
             }
@@ -93,7 +95,7 @@ pub(super) async fn gather(stage: &Stage) -> Result<Receiver<Begun>> {
         Ok::<_, anyhow::Error>(())
     })
     .await?;
-    Ok(begun)
+    Ok((begun, workers))
 }
 
 /// Says what a kubelet would say of a running pod, whose address is the one that the bench dials from.

@@ -66,7 +66,7 @@ pub async fn run(dist: &Path, with_torch: bool) -> Result<()> {
     progress.say(&format!("batch Jobs: {}", rate(batch.per_second)));
     let stage = stage.perform(dist).await?;
     progress.say("operator and store run");
-    let begun = fleet::gather(&stage).await?;
+    let (begun, workers) = fleet::gather(&stage).await?;
     progress.say("the workers have dialled in");
     let desk = Desk::open(&stage, begun).await?;
 
@@ -77,16 +77,15 @@ pub async fn run(dist: &Path, with_torch: bool) -> Result<()> {
     progress.say(&format!("{LATENCIES} jobs, one after the other"));
     crowd(&desk, &raw, &batch, &mut table).await?;
     progress.say(&format!("{CROWD} jobs at once"));
-    drop(desk);
+    drop((desk, workers));
     stage.cluster.stop().await?;
 
     sizes::measure(dist, &mut table).await?;
-    let beside_torch = torch::measure(with_torch, &progress).await?;
     table.print();
     println!();
     single.print("A job of one step");
     triple.print("A job of three steps");
-    println!("\n{beside_torch}");
+    println!("\n{}", torch::measure(with_torch, &progress).await?);
     Ok(())
 }
 

@@ -46,10 +46,12 @@ async fn point_here(context: &Context) {
     }
 }
 
-/// Keeps the link's certificate valid.
+/// Keeps the certificate for streams valid; returns when the keys in the Secrets are others than those in use. Then this process
+/// must start anew: links that it signs are worth nothing to a store with another key, and no worker trusts its streams.
 pub(super) async fn renew_certificates(
     context: Arc<Context>,
     tls: axum_server::tls_rustls::RustlsConfig,
+    in_use: certificates::Keys,
 ) {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.args.namespace);
     loop {
@@ -62,8 +64,14 @@ pub(super) async fn renew_certificates(
         )
         .await;
         let reloaded = match ensured {
+            Ok(keys) if !keys.are_those(&in_use) => {
+                tracing::error!(
+                    "the Secrets have new keys, made or changed since this process started; starting anew with them"
+                );
+                return;
+            }
             Ok(keys) => tls
-                .reload_from_pem(keys.link.0, keys.link.1)
+                .reload_from_pem(keys.stream.0, keys.stream.1)
                 .await
                 .map_err(Error::Tls),
             Err(error) => Err(Error::Certificates(error)),

@@ -20,7 +20,7 @@ use futures::channel::mpsc::unbounded;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use tokio::sync::{Notify, watch};
 
 use crate::args::RunArgs;
@@ -40,16 +40,19 @@ use crate::{dispatch, health, janitor};
 use reconcilers::Woken;
 use watches::{WATCHED, Watches};
 
+/// How long the API server may be silent in the middle of an answer. Watches have a limit of their own.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
 /// Why the operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot find the API server's address")]
-    Client(#[source] Box<kube::Error>),
+    #[error("cannot make a client for the API server")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot prepare keys and certificates")]
     Certificates(#[source] certificates::Error),
     #[error("cannot make a client for the store")]
     Store(#[source] crate::store::client::ClientError),
-    #[error("cannot use the link's certificate")]
+    #[error("cannot use the certificate for workers' streams")]
     Tls(#[source] std::io::Error),
     #[error("cannot listen for {what}")]
     Listen {
@@ -63,17 +66,17 @@ pub enum Error {
 /// # Errors
 /// [`Error`] when it cannot start, or a listener fails.
 pub async fn run(args: RunArgs) -> Result<(), Error> {
-    let client = Client::try_default()
-        .await
-        .map_err(|error| Error::Client(Box::new(error)))?;
+    let client = client().await.map_err(Error::Client)?;
     let metrics = Arc::new(Metrics::default());
     let is_ready = Arc::new(AtomicBool::new(false));
     let health = tokio::spawn(health::serve(Arc::clone(&is_ready), Arc::clone(&metrics)));
     let keys = prepare(&client, &args).await?;
-    let tls =
-        axum_server::tls_rustls::RustlsConfig::from_pem(keys.link.0.clone(), keys.link.1.clone())
-            .await
-            .map_err(Error::Tls)?;
+    let tls = axum_server::tls_rustls::RustlsConfig::from_pem(
+        keys.stream.0.clone(),
+        keys.stream.1.clone(),
+    )
+    .await
+    .map_err(Error::Tls)?;
     let store = StoreClient::new(
         &args.store_url,
         keys.authority.as_bytes(),
@@ -130,11 +133,12 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     background.spawn(dispatch::run(Arc::clone(&context)));
     background.spawn(janitor::run(Arc::clone(&context)));
     background.spawn(duties::lead(Arc::clone(&context)));
-    background.spawn(duties::renew_certificates(
+    let renewal = tokio::spawn(duties::renew_certificates(
         Arc::clone(&context),
         tls.clone(),
+        keys,
     ));
-    let link = tokio::spawn(server::serve(Arc::clone(&context), tls));
+    let streams = tokio::spawn(server::serve(Arc::clone(&context), tls));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     // A standby that could not serve must not lead: it takes part once its caches are full.
     let caches = context.caches.clone();
@@ -157,15 +161,25 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
 
     let outcome = tokio::select! {
         () = shutdown() => Ok(()),
-        ended = link => listener_ended("workers", ended),
+        ended = streams => listener_ended("workers", ended),
         ended = health => listener_ended("health checks", ended),
         () = reconcilers => Ok(()),
+        _ = renewal => Ok(()),
     };
     tracing::info!("ending");
     context.fleet.clear();
     let _ = end.send(());
     let _ = tokio::time::timeout(Duration::from_secs(10), election).await;
     outcome
+}
+
+/// A client of the API server whose requests end: an answer that never comes, without the connection breaking, is an error in time.
+async fn client() -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+    let mut config = Config::infer().await?;
+    config.read_timeout = Some(ANSWER_LIMIT);
+    // It counts from the request, not from when the connection was last used.
+    config.reset_reader_on_write = true;
+    Ok(Client::try_from(config)?)
 }
 
 /// Keys and certificates; the API server may not be reachable in the first moments of a pod.

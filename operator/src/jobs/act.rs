@@ -88,7 +88,7 @@ pub async fn tell(context: &Context, job: &AIJob, notes: &[Note]) {
             action: action.clone(),
             secondary: None,
         };
-        events::publish(context, &event, &job.object_ref(&())).await;
+        events::publish(context, event, &job.object_ref(&())).await;
     }
 }
 

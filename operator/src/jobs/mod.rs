@@ -46,9 +46,9 @@ pub enum Error {
 /// # Errors
 /// [`Error`] when the API server does not take a write.
 pub async fn reconcile(job: Arc<Guarded<AIJob>>, context: Arc<Context>) -> Result<Action, Error> {
-    if context.leadership.epoch().is_none() {
+    let Some(epoch) = context.leadership.epoch() else {
         return Ok(Action::await_change());
-    }
+    };
     let job = match &job.0 {
         Ok(job) => job,
         Err(invalid) => {
@@ -60,7 +60,7 @@ pub async fn reconcile(job: Arc<Guarded<AIJob>>, context: Arc<Context>) -> Resul
         return Ok(Action::await_change());
     }
     let mut notes = Vec::new();
-    let look_again = rounds(job, &context, &mut notes).await;
+    let look_again = rounds(job, &context, epoch, &mut notes).await;
     // People are told last: a worker must not wait for an Event.
     act::tell(&context, job, &notes).await;
     let look_again = look_again?.and_then(|wait| Duration::try_from(wait).ok());
@@ -71,6 +71,7 @@ pub async fn reconcile(job: Arc<Guarded<AIJob>>, context: Arc<Context>) -> Resul
 async fn rounds(
     job: &AIJob,
     context: &Context,
+    epoch: u64,
     notes: &mut Vec<plan::notes::Note>,
 ) -> Result<Option<SignedDuration>, Error> {
     let uid = job.uid().unwrap_or_default();
@@ -79,9 +80,8 @@ async fn rounds(
         let job = context.recent_jobs.newest(job);
         let seen = observe::observe(&job, context).await;
         let plan = plan::plan(&seen, &context.links);
-        let leads_since = context.leads_since();
-        if !plan.orders.is_empty() && !context.recent_jobs.is_known(&uid, leads_since) {
-            if observe::read_live(&job, context)
+        if !plan.orders.is_empty() && !context.recent_jobs.is_known(&uid, epoch) {
+            if observe::read_live(&job, context, epoch)
                 .await
                 .map_err(Error::Read)?
             {

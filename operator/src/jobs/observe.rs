@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{Attempt, Cause};
-use framewright_crds::names::{ANNOTATION_RENEW_LINKS, OwnerKind};
+use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
@@ -52,7 +52,7 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
         generation: job.metadata.generation,
         created,
         spec: job.spec.clone(),
-        renew_links: job.annotations().get(ANNOTATION_RENEW_LINKS).cloned(),
+        renew_links: crate::uploads::renewal(job.annotations()),
         now,
         written_at: context.recent_jobs.written_at(&uid),
         received,
@@ -69,14 +69,18 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
 ///
 /// # Errors
 /// The API server's own.
-pub async fn read_live(job: &AIJob, context: &Context) -> Result<bool, Box<kube::Error>> {
+pub async fn read_live(
+    job: &AIJob,
+    context: &Context,
+    epoch: u64,
+) -> Result<bool, Box<kube::Error>> {
     let namespace = job.namespace().unwrap_or_default();
     let jobs: Api<AIJob> = Api::namespaced(context.client.clone(), &namespace);
     let live = jobs.get_opt(&job.name_any()).await?;
     let Some(live) = live.filter(|live| live.uid() == job.uid()) else {
         return Ok(false);
     };
-    context.recent_jobs.read(&live, context.now());
+    context.recent_jobs.read(&live, epoch, context.now());
     Ok(true)
 }
 

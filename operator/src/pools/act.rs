@@ -105,9 +105,8 @@ async fn make(
         }
         // The cache did not show it yet.
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(true),
-        Err(kube::Error::Api(status))
-            if status.is_forbidden() || status.is_invalid() || status.code == 400 =>
-        {
+        // 500 is what an admission webhook that does not answer comes to.
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422 | 500) => {
             tracing::warn!(pod = %name, message = %status.message, "worker pod refused");
             context
                 .refusals

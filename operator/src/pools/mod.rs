@@ -64,19 +64,27 @@ pub async fn reconcile(
     let template = template::build(&pool, &template::Settings::of(&context));
     let mut seen = observe::observe(&pool, &template, &context).await;
     let mut plan = plan::plan(&seen, &context.links);
+    let mut acted = Ok(());
     if !plan.create.is_empty() {
         // A cache that does not show a pod proves nothing: what is missing is told by the API server itself.
-        seen.pods = observe::live_pods(&seen, &template, &context)
-            .await
-            .map_err(Error::List)?;
-        plan = plan::plan(&seen, &context.links);
+        match observe::live_pods(&seen, &template, &context).await {
+            Ok(live) => {
+                seen.pods = live;
+                plan = plan::plan(&seen, &context.links);
+            }
+            Err(error) => acted = Err(Error::List(error)),
+        }
     }
-    act::act(&context, &pool, &template, &seen, &plan)
-        .await
-        .map_err(Error::Act)?;
+    if acted.is_ok() {
+        acted = act::act(&context, &pool, &template, &seen, &plan)
+            .await
+            .map_err(Error::Act);
+    }
+    // What was seen is told also when something could not be done: the links for uploads, the reasons of the pods.
     report::report(&context, &pool, &plan)
         .await
         .map_err(Error::Report)?;
+    acted?;
     let look_again = plan
         .look_again
         .and_then(|wait| Duration::try_from(wait).ok());

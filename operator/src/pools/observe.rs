@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_crds::ModelPool;
 use framewright_crds::aijob::Cause;
 use framewright_crds::conditions::pool_reason;
-use framewright_crds::names::{
-    ANNOTATION_RENEW_LINKS, LABEL_POOL, LABEL_REVISION, OwnerKind, WORKER_CONTAINER,
-};
+use framewright_crds::names::{LABEL_POOL, LABEL_REVISION, OwnerKind, WORKER_CONTAINER};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::api::{Api, ListParams};
@@ -52,7 +50,7 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         name: pool.name_any(),
         generation: pool.metadata.generation,
         spec: pool.spec.clone(),
-        renew_links: pool.annotations().get(ANNOTATION_RENEW_LINKS).cloned(),
+        renew_links: crate::uploads::renewal(pool.annotations()),
         now,
         leads_since: context.leads_since(),
         revision: template.revision.clone(),

@@ -79,5 +79,5 @@ async fn tell(context: &Context, pool: &ModelPool, ready: &Condition) {
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    events::publish(context, &event, &pool.object_ref(&())).await;
+    events::publish(context, event, &pool.object_ref(&())).await;
 }

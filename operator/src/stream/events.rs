@@ -5,6 +5,7 @@ use framewright_crds::wire::{TaskState, ToOperator};
 
 use jiff::Timestamp;
 
+use super::credible;
 use super::fleet::Fleet;
 use super::identity::Identity;
 use crate::context::Context;
@@ -24,6 +25,9 @@ pub enum Concerns {
 
 /// Takes in one message, and has those look whom it concerns.
 pub fn take_in(context: &Context, from: &Identity, message: ToOperator) {
+    let Some(message) = credible::message(message) else {
+        return tracing::debug!(worker = %from.worker.name, "a message that means nothing");
+    };
     match learn(&context.fleet, &from.worker.uid, message, context.now()) {
         Concerns::Nobody => {}
         Concerns::Pool => wake_pool(context, from),

@@ -17,9 +17,9 @@ use framewright_crds::wire::{MESSAGE_LIMIT, Order, PROTOCOL, ToOperator, ToWorke
 use futures::{SinkExt, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::events;
 use super::fleet::Greeting;
 use super::identity::{Identity, identify};
+use super::{credible, events};
 use crate::context::Context;
 
 /// How long a worker may take for its first message.
@@ -148,20 +148,27 @@ async fn hello(socket: &mut WebSocket, identity: &Identity) -> Result<Greeting, 
         };
         let parsed = serde_json::from_str(&text)
             .map_err(|error| format!("the first message cannot be read: {error}"))?;
-        let ToOperator::Hello {
+        let Some(ToOperator::Hello {
             protocol,
             version,
             device,
             device_trouble,
             slots,
             tasks,
-        } = parsed
+        }) = credible::message(parsed)
         else {
             return Err("the first message is no Hello".to_owned());
         };
         if protocol != PROTOCOL {
             return Err(format!(
                 "the worker (version {version}) speaks protocol {protocol}, this operator {PROTOCOL}; use the worker image that came with the operator"
+            ));
+        }
+        if tasks.len() > credible::TASKS_LIMIT {
+            return Err(format!(
+                "the worker says that it holds {} tasks; more than {} are not believed",
+                tasks.len(),
+                credible::TASKS_LIMIT
             ));
         }
         return Ok(Greeting {

@@ -72,9 +72,10 @@ impl World {
         let seen = self.observe(index, &job);
         let plan = plan(&seen, &self.links);
         self.decided(index, &seen, &plan);
-        let leads_since = self.operators[index].term.map(|term| term.since);
-        let is_known = leads_since
-            .is_some_and(|since| self.operators[index].recent_jobs.is_known(&seen.uid, since));
+        let operator = &self.operators[index];
+        let is_known = operator
+            .epoch()
+            .is_some_and(|epoch| operator.recent_jobs.is_known(&seen.uid, epoch));
         if !plan.orders.is_empty() && !is_known {
             return self.read_live(index, name, &seen.uid, round);
         }
@@ -149,7 +150,9 @@ impl World {
         self.note(|| format!("operator {index} reads {name} live"));
         if let Some(live) = live {
             let now = at(self.now);
-            self.operators[index].recent_jobs.read(&live, now);
+            let operator = &self.operators[index];
+            let epoch = operator.epoch().unwrap_or_default();
+            operator.recent_jobs.read(&live, epoch, now);
             if round + 1 < ROUNDS {
                 self.round(index, name, round + 1);
             }
@@ -203,7 +206,8 @@ impl World {
                 let uid = written.uid().expect("every job has one");
                 let status = written.status.clone().unwrap_or_default();
                 operator.backoff.succeeded(&name);
-                operator.recent_jobs.wrote(&written, now);
+                let epoch = operator.epoch().unwrap_or_default();
+                operator.recent_jobs.wrote(&written, epoch, now);
                 operator.placements.written(&uid, &status);
                 self.wake(index, About::Schedule, 3);
                 if round + 1 < ROUNDS {
@@ -587,7 +591,9 @@ impl World {
             match written {
                 Ok(written) if fate == Fate::Lands => {
                     let now = at(self.now);
-                    self.operators[index].recent_pools.wrote(&written, now);
+                    let operator = &self.operators[index];
+                    let epoch = operator.epoch().unwrap_or_default();
+                    operator.recent_pools.wrote(&written, epoch, now);
                     self.wake_waiting_jobs(index);
                 }
                 Ok(_) | Err(_) => {

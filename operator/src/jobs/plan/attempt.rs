@@ -153,7 +153,7 @@ pub fn has_started(held: Option<&Held>) -> bool {
 pub fn deadline(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
     let held = held(seen, step, attempt);
     let time_limit = match started_at(seen, step, attempt) {
-        Some(started) => started.checked_add(seconds(seen.spec.active_deadline_seconds)),
+        Some(started) => started.checked_add(active_limit(seen, held)),
         None => attempt
             .bound_at
             .0
@@ -217,7 +217,7 @@ fn late(seen: &Observed, step: &str, attempt: &Attempt, held: Option<&Held>) -> 
         ..
     } = &seen.spec;
     if let Some(started) = started_at(seen, step, attempt) {
-        if since(started) >= seconds(*active_deadline_seconds) {
+        if since(started) >= active_limit(seen, held) {
             return Some(failed(
                 Cause::ActiveDeadline,
                 &format!(
@@ -252,6 +252,16 @@ fn late(seen: &Observed, step: &str, attempt: &Attempt, held: Option<&Held>) -> 
             ),
         ),
     })
+}
+
+/// How long after its start an attempt may last. A computed output is not thrown away because the store is slow.
+fn active_limit(seen: &Observed, held: Option<&Held>) -> SignedDuration {
+    let active = seconds(seen.spec.active_deadline_seconds);
+    match held.map(|held| &held.state) {
+        Some(TaskState::Uploading { .. }) => active + UPLOAD_LIMIT,
+        Some(TaskState::Starting | TaskState::Running { .. } | TaskState::Finished { .. })
+        | None => active,
+    }
 }
 
 fn patience(state: &TaskState) -> SignedDuration {

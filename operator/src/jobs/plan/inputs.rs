@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::aijob::{AIJobSpec, Artifact, Step, StepState, StepStatus};
+use framewright_crds::aijob::{AIJobSpec, Artifact, Step, StepState, StepStatus, UploadStatus};
 
 /// What a step lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,17 +51,18 @@ pub struct Present {
     pub bytes: i64,
 }
 
-/// All inputs of a step, if all are there.
+/// All inputs of a step, if all are there. A file has the size that was verified when it came, whatever the step says of it.
 #[must_use]
-pub fn present(step: &Step, done: &[StepStatus]) -> Option<Vec<Present>> {
+pub fn present(step: &Step, done: &[StepStatus], uploads: &[UploadStatus]) -> Option<Vec<Present>> {
     step.inputs
         .iter()
         .map(|input| {
             if let Some(upload) = &input.upload {
+                let verified = uploads.iter().find(|known| known.sha256 == upload.sha256);
                 return Some(Present {
                     name: input.name.clone(),
                     sha256: upload.sha256.clone(),
-                    bytes: upload.bytes,
+                    bytes: verified.map_or(upload.bytes, |known| known.bytes),
                 });
             }
             let from = &input.from_step.as_ref()?.name;

@@ -25,7 +25,7 @@ pub mod size;
 pub mod steps;
 pub mod waiting;
 
-use framewright_crds::aijob::{AIJobSpec, AIJobStatus};
+use framewright_crds::aijob::{AIJobSpec, AIJobStatus, StepState};
 use framewright_crds::conditions::{is_true, job};
 use jiff::{SignedDuration, Timestamp};
 
@@ -82,7 +82,14 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
     } else {
         look_again(seen, &status)
     };
-    if awaits_look || only_progress_differs(&seen.status, &status) && !is_progress_due(seen) {
+    let waits = only_progress_differs(&seen.status, &status)
+        .then(|| progress_due_in(seen))
+        .flatten();
+    let look_again = match waits {
+        Some(wait) if status != seen.status => look_again.min(wait),
+        Some(_) | None => look_again,
+    };
+    if awaits_look || waits.is_some() {
         status = seen.status.clone();
         notes.clear();
     }
@@ -149,11 +156,12 @@ fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
         .clamp(soonest.min(latest), latest)
 }
 
-fn is_progress_due(seen: &Observed) -> bool {
-    match seen.written_at {
-        Some(written) => seen.now.duration_since(written) >= PROGRESS_INTERVAL,
-        None => true,
-    }
+/// How long progress must wait before it is written; none if it need not.
+fn progress_due_in(seen: &Observed) -> Option<SignedDuration> {
+    let passed = seen.now.duration_since(seen.written_at?);
+    let left = PROGRESS_INTERVAL - passed;
+    // A clock that was set back delays nothing for long.
+    left.is_positive().then(|| left.min(PROGRESS_INTERVAL))
 }
 
 fn only_progress_differs(old: &AIJobStatus, new: &AIJobStatus) -> bool {
@@ -165,6 +173,10 @@ fn without_progress(status: &AIJobStatus) -> AIJobStatus {
     status.progress = None;
     for step in &mut status.steps {
         step.progress = None;
+        // What a worker says of its trouble is worth no more writes than how far it is.
+        if matches!(step.state, StepState::Starting | StepState::Running) {
+            step.message = None;
+        }
     }
     // The conditions' messages tell frames too.
     for condition in &mut status.conditions {

@@ -136,6 +136,6 @@ fn order(seen: &Observed, step: &Step, attempt: i32) -> Option<Order> {
         task: attempt::task_id(&seen.uid, &step.name, attempt),
         model: step.model.clone(),
         pipeline: Pipeline::Upscale(step.upscale.clone()?),
-        inputs: inputs::present(step, &seen.status.steps)?,
+        inputs: inputs::present(step, &seen.status.steps, &seen.status.uploads)?,
     })
 }

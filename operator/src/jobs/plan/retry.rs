@@ -14,53 +14,118 @@ pub enum Next {
     GiveUp,
 }
 
-/// What follows from this cause, before counting.
+/// Attempts of a step that may end by nobody's fault: beyond that each counts, so that nothing goes on for ever.
+const FREE_ATTEMPTS: i32 = 20;
+
+/// What follows when the step's present attempt ends with this cause, before it is counted.
 #[must_use]
-pub fn next(cause: Cause) -> Next {
+pub fn next(cause: Cause, step: &StepStatus) -> Next {
     match cause {
         Cause::InvalidInput => Next::GiveUp,
-        Cause::WorkerDrained => Next::AgainForFree,
-        Cause::Suspended => Next::AgainForFree,
-        Cause::WorkerLost => Next::Again,
-        Cause::OutOfMemory => Next::Again,
-        Cause::ScratchFull => Next::Again,
-        Cause::Stuck => Next::Again,
-        Cause::PreRunningDeadline => Next::Again,
-        Cause::ActiveDeadline => Next::Again,
-        Cause::WeightsFailed => Next::Again,
-        Cause::StoreUnavailable => Next::Again,
-        Cause::DeviceError => Next::Again,
-        Cause::Internal => Next::Again,
+        Cause::WorkerDrained | Cause::Suspended | Cause::StoreUnavailable => {
+            if free_attempts(step) > FREE_ATTEMPTS {
+                Next::Again
+            } else {
+                Next::AgainForFree
+            }
+        }
+        Cause::WorkerLost
+        | Cause::OutOfMemory
+        | Cause::ScratchFull
+        | Cause::Stuck
+        | Cause::PreRunningDeadline
+        | Cause::ActiveDeadline
+        | Cause::WeightsFailed
+        | Cause::DeviceError
+        | Cause::Internal => Next::Again,
     }
 }
 
-/// The earliest time of the next attempt: 1 s after the first failure, twice as long after each further one, at most a minute.
+/// The earliest time of the next attempt: 1 s after the first that ended in the same way, counted or not, twice as long after each
+/// further one, at most a minute. A job that was suspended need not wait.
 #[must_use]
 pub fn not_before(step: &StepStatus) -> Option<Timestamp> {
     let last = step.attempts.last()?;
     let ended = last.finished_at.as_ref()?.0;
-    if last
-        .cause
-        .is_none_or(|cause| next(cause) == Next::AgainForFree)
-    {
-        return Some(ended);
-    }
-    let doublings = u32::try_from(step.failures.clamp(1, 7) - 1).unwrap_or(0);
+    let ended_so_far = match last.cause {
+        None | Some(Cause::Suspended) => return Some(ended),
+        Some(Cause::WorkerDrained | Cause::StoreUnavailable) => free_attempts(step),
+        Some(_) => step.failures,
+    };
+    let doublings = u32::try_from(ended_so_far.clamp(1, 7) - 1).unwrap_or(0);
     let delay = SignedDuration::from_secs(1_i64 << doublings).min(SignedDuration::from_secs(60));
     ended.checked_add(delay).ok()
+}
+
+/// Attempts that did not count, or have not yet.
+fn free_attempts(step: &StepStatus) -> i32 {
+    step.attempts_made - step.failures
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use framewright_crds::aijob::{Attempt, StepState};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-    #[test]
-    fn bad_input_is_never_tried_again() {
-        assert_eq!(next(Cause::InvalidInput), Next::GiveUp);
+    /// A step after so many attempts, the last of which has ended so.
+    fn step(attempts_made: i32, failures: i32, cause: Cause) -> StepStatus {
+        let last = Attempt {
+            number: attempts_made,
+            namespace: "fleet".into(),
+            worker: "w".into(),
+            pod_uid: "u".into(),
+            bound_at: Time(Timestamp::UNIX_EPOCH),
+            started_at: None,
+            finished_at: Some(Time(Timestamp::UNIX_EPOCH)),
+            cause: Some(cause),
+            message: None,
+        };
+        StepStatus {
+            name: "large".into(),
+            state: StepState::Queued,
+            message: None,
+            queued_at: None,
+            pool: None,
+            weights_digest: None,
+            attempts_made,
+            failures,
+            attempts: vec![last],
+            progress: None,
+            output: None,
+            units: None,
+        }
+    }
+
+    fn waits(attempts_made: i32, failures: i32, cause: Cause) -> i64 {
+        not_before(&step(attempts_made, failures, cause)).map_or(-1, |at| at.as_second())
     }
 
     #[test]
-    fn a_drained_worker_costs_the_job_nothing() {
-        assert_eq!(next(Cause::WorkerDrained), Next::AgainForFree);
+    fn bad_input_is_never_tried_again() {
+        let cause = Cause::InvalidInput;
+        assert_eq!(next(cause, &step(1, 0, cause)), Next::GiveUp);
+    }
+
+    #[test]
+    fn what_is_nobodys_fault_costs_the_job_nothing_but_not_for_ever() {
+        for cause in [Cause::WorkerDrained, Cause::StoreUnavailable] {
+            assert_eq!(next(cause, &step(20, 0, cause)), Next::AgainForFree);
+            assert_eq!(next(cause, &step(21, 0, cause)), Next::Again);
+            assert_eq!(next(cause, &step(22, 2, cause)), Next::AgainForFree);
+        }
+    }
+
+    #[test]
+    fn each_further_end_of_the_same_kind_waits_twice_as_long() {
+        assert_eq!(
+            [1, 2, 4, 7, 9].map(|n| waits(n, n, Cause::WorkerLost)),
+            [1, 2, 8, 60, 60]
+        );
+        assert_eq!(
+            [1, 2, 4, 7].map(|n| waits(n, 0, Cause::WorkerDrained)),
+            [1, 2, 8, 60]
+        );
+        assert_eq!(waits(9, 0, Cause::Suspended), 0);
     }
 }

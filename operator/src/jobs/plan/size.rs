@@ -34,6 +34,9 @@ pub fn shrink(status: &mut AIJobStatus) {
             step.attempts.clear();
             step.pool = None;
         }
+        if let Some(output) = &mut step.output {
+            output.uri = None;
+        }
         let surplus = step.attempts.len().saturating_sub(1);
         step.attempts.drain(..surplus);
     }
@@ -67,7 +70,7 @@ fn cut(message: &mut Option<String>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use framewright_crds::aijob::{Attempt, Cause, StepStatus};
+    use framewright_crds::aijob::{Artifact, Attempt, Cause, StepStatus, UploadStatus};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     /// Steps that have failed three times each, with all that there was to say about it.
@@ -120,6 +123,44 @@ mod tests {
                     .iter()
                     .all(|step| { step.attempts.last().map(|attempt| attempt.number) == Some(3) })
             );
+        }
+    }
+
+    #[test]
+    fn the_longest_workflow_stays_small_from_its_first_upload_to_its_last_result() {
+        let digest = "0".repeat(64);
+        let link = |count| UploadStatus {
+            sha256: digest.clone(),
+            bytes: 9_999_999_999,
+            received: count >= 8,
+            link: (count < 8).then(|| "https://framewright.example.com/v1/".repeat(10)),
+            expires_at: (count < 8).then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
+        };
+        let mut begins = wordy(50);
+        begins.uploads = (0..50).map(link).collect();
+        for step in &mut begins.steps {
+            step.state = StepState::Blocked;
+            step.attempts.clear();
+        }
+        let mut ends = wordy(50);
+        for step in &mut ends.steps {
+            step.state = StepState::Succeeded;
+            step.message = None;
+            step.units = Some(1_000_000);
+            step.output = Some(Artifact {
+                uri: Some(format!(
+                    "artifact://studio/aijobs/{}/{digest}",
+                    "5".repeat(36)
+                )),
+                digest: format!("sha256:{digest}"),
+                media_type: "video/mp4".into(),
+                bytes: 9_999_999_999,
+            });
+        }
+        for mut status in [begins, ends] {
+            shrink(&mut status);
+            let weighs = weight(&status);
+            assert!(weighs <= STATUS_LIMIT, "{weighs} bytes");
         }
     }
 

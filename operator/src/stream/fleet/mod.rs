@@ -52,6 +52,8 @@ struct Worker {
     is_drained: bool,
     /// Which models it was told to hold on this stream.
     welcomed: Option<String>,
+    /// The names of the models that it was last told to hold.
+    wanted: BTreeSet<String>,
     models: BTreeMap<String, (String, ModelState)>,
     warm: Option<String>,
     /// When it gave back the last task that it had.
@@ -96,6 +98,7 @@ impl Fleet {
                 is_ending: false,
                 is_drained: false,
                 welcomed: None,
+                wanted: BTreeSet::new(),
                 models: BTreeMap::new(),
                 warm: None,
                 last_busy: None,
@@ -183,12 +186,16 @@ impl Fleet {
         let Some(connection) = &worker.connection else {
             return;
         };
+        let wanted = models.iter().map(|model| model.name.clone()).collect();
         if connection
             .orders
             .try_send(Order::Welcome { models })
             .is_ok()
         {
             worker.welcomed = Some(key.to_owned());
+            worker.wanted = wanted;
+            let Worker { wanted, models, .. } = worker;
+            models.retain(|name, _| wanted.contains(name));
         }
     }
 
@@ -199,9 +206,11 @@ impl Fleet {
         }
     }
 
-    /// A model's state on a worker has changed.
+    /// A model's state on a worker has changed. Of models that it was not told to hold nothing is kept.
     pub fn model(&self, uid: &str, name: &str, digest: &str, state: ModelState) {
-        if let Some(worker) = self.lock().get_mut(uid) {
+        if let Some(worker) = self.lock().get_mut(uid)
+            && worker.wanted.contains(name)
+        {
             worker
                 .models
                 .insert(name.to_owned(), (digest.to_owned(), state));

@@ -43,7 +43,9 @@ impl Fleet {
     pub fn slots(&self, taken: &HashMap<String, BTreeSet<TaskId>>) -> Vec<Slots> {
         let workers = self.lock();
         let usable = workers.iter().filter(|(_, worker)| {
+            // What an earlier process of it said of its models counts for a new one only after the welcome.
             worker.connection.is_some()
+                && worker.welcomed.is_some()
                 && worker.greeting.device_trouble.is_none()
                 && !worker.is_ending
                 && !worker.is_drained

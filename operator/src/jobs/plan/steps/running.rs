@@ -69,7 +69,7 @@ fn after_failure(
     notes: &mut Vec<Note>,
 ) {
     status.progress = None;
-    let next = retry::next(cause);
+    let next = retry::next(cause, status);
     if next == retry::Next::Again {
         status.failures += 1;
     }
@@ -120,7 +120,12 @@ fn artifact(seen: &Observed, output: &OutputFile) -> Artifact {
         media_type,
     } = output;
     Artifact {
-        uri: artifact_uri(&seen.namespace, OwnerKind::AIJobs, &seen.uid, sha256),
+        uri: Some(artifact_uri(
+            &seen.namespace,
+            OwnerKind::AIJobs,
+            &seen.uid,
+            sha256,
+        )),
         digest: format!("sha256:{sha256}"),
         media_type: media_type.clone(),
         bytes: *bytes,
