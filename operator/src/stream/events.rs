@@ -25,9 +25,6 @@ pub enum Concerns {
 
 /// Takes in one message, and has those look whom it concerns.
 pub fn take_in(context: &Context, from: &Identity, message: ToOperator) {
-    let Some(message) = credible::message(message) else {
-        return tracing::debug!(worker = %from.worker.name, "a message that means nothing");
-    };
     match learn(&context.fleet, &from.worker.uid, message, context.now()) {
         Concerns::Nobody => {}
         Concerns::Pool => wake_pool(context, from),
@@ -37,6 +34,9 @@ pub fn take_in(context: &Context, from: &Identity, message: ToOperator) {
 
 /// What the fleet knows after one message. Everything may come twice.
 pub fn learn(fleet: &Fleet, uid: &str, message: ToOperator, now: Timestamp) -> Concerns {
+    let Some(message) = credible::message(message) else {
+        return Concerns::Nobody;
+    };
     let (task, job) = match message {
         // Only the first message of a stream is a Hello.
         ToOperator::Hello { .. } => return Concerns::Nobody,

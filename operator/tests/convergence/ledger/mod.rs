@@ -1,0 +1,95 @@
+//! What must hold whatever happens: DESIGN's invariants, looked at with each decision, order, write and acceptance.
+
+mod calm;
+mod decisions;
+mod pools;
+mod statuses;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use framewright_crds::aijob::{AIJobStatus, Attempt, Cause, StepState, StepStatus};
+use framewright_crds::conditions::{get, job, job_reason};
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::Outcome;
+use framewright_crds::{AIJob, ModelPool};
+use framewright_operator::jobs::plan::orders::{Addressed, Order};
+use framewright_operator::jobs::plan::size::{STATUS_LIMIT, weight};
+use framewright_operator::jobs::plan::{Plan, attempt, inputs, is_finished, retry};
+use framewright_operator::jobs::seen::{Observed, WorkerRef};
+use framewright_operator::pools::plan as pool_plan;
+use framewright_operator::pools::seen as pool_seen;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::api::{Millis, at};
+use crate::kubelet::phase;
+use crate::worker::Stage;
+use crate::world::World;
+
+/// A worker may be silent for so long before it counts as lost.
+const AWAY: Millis = 20_000;
+/// What was on its way when the weather turned calm has ended by then.
+const AFTERMATH: Millis = 120_000;
+/// A step that could run waits no longer than this beside a free worker.
+const STARVES: Millis = 30_000;
+/// Looks at a job in a row that are due by time alone and change nothing.
+const IDLE_LOOKS: usize = 20;
+
+/// What has happened, as far as the invariants are about it.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub violation: Option<String>,
+    /// Writes of operators: statuses, and pods made or deleted.
+    pub writes: usize,
+    /// The pod that each attempt was ever bound to.
+    bound: BTreeMap<TaskId, String>,
+    /// Who wrote a job's status last, by epoch, and when.
+    writer: BTreeMap<String, (u64, Millis)>,
+    /// Who made which output.
+    outputs: BTreeMap<String, (TaskId, String)>,
+    /// How tasks failed on their workers.
+    failures: BTreeSet<(TaskId, String, Cause)>,
+    deaths: BTreeMap<String, Millis>,
+    gone: BTreeSet<String>,
+    suspended: BTreeSet<String>,
+    /// When the last stream of a pod to an operator ended.
+    parted: BTreeMap<(usize, String), Millis>,
+    /// How often in a row a job was looked at by time alone, and when it was last.
+    idle_looks: BTreeMap<(usize, String), (usize, Millis)>,
+    /// Pods made by one who no longer led.
+    late_pods: BTreeSet<String>,
+    waiting_since: BTreeMap<(String, String), Millis>,
+}
+
+impl World {
+    // Facts.
+
+    pub(crate) fn made(&mut self, pod: &str, task: &TaskId, sha256: &str) {
+        let maker = (task.clone(), pod.to_owned());
+        self.ledger.outputs.insert(sha256.to_owned(), maker);
+    }
+
+    pub(crate) fn said_over(&mut self, pod: &str, task: &TaskId, outcome: &Outcome) {
+        if let Outcome::Failed { cause, .. } = outcome {
+            let failure = (task.clone(), pod.to_owned(), *cause);
+            self.ledger.failures.insert(failure);
+        }
+    }
+
+    pub(crate) fn process_over(&mut self, pod: &str) {
+        self.ledger.deaths.insert(pod.to_owned(), self.now);
+    }
+
+    pub(crate) fn pod_gone(&mut self, pod: &str) {
+        self.ledger.gone.insert(pod.to_owned());
+    }
+
+    pub(crate) fn suspended(&mut self, name: &str) {
+        let uid = self.api.jobs.live.get(name).and_then(|job| job.uid());
+        self.ledger.suspended.extend(uid);
+    }
+
+    pub(crate) fn parted(&mut self, index: usize, pod: &str) {
+        self.ledger.parted.insert((index, pod.to_owned()), self.now);
+    }
+}

@@ -1,0 +1,111 @@
+//! The scheduler's and the janitor's looks.
+
+use super::*;
+
+impl World {
+    pub(super) fn facts(&self, index: usize) -> Vec<PoolFacts> {
+        let operator = &self.operators[index];
+        let pools = operator.pools.objects.values();
+        pools
+            .map(|pool| facts::of(&operator.recent_pools.newest(pool)))
+            .collect()
+    }
+
+    /// The scheduler's look.
+    pub(crate) fn schedule(&mut self, index: usize) {
+        let now = at(self.now);
+        let facts = self.facts(index);
+        let operator = &self.operators[index];
+        operator.placements.expire(now);
+        let jobs = self.live_jobs(index);
+        let around = Around {
+            pools: &facts,
+            catalog: &self.catalog,
+            labels: &self.labels,
+            placed: &operator.placements.snapshot(),
+            succeeded: &operator.fleet.succeeded(),
+            now,
+        };
+        let received = |uid: &str| {
+            let known = operator.received.get(uid);
+            known.map(|known| known.there.clone()).unwrap_or_default()
+        };
+        let gathered = gather(&jobs, &around, &received);
+        let touched = look(gathered, &operator.placements, &operator.fleet, now);
+        let is_idle = jobs.is_empty() && operator.placements.snapshot().is_empty();
+        for job in jobs
+            .iter()
+            .filter(|job| job.uid().is_some_and(|uid| touched.contains(&uid)))
+        {
+            self.wake(index, About::Job(job.name_any()), 0);
+        }
+        if !is_idle {
+            self.wake(index, About::Schedule, 1000);
+        }
+    }
+
+    pub(crate) fn live_jobs(&self, index: usize) -> Vec<AIJob> {
+        let operator = &self.operators[index];
+        let jobs = operator.jobs.objects.values();
+        jobs.map(|job| operator.recent_jobs.newest(job))
+            .filter(is_live)
+            .collect()
+    }
+
+    /// The janitor's look.
+    pub(crate) fn clear_strays(&mut self, index: usize) {
+        let now = at(self.now);
+        let operator = &self.operators[index];
+        let known: BTreeSet<String> = operator
+            .jobs
+            .objects
+            .values()
+            .filter_map(|job| job.uid())
+            .collect();
+        operator.recent_jobs.forget_old(now);
+        operator.recent_pools.forget_old(now);
+        operator.placements.retain(|uid| known.contains(uid));
+        let pods = &operator.pods.objects;
+        operator.fleet.retain(now, |worker| {
+            pods.get(&worker.name)
+                .is_some_and(|pod| pod.uid().as_deref() == Some(worker.uid.as_str()))
+        });
+        for stray in operator.fleet.strays(|uid| known.contains(uid)) {
+            let name = stray.job.split_once('/').map_or("", |(_, name)| name);
+            let live = self.api.jobs.live.get(name).and_then(|job| job.uid());
+            if live.as_deref() == Some(stray.task.job_uid.as_str()) {
+                continue;
+            }
+            let order = Order::Cancel {
+                task: stray.task.clone(),
+            };
+            if operator.fleet.send(&stray.worker.uid, order) {
+                operator.fleet.forget(&stray.worker.uid, &stray.task, now);
+            }
+        }
+        self.operators[index]
+            .received
+            .retain(|uid, _| known.contains(uid));
+        self.pump(index);
+        self.wake(index, About::Schedule, 3);
+        let wait = if self.is_stormy() { 2000 } else { 10_000 };
+        self.wake(index, About::Janitor, wait);
+    }
+
+    pub(super) fn wake_waiting_jobs(&mut self, index: usize) {
+        let waits = |job: &AIJob| {
+            let steps = job.status.iter().flat_map(|status| &status.steps);
+            steps
+                .into_iter()
+                .any(|step| step.state == framewright_crds::aijob::StepState::Queued)
+        };
+        let jobs = self.operators[index].jobs.objects.iter();
+        let waiting: Vec<String> = jobs
+            .filter(|(_, job)| waits(job))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in waiting {
+            self.wake(index, About::Job(name), 0);
+        }
+    }
+}
