@@ -1,178 +1,23 @@
-//! One story a file in `tests/scenarios`: what is seen of a job, and the plan as text. A story needs no code.
-//! `UPDATE=1 cargo test --test scenarios` writes the plans; read the difference before you commit it.
+//! What is seen of a job, from the words of a story.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use framewright_crds::aijob::{
-    AIJobSpec, AIJobStatus, Attempt, Cause, OutputStatus, Progress, StepState, StepStatus,
+    AIJobSpec, AIJobStatus, Attempt, Cause, Progress, StepState, StepStatus,
 };
-use framewright_crds::conditions::{get, job};
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{Outcome, OutputFile, TaskState};
-use framewright_operator::jobs::plan::links::{Owner, Signer};
-use framewright_operator::jobs::plan::orders::Order;
-use framewright_operator::jobs::plan::{Plan, plan};
+use framewright_operator::jobs::plan::plan;
 use framewright_operator::jobs::seen::{
     Binding, Ended, Held, Observed, PoolName, Presence, Resolution, StepSeen, Trouble, WorkerRef,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde::{Deserialize, Serialize};
 
-/// A story. Times are seconds since the job was created.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Story {
-    story: String,
-    now: i64,
-    /// Steps: `name <- upload` or `name <- earlier`.
-    steps: Vec<String>,
-    /// Fields of the spec that differ from their defaults.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    spec: serde_json::Map<String, serde_json::Value>,
-    /// What the status says of a step: words such as `Queued since 3`, `Blocked since 3`, `Starting on w1 since 3`, `Running on w1 since 3`,
-    /// `Succeeded`, with `failures N`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    status: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    received: bool,
-    /// Why the store cannot be asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    store_trouble: Option<String>,
-    /// What surrounds a step: `busy`, `unlooked since 3`, `bind w1`, `trouble REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
-    /// `gone`, `oom`, `restarted`, `begun at 3`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    around: BTreeMap<String, Vec<String>>,
-    /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`; then `; trouble with the store`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    held: Vec<String>,
-    plan: String,
-}
+use crate::Story;
+use crate::told::Links;
 
-#[test]
-fn every_story_ends_in_its_plan() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the folder is there")
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    files.sort();
-    assert!(files.len() >= 15, "only {} stories found", files.len());
-    let mut wrong = String::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file).expect("a story can be read");
-        let story: Story = serde_saphyr::from_str(&text)
-            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let told = tell(&story);
-        if told == story.plan {
-            continue;
-        }
-        if std::env::var_os("UPDATE").is_some() {
-            let (head, _) = text.split_once("plan:").expect("a story has a plan");
-            let indented: String = told.lines().map(|line| format!("  {line}\n")).collect();
-            std::fs::write(&file, format!("{head}plan: |\n{indented}"))
-                .expect("a story can be written");
-            continue;
-        }
-        let _ = writeln!(
-            wrong,
-            "{} ({})\n--- expected\n{}--- planned\n{told}",
-            file.display(),
-            story.story,
-            story.plan
-        );
-    }
-    assert!(wrong.is_empty(), "{wrong}");
-}
-
-/// The plan as text.
-fn tell(story: &Story) -> String {
-    let seen = observed(story);
-    let Plan {
-        delete,
-        status,
-        orders,
-        notes,
-        awaits_look,
-        look_again,
-    } = plan(&seen, &Links);
-    let mut text = String::new();
-    if delete {
-        text.push_str("delete the job\n");
-    }
-    for order in orders {
-        let worker = &order.worker.name;
-        let _ = match &order.order {
-            Order::Run { task, .. } => {
-                writeln!(text, "tell {worker}: run {}/{}", task.step, task.attempt)
-            }
-            Order::Upload { task, .. } => {
-                writeln!(text, "tell {worker}: upload {}/{}", task.step, task.attempt)
-            }
-            Order::Settle { task } => writeln!(
-                text,
-                "tell {worker}: settled {}/{}",
-                task.step, task.attempt
-            ),
-            Order::Cancel { task } => {
-                writeln!(text, "tell {worker}: cancel {}/{}", task.step, task.attempt)
-            }
-        };
-    }
-    if status == seen.status {
-        text.push_str("write nothing\n");
-    } else {
-        for step in &status.steps {
-            let _ = write!(text, "{}: {:?}", step.name, step.state);
-            if let Some(last) = step.attempts.last() {
-                let _ = write!(text, ", attempt {} on {}", last.number, last.worker);
-                if let Some(started) = &last.started_at {
-                    let _ = write!(text, " started at {}", started.0.as_second());
-                }
-                if let Some(cause) = last.cause {
-                    let _ = write!(text, " failed by {cause:?}");
-                }
-            }
-            if step.failures > 0 {
-                let _ = write!(text, ", failures {}", step.failures);
-            }
-            let _ = match &step.message {
-                Some(message) => writeln!(text, " ({message})"),
-                None => writeln!(text),
-            };
-        }
-        let told = get(&status.conditions, job::SUCCEEDED).expect("a condition");
-        let _ = writeln!(
-            text,
-            "Succeeded {} {}: {}",
-            told.status, told.reason, told.message
-        );
-        let _ = writeln!(text, "progress {}", status.progress.unwrap_or_default());
-        for output in &status.outputs {
-            let _ = writeln!(
-                text,
-                "result {} {}",
-                output.name,
-                output.link.as_deref().unwrap_or_default()
-            );
-        }
-    }
-    if awaits_look {
-        text.push_str("wait for the scheduler's look\n");
-    }
-    for note in notes {
-        let kind = if note.warning { "warning" } else { "event" };
-        let _ = writeln!(text, "{kind} {}: {}", note.reason, note.message);
-    }
-    if let Some(wait) = look_again {
-        let _ = writeln!(text, "look again in {} s", wait.as_secs_f64());
-    }
-    text
-}
-
-fn observed(story: &Story) -> Observed {
+pub(crate) fn observed(story: &Story) -> Observed {
     let spec = spec(story);
     let status = AIJobStatus {
         steps: spec
@@ -438,24 +283,6 @@ fn held(words: &str) -> Held {
         changed_at,
         wants_grants: false,
         store_trouble: trouble,
-    }
-}
-
-struct Links;
-
-impl Signer for Links {
-    fn upload(&self, _: &Owner<'_>, _: &str, _: i64, expires: Timestamp) -> String {
-        format!("put@{}", expires.as_second())
-    }
-
-    fn download(
-        &self,
-        _: &Owner<'_>,
-        _: &OutputStatus,
-        file_name: &str,
-        expires: Timestamp,
-    ) -> String {
-        format!("{file_name}@{}", expires.as_second())
     }
 }
 
