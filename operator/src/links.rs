@@ -5,11 +5,23 @@ use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 
 use crate::grants::{Grant, SigningKeys, Verb, sign};
-use crate::jobs::plan::links as job_links;
-use crate::pools::plan::status as pool_links;
 use crate::store::key::{ArtifactKey, BadKey, Owner};
 
-/// Signs links.
+/// Makes links for statuses. Signing is pure: the same arguments give the same link.
+pub trait Signer {
+    /// Where to PUT these bytes.
+    fn upload(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String;
+    /// Where to GET this artifact, to be saved under this name.
+    fn download(
+        &self,
+        at: &Place<'_>,
+        artifact: &OutputStatus,
+        file_name: &str,
+        expires: Timestamp,
+    ) -> String;
+}
+
+/// Signs links with the operator's key.
 #[derive(Clone, Debug)]
 pub struct Links {
     keys: SigningKeys,
@@ -65,20 +77,6 @@ impl Links {
         };
         Ok(sign(&self.inside, &Grant { verb, expires }, &self.keys))
     }
-
-    fn outside_put(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String {
-        let link = at.key(sha256).map(|key| {
-            let media_type = "application/octet-stream".to_owned();
-            let verb = Verb::Put {
-                key,
-                bytes: u64::try_from(bytes).unwrap_or(0),
-                media_type,
-            };
-            sign(&self.outside, &Grant { verb, expires }, &self.keys)
-        });
-        // The API admits none but good digests, and the API server makes the rest of a key.
-        link.unwrap_or_default()
-    }
 }
 
 /// Whose artifact it is.
@@ -97,39 +95,33 @@ impl Place<'_> {
     }
 }
 
-impl job_links::Signer for Links {
-    fn upload(
-        &self,
-        owner: &job_links::Owner<'_>,
-        sha256: &str,
-        bytes: i64,
-        expires: Timestamp,
-    ) -> String {
-        let place = Place {
-            namespace: owner.namespace,
-            kind: OwnerKind::AIJobs,
-            uid: owner.uid,
-        };
-        self.outside_put(&place, sha256, bytes, expires)
+impl Signer for Links {
+    fn upload(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String {
+        let link = at.key(sha256).map(|key| {
+            let media_type = "application/octet-stream".to_owned();
+            let verb = Verb::Put {
+                key,
+                bytes: u64::try_from(bytes).unwrap_or(0),
+                media_type,
+            };
+            sign(&self.outside, &Grant { verb, expires }, &self.keys)
+        });
+        // The API admits none but good digests, and the API server makes the rest of a key.
+        link.unwrap_or_default()
     }
 
     fn download(
         &self,
-        owner: &job_links::Owner<'_>,
+        at: &Place<'_>,
         artifact: &OutputStatus,
         file_name: &str,
         expires: Timestamp,
     ) -> String {
-        let place = Place {
-            namespace: owner.namespace,
-            kind: OwnerKind::AIJobs,
-            uid: owner.uid,
-        };
         let sha256 = artifact
             .digest
             .strip_prefix("sha256:")
             .unwrap_or(&artifact.digest);
-        let link = place.key(sha256).map(|key| {
+        let link = at.key(sha256).map(|key| {
             let verb = Verb::Get {
                 key,
                 file_name: file_name.to_owned(),
@@ -138,23 +130,5 @@ impl job_links::Signer for Links {
             sign(&self.outside, &Grant { verb, expires }, &self.keys)
         });
         link.unwrap_or_default()
-    }
-}
-
-impl pool_links::Signer for Links {
-    fn upload(
-        &self,
-        namespace: &str,
-        uid: &str,
-        sha256: &str,
-        bytes: i64,
-        expires: Timestamp,
-    ) -> String {
-        let place = Place {
-            namespace,
-            kind: OwnerKind::ModelPools,
-            uid,
-        };
-        self.outside_put(&place, sha256, bytes, expires)
     }
 }

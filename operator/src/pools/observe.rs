@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::dispatch;
 use crate::jobs::seen::{Ended, WorkerRef};
 use crate::links::Place;
+use crate::received::Answer;
 
 /// One snapshot, with the time in it.
 pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Observed {
@@ -35,11 +36,10 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         .creation_timestamp
         .as_ref()
         .map_or(now, |created| created.0);
-    let received = context
+    let Answer { received, trouble } = context
         .received
         .ask(&context.store, &place, &status.uploads, (created, now))
-        .await
-        .received;
+        .await;
     let pods = context
         .caches
         .pods
@@ -60,6 +60,7 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         status,
         pods,
         received,
+        store_trouble: trouble,
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Observed {
     pub pods: Vec<PodSeen>,
     /// Digests of the weights that are in the store.
     pub received: BTreeSet<String>,
+    /// Why the store could not be asked whether the others have come, if so.
+    pub store_trouble: Option<String>,
     /// What the API server said when it last refused a pod of this pool.
     pub refused: Option<Refusal>,
 }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::conditions::{get, job};
-use framewright_operator::jobs::plan::links::{Owner, Signer};
 use framewright_operator::jobs::plan::orders::Order;
 use framewright_operator::jobs::plan::{Plan, plan};
+use framewright_operator::links::{Place, Signer};
 use jiff::Timestamp;
 
 use crate::Story;
@@ -100,13 +100,13 @@ pub(crate) fn tell(story: &Story) -> String {
 pub(crate) struct Links;
 
 impl Signer for Links {
-    fn upload(&self, _: &Owner<'_>, _: &str, _: i64, expires: Timestamp) -> String {
+    fn upload(&self, _: &Place<'_>, _: &str, _: i64, expires: Timestamp) -> String {
         format!("put@{}", expires.as_second())
     }
 
     fn download(
         &self,
-        _: &Owner<'_>,
+        _: &Place<'_>,
         _: &OutputStatus,
         file_name: &str,
         expires: Timestamp,

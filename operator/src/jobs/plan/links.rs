@@ -1,40 +1,17 @@
 //! Links for uploads and results: which there are, and when they are made anew.
 
 use framewright_crds::aijob::{AIJobStatus, FromStep, JobOutput, OutputStatus};
-use jiff::Timestamp;
+use framewright_crds::names::OwnerKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::inputs;
 use crate::jobs::seen::Observed;
+use crate::links::{Place, Signer};
 use crate::uploads::{Known, expiry};
-
-/// Makes links. Signing is pure: the same arguments give the same link.
-pub trait Signer {
-    /// Where to PUT these bytes.
-    fn upload(&self, owner: &Owner<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String;
-    /// Where to GET this artifact, to be saved under this name.
-    fn download(
-        &self,
-        owner: &Owner<'_>,
-        artifact: &OutputStatus,
-        file_name: &str,
-        expires: Timestamp,
-    ) -> String;
-}
-
-/// The job whose artifact it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Owner<'a> {
-    pub namespace: &'a str,
-    pub uid: &'a str,
-}
 
 /// Sets `status.uploads`: one entry for each file that the spec names, with a link until it has come.
 pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let owner = Owner {
-        namespace: &seen.namespace,
-        uid: &seen.uid,
-    };
+    let place = place(seen);
     let files = seen
         .spec
         .steps
@@ -49,7 +26,7 @@ pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
         renew,
         now: seen.now,
     };
-    let sign = |sha256: &str, bytes: i64, expires| signer.upload(&owner, sha256, bytes, expires);
+    let sign = |sha256: &str, bytes: i64, expires| signer.upload(&place, sha256, bytes, expires);
     status.uploads = crate::uploads::entries(files, &known, &sign);
     if renew {
         status.links_renewed_for.clone_from(&seen.renew_links);
@@ -58,10 +35,7 @@ pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
 
 /// Sets `status.outputs`, with new links.
 pub fn results(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let owner = Owner {
-        namespace: &seen.namespace,
-        uid: &seen.uid,
-    };
+    let place = place(seen);
     let wanted = seen
         .spec
         .outputs
@@ -89,11 +63,19 @@ pub fn results(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
             wanted.name,
             extension(&artifact.media_type)
         );
-        output.link = Some(signer.download(&owner, &output, &file_name, expires));
+        output.link = Some(signer.download(&place, &output, &file_name, expires));
         Some(output)
     });
     status.outputs = outputs.collect();
     status.links_renewed_for.clone_from(&seen.renew_links);
+}
+
+fn place(seen: &Observed) -> Place<'_> {
+    Place {
+        namespace: &seen.namespace,
+        kind: OwnerKind::AIJobs,
+        uid: &seen.uid,
+    }
 }
 
 /// Each step's result that no other step takes, named after the step.

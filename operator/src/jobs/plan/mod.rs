@@ -30,7 +30,7 @@ use framewright_crds::conditions::{is_true, job};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::jobs::seen::Observed;
-use links::Signer;
+use crate::links::Signer;
 use notes::Note;
 use orders::Addressed;
 

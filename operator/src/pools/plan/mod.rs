@@ -13,6 +13,7 @@ use framewright_crds::modelpool::ModelPoolStatus;
 use jiff::SignedDuration;
 
 use crate::jobs::seen::WorkerRef;
+use crate::links::Signer;
 use crate::pools::seen::Observed;
 
 /// All that is to be done about a pool now.
@@ -34,7 +35,7 @@ pub struct Plan {
 
 /// The whole decision.
 #[must_use]
-pub fn plan(seen: &Observed, signer: &dyn status::Signer) -> Plan {
+pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
     let pods::Changes {
         create,
         drain,

@@ -178,6 +178,7 @@ pub(super) mod fixture {
             revision: "r2".into(),
             pods,
             received: BTreeSet::new(),
+            store_trouble: None,
             refused: None,
         }
     }

@@ -2,26 +2,13 @@
 
 use framewright_crds::aijob::UploadStatus;
 use framewright_crds::conditions::{Truth, pool, pool_reason, set, shortened};
-use framewright_crds::modelpool::{Model, ModelPoolStatus, ModelStatus};
-use framewright_crds::names::LABEL_POOL;
+use framewright_crds::modelpool::{Model, ModelFile, ModelPoolStatus, ModelStatus};
+use framewright_crds::names::{LABEL_POOL, OwnerKind};
 use framewright_crds::wire::ModelState;
-use jiff::Timestamp;
 
+use crate::links::{Place, Signer};
 use crate::pools::seen::{Observed, Phase, PodSeen, StreamSeen};
 use crate::uploads::Known;
-
-/// Makes links. Signing is pure: the same arguments give the same link.
-pub trait Signer {
-    /// Where to PUT these bytes, for this pool.
-    fn upload(
-        &self,
-        namespace: &str,
-        uid: &str,
-        sha256: &str,
-        bytes: i64,
-        expires: Timestamp,
-    ) -> String;
-}
 
 /// The status that the pool should have.
 #[must_use]
@@ -175,10 +162,7 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
     let (reason, message) = match (missing, failed) {
         (Some(file), _) => (
             Some(pool_reason::AWAITING_UPLOAD),
-            Some(format!(
-                "model {} waits for the upload of {} ({} bytes) to the link in status.uploads",
-                model.name, file.path, file.bytes
-            )),
+            Some(awaits(seen, model, file)),
         ),
         (None, Some(message)) => (
             Some(pool_reason::WEIGHTS_FAILED),
@@ -192,6 +176,18 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
         ready_workers: count(ready),
         reason: reason.map(str::to_owned),
         message: message.map(|message| shortened(&message)),
+    }
+}
+
+/// For which file a model waits, in words.
+fn awaits(seen: &Observed, model: &Model, file: &ModelFile) -> String {
+    let waits = format!(
+        "model {} waits for the upload of {} ({} bytes) to the link in status.uploads",
+        model.name, file.path, file.bytes
+    );
+    match &seen.store_trouble {
+        Some(trouble) => format!("{waits}; whether it is there is not known: {trouble}"),
+        None => waits,
     }
 }
 
@@ -210,9 +206,12 @@ fn uploads(seen: &Observed, signer: &dyn Signer) -> Vec<UploadStatus> {
         renew,
         now: seen.now,
     };
-    let sign = |sha256: &str, bytes: i64, expires| {
-        signer.upload(&seen.namespace, &seen.uid, sha256, bytes, expires)
+    let place = Place {
+        namespace: &seen.namespace,
+        kind: OwnerKind::ModelPools,
+        uid: &seen.uid,
     };
+    let sign = |sha256: &str, bytes: i64, expires| signer.upload(&place, sha256, bytes, expires);
     crate::uploads::entries(files, &known, &sign)
 }
 

@@ -79,6 +79,7 @@ impl World {
             revision: template.revision.clone(),
             pods: pods.map(see).collect(),
             received: BTreeSet::new(),
+            store_trouble: None,
             refused: None,
             uid,
         }
