@@ -29,6 +29,7 @@ pub mod jobs;
 pub mod leadership;
 pub mod links;
 pub mod metrics;
+pub mod names;
 pub mod pools;
 pub mod received;
 pub mod recent;

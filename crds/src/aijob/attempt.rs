@@ -66,6 +66,34 @@ pub enum Cause {
     Internal,
 }
 
+impl Cause {
+    /// As it stands in a status and as the reason of an Event.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::InvalidInput => "InvalidInput",
+            Cause::WorkerLost => "WorkerLost",
+            Cause::WorkerDrained => "WorkerDrained",
+            Cause::OutOfMemory => "OutOfMemory",
+            Cause::ScratchFull => "ScratchFull",
+            Cause::Stuck => "Stuck",
+            Cause::PreRunningDeadline => "PreRunningDeadline",
+            Cause::ActiveDeadline => "ActiveDeadline",
+            Cause::WeightsFailed => "WeightsFailed",
+            Cause::StoreUnavailable => "StoreUnavailable",
+            Cause::DeviceError => "DeviceError",
+            Cause::Suspended => "Suspended",
+            Cause::Internal => "Internal",
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
 /// How far an attempt is.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]
@@ -78,4 +106,26 @@ pub struct Progress {
     /// Frames in all, where the file tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_called_the_same_in_statuses_and_in_events() {
+        let schema = serde_json::to_value(schemars::schema_for!(Cause)).unwrap_or_default();
+        let named: Vec<&str> = schema
+            .pointer("/oneOf")
+            .and_then(serde_json::Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|variant| variant["const"].as_str())
+            .collect();
+        assert_eq!(named.len(), 13);
+        for name in named {
+            let cause: Cause = serde_json::from_value(name.into()).expect("a cause");
+            assert_eq!(cause.as_str(), name);
+        }
+    }
 }

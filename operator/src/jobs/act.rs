@@ -14,8 +14,8 @@ use super::plan::orders::{Addressed, Order};
 use super::seen::Observed;
 use crate::context::Context;
 use crate::events;
-use crate::jobs::seen::PoolName;
 use crate::links::{Links, Place};
+use crate::names::PoolName;
 use crate::stream::fleet::{Fleet, Sent};
 
 /// How long a worker's grants live; it asks for new ones when it needs them longer.

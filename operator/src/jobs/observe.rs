@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::AIJob;
-use framewright_crds::aijob::{Attempt, Cause};
+use framewright_crds::aijob::Attempt;
 use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
-use super::plan::{attempt, is_finished, resolve};
+use super::plan::{attempt, is_finished, presence, resolve};
 use super::seen::{Ended, Observed, Presence, StepSeen};
 use crate::context::Context;
 use crate::links::Place;
@@ -146,7 +146,7 @@ async fn worker(open: &Attempt, context: &Context) -> (Presence, Option<Ended>) 
     };
     let restart = pod.and_then(|pod| pods::ended_since(&pod, open.bound_at.0));
     let since = context.leads_since();
-    let presence = presence(open, linked, has_pod, restart.as_ref(), since);
+    let presence = presence::presence(open, linked, has_pod, restart.as_ref(), since);
     (presence, restart)
 }
 
@@ -162,26 +162,5 @@ async fn is_pod_there(open: &Attempt, context: &Context) -> bool {
             tracing::warn!(worker = %open.worker, error = %crate::chain(&error), "cannot read a worker's pod");
             true
         }
-    }
-}
-
-/// Whether the worker of an attempt is there. The stream's word comes first: a pod that answers is alive.
-#[must_use]
-pub fn presence(
-    open: &Attempt,
-    linked: Option<Presence>,
-    has_pod: bool,
-    ended: Option<&Ended>,
-    leads_since: Timestamp,
-) -> Presence {
-    match (linked, ended) {
-        (Some(Presence::Connected), _) => Presence::Connected,
-        (_, Some(ended)) => Presence::Gone(ended.clone()),
-        (Some(away), None) if has_pod => away,
-        (None, None) if has_pod => Presence::Away { since: leads_since },
-        (_, None) => Presence::Gone(Ended {
-            cause: Cause::WorkerLost,
-            message: format!("worker pod {} is gone", open.worker),
-        }),
     }
 }

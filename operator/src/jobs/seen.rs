@@ -7,26 +7,7 @@ use framewright_crds::names::TaskId;
 use framewright_crds::wire::TaskState;
 use jiff::Timestamp;
 
-/// A worker pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkerRef {
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-}
-
-/// A pool, by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PoolName {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl std::fmt::Display for PoolName {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}/{}", self.namespace, self.name)
-    }
-}
+use crate::names::{PoolName, WorkerRef};
 
 /// One job and what surrounds it.
 #[derive(Clone, Debug)]

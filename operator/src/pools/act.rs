@@ -2,21 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::ModelPool;
-use framewright_crds::modelpool::{Model, ModelFile};
 use framewright_crds::names::OwnerKind;
-use framewright_crds::wire::{FileOrder, FileSource, ModelOrder};
+use framewright_crds::wire::FileSource;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use ring::digest;
 
-use super::plan::{Plan, protection};
+use super::plan::{Plan, models, protection};
 use super::seen::Observed;
-use super::template::{Template, file_on_volume};
+use super::template::Template;
 use crate::context::Context;
-use crate::jobs::seen::{PoolName, WorkerRef};
 use crate::links::{Links, Place};
+use crate::names::{PoolName, WorkerRef};
 use crate::stream::fleet::Fleet;
 
 /// How long a grant for weights lives; a worker asks for new ones when it needs them longer.
@@ -43,7 +40,6 @@ pub enum Error {
 /// [`Error`] when the API server fails; a pod that it refuses for good is remembered for the pool's condition instead.
 pub async fn act(
     context: &Context,
-    pool: &ModelPool,
     template: &Template,
     seen: &Observed,
     plan: &Plan,
@@ -62,7 +58,7 @@ pub async fn act(
     };
     let drained: BTreeSet<String> = drain.iter().map(|worker| worker.uid.clone()).collect();
     context.fleet.drain(&name, &drained);
-    welcome(&context.fleet, &context.links, pool, seen, &name);
+    welcome(&context.fleet, &context.links, seen, &name);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
     for worker in delete {
         remove(&pods, worker).await?;
@@ -163,59 +159,21 @@ async fn protect(pods: &Api<Pod>, worker: &WorkerRef, is_protected: bool) {
 }
 
 /// Tells each connected worker the models, once for each change.
-pub fn welcome(fleet: &Fleet, links: &Links, pool: &ModelPool, seen: &Observed, name: &PoolName) {
+pub fn welcome(fleet: &Fleet, links: &Links, seen: &Observed, name: &PoolName) {
     let expires = seen.now.checked_add(GRANT_LIFE).unwrap_or(seen.now);
     let place = Place {
         namespace: &seen.namespace,
         kind: OwnerKind::ModelPools,
         uid: &seen.uid,
     };
-    let order = |sign: &dyn Fn(&str) -> FileSource| -> Vec<ModelOrder> {
-        pool.spec
-            .models
-            .iter()
-            .map(|model| model_order(model, seen, sign))
-            .collect()
-    };
     // The key is the order without its signatures, which differ each time.
-    let key =
-        serde_json::to_string(&order(&|_| FileSource::Url(String::new()))).unwrap_or_default();
+    let key = serde_json::to_string(&models::orders(seen, &|_| FileSource::Url(String::new())))
+        .unwrap_or_default();
     let sign = |sha256: &str| {
         let url = links.worker_get(&place, sha256, expires);
         url.map_or(FileSource::AwaitingUpload, FileSource::Url)
     };
     for uid in fleet.of_pool(name) {
-        fleet.welcome(&uid, order(&sign), &key);
+        fleet.welcome(&uid, models::orders(seen, &sign), &key);
     }
-}
-
-fn model_order(model: &Model, seen: &Observed, sign: &dyn Fn(&str) -> FileSource) -> ModelOrder {
-    let from = |file: &ModelFile| match &model.source.volume {
-        Some(volume) => FileSource::File(file_on_volume(volume, &file.path)),
-        None if seen.received.contains(&file.sha256) => sign(&file.sha256),
-        None => FileSource::AwaitingUpload,
-    };
-    let files = model.files.iter().map(|file| FileOrder {
-        path: file.path.clone(),
-        sha256: file.sha256.clone(),
-        bytes: file.bytes,
-        from: from(file),
-    });
-    ModelOrder {
-        name: model.name.clone(),
-        digest: weights_digest(&model.files),
-        files: files.collect(),
-    }
-}
-
-/// One digest for all of a model's files.
-#[must_use]
-pub fn weights_digest(files: &[ModelFile]) -> String {
-    let mut files: Vec<&ModelFile> = files.iter().collect();
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    let lines: String = files
-        .iter()
-        .map(|file| format!("{} {}\n", file.path, file.sha256))
-        .collect();
-    hex::encode(digest::digest(&digest::SHA256, lines.as_bytes()))
 }

@@ -6,7 +6,8 @@ use kube::ResourceExt;
 
 use crate::context::Context;
 use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts};
-use crate::jobs::seen::{PoolName, Trouble};
+use crate::jobs::seen::Trouble;
+use crate::names::PoolName;
 
 /// Facts about all pools, by name.
 #[must_use]

@@ -76,7 +76,7 @@ pub async fn reconcile(
         }
     }
     if acted.is_ok() {
-        acted = act::act(&context, &pool, &template, &seen, &plan)
+        acted = act::act(&context, &template, &seen, &plan)
             .await
             .map_err(Error::Act);
     }

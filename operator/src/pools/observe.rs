@@ -16,8 +16,9 @@ use super::seen::{Observed, Phase, PodSeen, PodTrouble, StreamSeen};
 use super::template::Template;
 use crate::context::Context;
 use crate::dispatch;
-use crate::jobs::seen::{Ended, WorkerRef};
+use crate::jobs::seen::Ended;
 use crate::links::Place;
+use crate::names::WorkerRef;
 use crate::received::Answer;
 
 /// One snapshot, with the time in it.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::refusals::Refusal;
 use crate::jobs::plan::attempt::AWAY_LIMIT;
-use crate::jobs::seen::WorkerRef;
+use crate::names::WorkerRef;
 
 /// One pool and what surrounds it.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::jobs::seen::{PoolName, WorkerRef};
+use crate::names::{PoolName, WorkerRef};
 
 /// A step that could run now.
 #[derive(Clone, Debug, PartialEq, Eq)]

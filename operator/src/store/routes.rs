@@ -168,7 +168,9 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T,
 fn log(refusal: &Refusal, path: &str) {
     match refusal {
         Refusal::NoRoom { .. } | Refusal::Full { .. } => warn!(path, "{refusal}"),
-        Refusal::Backend { source } => error!(path, causes = chain(source), "the volume failed"),
+        Refusal::Backend { source } => {
+            error!(path, causes = %crate::chain(source), "the volume failed")
+        }
         Refusal::Deadline { .. } => error!(path, "{refusal}"),
         Refusal::Busy
         | Refusal::Stalled { .. }
@@ -184,15 +186,4 @@ fn log(refusal: &Refusal, path: &str) {
         | Refusal::NotFound { .. }
         | Refusal::Range { .. } => debug!(path, "{refusal}"),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

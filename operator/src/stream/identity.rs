@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 
 use crate::context::Context;
-use crate::jobs::seen::{PoolName, WorkerRef};
+use crate::names::{PoolName, WorkerRef};
 use crate::pools::observe::pool_of;
 
 const REVIEW_LIMIT: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use framewright_crds::names::WORKER_CONTAINER;
 use framewright_crds::{ModelPool, names::LABEL_POOL};
-use framewright_operator::jobs::seen::{PoolName, WorkerRef};
+use framewright_operator::names::{PoolName, WorkerRef};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
 };

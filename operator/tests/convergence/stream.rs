@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use framewright_crds::modelpool::Device;
 use framewright_crds::wire::{Order, ToOperator, ToWorker};
 use framewright_operator::dispatch::gather::is_bound_to;
-use framewright_operator::jobs::seen::{PoolName, WorkerRef};
+use framewright_operator::names::{PoolName, WorkerRef};
 use framewright_operator::stream::events::{Concerns, learn};
 use framewright_operator::stream::fleet::Greeting;
 use kube::ResourceExt;

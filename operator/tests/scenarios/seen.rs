@@ -9,8 +9,9 @@ use framewright_crds::names::TaskId;
 use framewright_crds::wire::{Outcome, OutputFile, TaskState};
 use framewright_operator::jobs::plan::plan;
 use framewright_operator::jobs::seen::{
-    Binding, Ended, Held, Observed, PoolName, Presence, Resolution, StepSeen, Trouble, WorkerRef,
+    Binding, Ended, Held, Observed, Presence, Resolution, StepSeen, Trouble,
 };
+use framewright_operator::names::{PoolName, WorkerRef};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 

@@ -1,6 +1,6 @@
 //! A step's part of its job's story in words; tested with the job's. No I/O and no clock.
 
-use framewright_crds::aijob::{Attempt, StepState, StepStatus};
+use framewright_crds::aijob::{Attempt, Cause, StepState, StepStatus};
 
 use crate::table::{computing, duration, grouped};
 
@@ -46,7 +46,7 @@ fn failure(attempt: &Attempt) -> String {
         started_at: _,
         finished_at: _,
     } = attempt;
-    let cause = cause.map_or_else(String::new, |cause| format!("{cause:?}"));
+    let cause = cause.map_or("", Cause::as_str);
     let message = message
         .as_ref()
         .map_or_else(String::new, |message| format!(", {message}"));

@@ -10,6 +10,7 @@
 //! - [`links`]: uploads and results
 //! - [`notes`]: what people are told
 //! - [`orders`]: what workers are told
+//! - [`presence`]: whether an attempt's worker is still there
 //! - [`resolve`]: which pools a step may use
 //! - [`size`]: keeps the status small
 
@@ -19,6 +20,7 @@ pub mod inputs;
 pub mod links;
 pub mod notes;
 pub mod orders;
+pub mod presence;
 pub mod resolve;
 pub mod retry;
 pub mod size;

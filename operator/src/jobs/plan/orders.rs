@@ -6,7 +6,8 @@ use framewright_crds::wire::{OutputFile, Pipeline, TaskState};
 
 use super::inputs::{self, Present};
 use super::{attempt, is_finished};
-use crate::jobs::seen::{Held, Observed, Presence, WorkerRef};
+use crate::jobs::seen::{Held, Observed, Presence};
+use crate::names::WorkerRef;
 
 /// An order, and the worker that it is for.
 #[derive(Clone, Debug, PartialEq)]

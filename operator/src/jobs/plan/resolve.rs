@@ -7,7 +7,8 @@ use framewright_crds::aijob::Step;
 use framewright_crds::modelpool::Access;
 use kube::core::{Selector, SelectorExt};
 
-use crate::jobs::seen::{PoolName, Resolution, Trouble};
+use crate::jobs::seen::{Resolution, Trouble};
+use crate::names::PoolName;
 
 /// What is known about a pool.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,10 +1,12 @@
 //! Decides everything about one pool: which pods to make, drain, delete and protect, and its next status. No I/O, no clock.
 //!
 //! # Layout
+//! - [`models`]: what workers are told of the pool's models
 //! - [`pods`]: which pods to make, drain and delete
 //! - [`protection`]: which pods ask node autoscalers to leave them alone
 //! - [`status`]: the Ready condition, the models, the upload links
 
+pub mod models;
 pub mod pods;
 pub mod protection;
 pub mod status;
@@ -12,8 +14,8 @@ pub mod status;
 use framewright_crds::modelpool::ModelPoolStatus;
 use jiff::SignedDuration;
 
-use crate::jobs::seen::WorkerRef;
 use crate::links::Signer;
+use crate::names::WorkerRef;
 use crate::pools::seen::Observed;
 
 /// All that is to be done about a pool now.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use crate::jobs::seen::WorkerRef;
+use crate::names::WorkerRef;
 use crate::pools::seen::{Observed, Phase, PodSeen};
 
 /// Most pods made in one go.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::jobs::seen::WorkerRef;
+use crate::names::WorkerRef;
 use crate::pools::seen::{Observed, Phase, PodSeen, Protection};
 
 /// Cluster Autoscaler's annotation and Karpenter's, with the values that keep a pod.

@@ -17,7 +17,7 @@ use framewright_crds::wire::{ModelOrder, ModelState, Order, TaskReport};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
-use crate::jobs::seen::{PoolName, WorkerRef};
+use crate::names::{PoolName, WorkerRef};
 use tasks::Task;
 pub use tasks::{Sent, Stray};
 

@@ -8,7 +8,8 @@ use framewright_crds::wire::{Order, Outcome, TaskOrder, TaskState};
 use jiff::Timestamp;
 
 use super::Fleet;
-use crate::jobs::seen::{Held, PoolName, WorkerRef};
+use crate::jobs::seen::Held;
+use crate::names::{PoolName, WorkerRef};
 use crate::pools::plan::protection::is_quiet;
 
 /// A task on a worker.

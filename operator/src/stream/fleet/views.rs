@@ -6,7 +6,8 @@ use framewright_crds::names::TaskId;
 use framewright_crds::wire::{ModelState, TaskState};
 
 use super::Fleet;
-use crate::jobs::seen::{PoolName, Presence};
+use crate::jobs::seen::Presence;
+use crate::names::PoolName;
 use crate::pools::seen::StreamSeen;
 use crate::schedule::Slots;
 

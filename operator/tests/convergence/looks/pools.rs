@@ -25,7 +25,7 @@ impl World {
         let drained = plan.drain.iter().map(|worker| worker.uid.clone()).collect();
         let operator = &self.operators[index];
         operator.fleet.drain(&pool_name, &drained);
-        pool_act::welcome(&operator.fleet, &self.links, &pool, &seen, &pool_name);
+        pool_act::welcome(&operator.fleet, &self.links, &seen, &pool_name);
         self.pump(index);
         let is_settled = plan.create.is_empty()
             && plan.delete.is_empty()

@@ -9,7 +9,7 @@ use framewright_crds::wire::{
     ModelOrder, ModelState, Order, Outcome, OutputFile, PROTOCOL, TaskOrder, TaskReport, TaskState,
     ToOperator, ToWorker,
 };
-use framewright_operator::jobs::seen::{PoolName, WorkerRef};
+use framewright_operator::names::{PoolName, WorkerRef};
 
 use crate::api::Millis;
 use crate::world::{Happening, World};

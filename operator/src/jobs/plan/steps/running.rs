@@ -80,7 +80,7 @@ fn after_failure(
     if next == retry::Next::GiveUp || status.failures > seen.spec.backoff_limit {
         status.state = StepState::Failed;
         status.message = Some(shortened(message));
-        notes.push(note(true, &format!("{cause:?}"), status, &told));
+        notes.push(note(true, cause.as_str(), status, &told));
         return;
     }
     status.state = StepState::Queued;
@@ -91,7 +91,7 @@ fn after_failure(
     )));
     notes.push(note(
         next == retry::Next::Again,
-        &format!("{cause:?}"),
+        cause.as_str(),
         status,
         &told,
     ));
