@@ -164,12 +164,7 @@ impl Encoder {
         let encoded = self.last_progress()?;
         let ending = self.process.end(self.options.patience)?;
         if !ending.status.success() || complaint::is_disk_full(&ending) {
-            return Err(complaint::writing_failed(
-                &ending,
-                &self.ffmpeg,
-                &self.path,
-                self.options.audio.is_some(),
-            ));
+            return Err(self.complaint(&ending));
         }
         self.check_budget()?;
         if encoded != self.pushed {
@@ -224,14 +219,15 @@ impl Encoder {
     fn reason(&mut self) -> MediaError {
         self.frames = None;
         match self.process.end(self.options.patience) {
-            Ok(ending) => complaint::writing_failed(
-                &ending,
-                &self.ffmpeg,
-                &self.path,
-                self.options.audio.is_some(),
-            ),
+            Ok(ending) => self.complaint(&ending),
             Err(error) => error,
         }
+    }
+
+    fn complaint(&self, ending: &process::Ending) -> MediaError {
+        let audio = self.options.audio.as_ref();
+        let audio = audio.map(|audio| audio.path.as_path());
+        complaint::writing_failed(ending, &self.ffmpeg, &self.path, audio)
     }
 }
 
