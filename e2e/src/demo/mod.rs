@@ -18,6 +18,8 @@ use crate::tools::{Part, Tools};
 const CLUSTER: &str = "fw-demo";
 const SYSTEM: &str = "framewright-system";
 const NAMESPACE: &str = "demo";
+const VIDEO: &str = "demo-larger.mp4";
+const POSTER: &str = "demo-poster.png";
 /// Of each pod, why it waits: the scheduler's words, and the kubelet's.
 const WAITING: &str = r#"jsonpath={range .items[*]}{.metadata.name}: {.status.phase} {.status.conditions[?(@.reason=="Unschedulable")].message} {.status.containerStatuses[*].state.waiting.message}; {end}"#;
 
@@ -91,7 +93,7 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
     let sheet = sheet::draw(
         &dist.join("ffmpeg"),
         &root().join("manifests/examples/clip.mp4"),
-        &output.join("demo-larger.mp4"),
+        &output.join(VIDEO),
         output,
     )
     .await?;
@@ -160,7 +162,7 @@ impl Hands {
         shown(upload).await?;
         progress.say("the pool has its weights; now the job, as a user submits it:");
         eprintln!("\n$ kubectl framewright submit manifests/examples/demo.yaml");
-        std::fs::create_dir_all(output).with_context(|| format!("make {}", output.display()))?;
+        clear(output)?;
         let mut submit = plugin();
         submit
             .args(["submit", "--namespace", NAMESPACE, "--output"])
@@ -177,6 +179,21 @@ impl Hands {
         command.stdin(Stdio::null());
         command
     }
+}
+
+/// Makes the folder, without the results of an earlier demo, which `submit` would not replace.
+fn clear(output: &Path) -> Result<()> {
+    std::fs::create_dir_all(output).with_context(|| format!("make {}", output.display()))?;
+    for result in [VIDEO, POSTER] {
+        let path = output.join(result);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", path.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Lets the person see what the program says.
@@ -211,14 +228,8 @@ async fn quietly(mut command: Command) -> Result<()> {
 }
 
 fn tell(hands: &Hands, output: &Path, sheet: &Path) {
-    eprintln!(
-        "\nThe video:         {}",
-        output.join("demo-larger.mp4").display()
-    );
-    eprintln!(
-        "The poster:        {}",
-        output.join("demo-poster.png").display()
-    );
+    eprintln!("\nThe video:         {}", output.join(VIDEO).display());
+    eprintln!("The poster:        {}", output.join(POSTER).display());
     eprintln!(
         "To compare by eye: {} (source, bicubic, result, and a crop of each)",
         sheet.display()
