@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 pub use self::existing::Registry;
+use crate::checkout::root;
 use crate::cluster::{Cluster, Options};
 use crate::images;
 use crate::progress::Progress;
@@ -18,6 +19,8 @@ use crate::tools::{Part, Tools};
 const CLUSTER: &str = "fw-demo";
 const SYSTEM: &str = "framewright-system";
 const NAMESPACE: &str = "demo";
+const VIDEO: &str = "demo-larger.mp4";
+const POSTER: &str = "demo-poster.png";
 /// Of each pod, why it waits: the scheduler's words, and the kubelet's.
 const WAITING: &str = r#"jsonpath={range .items[*]}{.metadata.name}: {.status.phase} {.status.conditions[?(@.reason=="Unschedulable")].message} {.status.containerStatuses[*].state.waiting.message}; {end}"#;
 
@@ -36,6 +39,7 @@ struct Hands {
     helm: PathBuf,
     dist: PathBuf,
     kubeconfig: Option<PathBuf>,
+    checkout: PathBuf,
 }
 
 /// Runs the demo with the programs in `dist`; results go to `output`.
@@ -58,6 +62,7 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
         helm: tools.path("helm")?.to_owned(),
         dist: dist.to_owned(),
         kubeconfig: None,
+        checkout: root()?,
     };
     let chosen = match &place {
         Place::Own => {
@@ -90,8 +95,8 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
     hands.work(output, &progress).await?;
     let sheet = sheet::draw(
         &dist.join("ffmpeg"),
-        &root().join("manifests/examples/clip.mp4"),
-        &output.join("demo-larger.mp4"),
+        &hands.checkout.join("manifests/examples/clip.mp4"),
+        &output.join(VIDEO),
         output,
     )
     .await?;
@@ -121,7 +126,7 @@ impl Hands {
     fn helm(&self, settings: &[String]) -> Command {
         let mut helm = self.program(&self.helm);
         helm.args(["upgrade", "--install", "framewright"])
-            .arg(root().join("charts/framewright"))
+            .arg(self.checkout.join("charts/framewright"))
             .args(["--namespace", SYSTEM, "--create-namespace"])
             .args(existing::MARK);
         for setting in settings {
@@ -134,7 +139,7 @@ impl Hands {
     async fn work(&self, output: &Path, progress: &Progress) -> Result<()> {
         let kubectl = || self.program(&self.kubectl);
         let plugin = || self.program(&self.dist.join("kubectl-framewright"));
-        let examples = root().join("manifests/examples");
+        let examples = self.checkout.join("manifests/examples");
         let mut make = kubectl();
         make.args(["create", "namespace", NAMESPACE]);
         // It is there already when the demo ran on this cluster before.
@@ -156,11 +161,14 @@ impl Hands {
         quietly(delete).await?;
         let mut upload = plugin();
         upload.args(["upload", "--namespace", NAMESPACE, "modelpool/upscale-cpu"]);
-        upload.arg(root().join("models/framewright-x2/framewright-x2.safetensors"));
+        upload.arg(
+            self.checkout
+                .join("models/framewright-x2/framewright-x2.safetensors"),
+        );
         shown(upload).await?;
         progress.say("the pool has its weights; now the job, as a user submits it:");
         eprintln!("\n$ kubectl framewright submit manifests/examples/demo.yaml");
-        std::fs::create_dir_all(output).with_context(|| format!("make {}", output.display()))?;
+        clear(output)?;
         let mut submit = plugin();
         submit
             .args(["submit", "--namespace", NAMESPACE, "--output"])
@@ -177,6 +185,21 @@ impl Hands {
         command.stdin(Stdio::null());
         command
     }
+}
+
+/// Makes the folder, without the results of an earlier demo, which `submit` would not replace.
+fn clear(output: &Path) -> Result<()> {
+    std::fs::create_dir_all(output).with_context(|| format!("make {}", output.display()))?;
+    for result in [VIDEO, POSTER] {
+        let path = output.join(result);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", path.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Lets the person see what the program says.
@@ -211,14 +234,8 @@ async fn quietly(mut command: Command) -> Result<()> {
 }
 
 fn tell(hands: &Hands, output: &Path, sheet: &Path) {
-    eprintln!(
-        "\nThe video:         {}",
-        output.join("demo-larger.mp4").display()
-    );
-    eprintln!(
-        "The poster:        {}",
-        output.join("demo-poster.png").display()
-    );
+    eprintln!("\nThe video:         {}", output.join(VIDEO).display());
+    eprintln!("The poster:        {}", output.join(POSTER).display());
     eprintln!(
         "To compare by eye: {} (source, bicubic, result, and a crop of each)",
         sheet.display()
@@ -245,8 +262,4 @@ fn tell(hands: &Hands, output: &Path, sheet: &Path) {
     eprintln!(
         "\nThen: kubectl get aijobs -n {NAMESPACE} -w    kubectl describe aijob demo -n {NAMESPACE}    kubectl explain aijob.spec.steps"
     );
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::{ANSWER_DEADLINE, IDLE_DEADLINE};
 use crate::serve::trust::TrustError;
 
 /// Why bytes did not go through.
@@ -26,10 +26,10 @@ pub enum StoreError {
         #[source]
         source: reqwest::Error,
     },
-    #[error("the store took nothing for {} s", IDLE_DEADLINE.as_secs())]
-    Stalled,
-    #[error("the store did not answer within {} s", ANSWER_DEADLINE.as_secs())]
-    NoAnswer,
+    #[error("the store took nothing for {} s", .0.as_secs())]
+    Stalled(Duration),
+    #[error("the store did not answer within {} s", .0.as_secs())]
+    NoAnswer(Duration),
     #[error("the store says {status}: {message}")]
     Refused { status: StatusCode, message: String },
     #[error("the store gave {found} bytes, {expected} were named")]
@@ -83,8 +83,8 @@ impl StoreError {
             StoreError::Trust { .. }
             | StoreError::Client { .. }
             | StoreError::Unreachable { .. }
-            | StoreError::Stalled
-            | StoreError::NoAnswer
+            | StoreError::Stalled(_)
+            | StoreError::NoAnswer(_)
             | StoreError::Size { .. }
             | StoreError::Digest { .. } => Remedy::Wait,
             StoreError::Full { .. } => Remedy::MakeRoom,

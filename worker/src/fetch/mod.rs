@@ -3,6 +3,8 @@
 //! Links carry signatures, so no error and no log line here holds one.
 
 mod error;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,7 +16,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use framewright_crds::wire::OutputFile;
 use futures::{StreamExt, TryStreamExt};
-use reqwest::{Client, Response, header, redirect};
+use reqwest::{Client, ClientBuilder, Response, header, redirect};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -25,10 +27,10 @@ pub use error::{Remedy, StoreError, is_full};
 use error::{unreachable, writing};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// Nothing came for so long.
-const IDLE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long nothing may move.
+const IDLE: Duration = Duration::from_secs(30);
 /// From the last byte sent to the answer: the store verifies and makes the file durable.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_secs(120);
 /// Refusals are short; more is not read.
 const PROBLEM_LIMIT: usize = 16 << 10;
 /// Pieces that wait to be written.
@@ -38,6 +40,10 @@ const WAITING_PIECES: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Store {
     trust: Trust,
+    /// How long nothing may move, on the way down or up.
+    idle: Duration,
+    /// How long the answer to a whole upload may take.
+    answer: Duration,
 }
 
 /// The refusals that the store words itself.
@@ -50,7 +56,11 @@ impl Store {
     /// A store whose certificate `trust` vouches for.
     #[must_use]
     pub fn new(trust: Trust) -> Store {
-        Store { trust }
+        Store {
+            trust,
+            idle: IDLE,
+            answer: ANSWER,
+        }
     }
 
     /// Gets what has this digest and size into the file at `path`, which is replaced, and removed again on failure.
@@ -85,7 +95,8 @@ impl Store {
             .truncate(false)
             .open(path)
             .map_err(|source| writing(path, source))?;
-        let request = self.client(IDLE_DEADLINE)?.get(url).send();
+        let client = self.client(|client| client.read_timeout(self.idle))?;
+        let request = client.get(url).send();
         let mut body = accepted(request.await.map_err(unreachable)?)
             .await?
             .bytes_stream();
@@ -147,8 +158,9 @@ impl Store {
         let body = ReaderStream::with_capacity(file, 256 << 10).inspect_ok(move |piece| {
             counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
         });
+        // No read timeout, which would run from the first byte sent: [`Store::stall`] looks whether bytes go out.
         let request = self
-            .client(ANSWER_DEADLINE)?
+            .client(|client| client)?
             .put(url)
             .header(header::CONTENT_TYPE, &output.media_type)
             .header(header::CONTENT_LENGTH, output.bytes)
@@ -157,50 +169,45 @@ impl Store {
         let all = u64::try_from(output.bytes).unwrap_or(0);
         let answered = tokio::select! {
             answered = request => answered.map_err(unreachable)?,
-            error = stall(&sent, all) => return Err(error),
+            error = self.stall(&sent, all) => return Err(error),
         };
         accepted(answered).await.map(|_| ())
     }
 
     /// Made anew for each transfer, so that a replaced certificate authority counts from the next one on.
-    fn client(&self, silence: Duration) -> Result<Client, StoreError> {
+    fn client(
+        &self,
+        limits: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Client, StoreError> {
         let tls = self
             .trust
             .tls()
             .map_err(|source| StoreError::Trust { source })?;
-        Client::builder()
+        let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)
             .no_proxy()
             .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_DEADLINE)
-            .read_timeout(silence)
-            .build()
-            .map_err(|source| StoreError::Client {
-                source: source.without_url(),
-            })
+            .connect_timeout(CONNECT_DEADLINE);
+        limits(client).build().map_err(|source| StoreError::Client {
+            source: source.without_url(),
+        })
     }
-}
 
-/// Returns when an upload does not move any more.
-async fn stall(sent: &AtomicU64, all: u64) -> StoreError {
-    let mut last = 0;
-    loop {
-        let deadline = if last < all {
-            IDLE_DEADLINE
-        } else {
-            ANSWER_DEADLINE
-        };
-        tokio::time::sleep(deadline).await;
-        let now = sent.load(Ordering::Relaxed);
-        if now == last {
-            return if last < all {
-                StoreError::Stalled
-            } else {
-                StoreError::NoAnswer
-            };
+    /// Returns when an upload does not move any more.
+    async fn stall(&self, sent: &AtomicU64, all: u64) -> StoreError {
+        let mut last = 0;
+        loop {
+            let is_sent = last >= all;
+            let deadline = if is_sent { self.answer } else { self.idle };
+            tokio::time::sleep(deadline).await;
+            let now = sent.load(Ordering::Relaxed);
+            match (now == last, is_sent) {
+                (true, true) => return StoreError::NoAnswer(deadline),
+                (true, false) => return StoreError::Stalled(deadline),
+                (false, _) => last = now,
+            }
         }
-        last = now;
     }
 }
 
@@ -212,7 +219,7 @@ async fn accepted(answer: Response) -> Result<Response, StoreError> {
     }
     let mut body = Vec::new();
     let mut pieces = answer.bytes_stream();
-    while let Ok(Some(Ok(piece))) = timeout(IDLE_DEADLINE, pieces.next()).await {
+    while let Ok(Some(Ok(piece))) = timeout(IDLE, pieces.next()).await {
         body.extend_from_slice(&piece);
         if body.len() > PROBLEM_LIMIT {
             break;

@@ -1,5 +1,9 @@
-//! A child failed: what does that mean, in our words? Pure.
+//! A child failed: what does that mean, in our words?
+//!
+//! Pure, but for one thing that ffmpeg does not tell: whether a file is broken or the disk that it lies on.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -33,12 +37,32 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Invalid data found", "its content is not valid"),
 ];
 
+/// The system's words for what no file and no sender can help.
+const OF_THE_SYSTEM: &[&str] = &[
+    "Cannot allocate memory",
+    "malloc of size",
+    "Resource temporarily unavailable",
+    "Too many open files",
+    "Read-only file system",
+    "Permission denied",
+    "No such file or directory",
+    "Stale file handle",
+];
+
+/// The disk's words, and those of ffmpeg's Matroska reader for a file that ends too early.
+const IO_ERROR: &str = "Input/output error";
+
 /// ffprobe, or ffmpeg as a decoder, ended with an error.
 pub(super) fn reading_failed(program: &'static str, ending: &Ending, input: &Path) -> MediaError {
     let said = last_line(&ending.said, Some(input));
     match interruption(program, ending) {
         Some(Interruption::Crash(signal)) => MediaError::DecoderDied { signal },
         Some(Interruption::Stop(error)) => error,
+        None if is_of_the_system(&ending.said)
+            || (ending.said.contains(IO_ERROR) && !can_be_read(input)) =>
+        {
+            MediaError::Program { program, said }
+        }
         None => MediaError::BrokenVideo {
             meaning: meaning(&ending.said),
             said,
@@ -46,13 +70,13 @@ pub(super) fn reading_failed(program: &'static str, ending: &Ending, input: &Pat
     }
 }
 
-/// ffmpeg as an encoder ended with an error. Our frames cannot be wrong, so beside a full disk or
-/// a poor build only the sender's audio can be the cause.
+/// ffmpeg as an encoder ended with an error. Our frames cannot be wrong, so beside the system and
+/// a poor build only the sender's audio, which is read from the file `audio`, can be the cause.
 pub(super) fn writing_failed(
     ending: &Ending,
     ffmpeg: &Path,
     output: &Path,
-    has_audio: bool,
+    audio: Option<&Path>,
 ) -> MediaError {
     let said = last_line(&ending.said, Some(output));
     if is_disk_full(ending) {
@@ -77,12 +101,32 @@ pub(super) fn writing_failed(
             signal,
         },
         Some(Interruption::Stop(error)) => error,
-        None if has_audio => MediaError::BadAudio { said },
+        None if audio.is_some_and(|audio| is_the_files_fault(&ending.said, audio)) => {
+            MediaError::BadAudio { said }
+        }
         None => MediaError::Program {
             program: "ffmpeg",
             said,
         },
     }
+}
+
+fn is_of_the_system(said: &str) -> bool {
+    OF_THE_SYSTEM.iter().any(|words| said.contains(words))
+}
+
+/// Whether neither the system nor the disk failed, but for what the broken file at `input` explains.
+fn is_the_files_fault(said: &str, input: &Path) -> bool {
+    let input_name = input.to_string_lossy();
+    let mut io_errors = said.lines().filter(|line| line.contains(IO_ERROR));
+    !is_of_the_system(said)
+        && io_errors.all(|line| line.contains(&*input_name) && can_be_read(input))
+}
+
+fn can_be_read(path: &Path) -> bool {
+    File::open(path)
+        .and_then(|mut file| io::copy(&mut file, &mut io::sink()))
+        .is_ok()
 }
 
 /// ffmpeg exits with success when only its very last write fails, so this is asked in any case.
@@ -213,7 +257,7 @@ mod tests {
             &ending(256, said),
             Path::new("ffmpeg"),
             Path::new("out.mp4"),
-            true,
+            Some(Path::new("in.mkv")),
         );
 
         assert_eq!(error.class(), Class::ScratchFull);
@@ -225,10 +269,62 @@ mod tests {
             &ending(256, "Unknown encoder 'libx264'\n"),
             Path::new("ffmpeg"),
             Path::new("out.mp4"),
-            true,
+            Some(Path::new("in.mkv")),
         );
 
         assert_eq!(error.class(), Class::Misconfigured);
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_not_the_senders_fault() {
+        let audio = tempfile::NamedTempFile::new().expect("a file");
+        let audio = audio.path();
+        let of_the_file = format!("file:{}: Input/output error\n", audio.display());
+        for (said, class) in [
+            (
+                "av_interleaved_write_frame(): Input/output error\nConversion failed!\n",
+                Class::Internal,
+            ),
+            (
+                "pthread_create failed: Resource temporarily unavailable\n",
+                Class::Internal,
+            ),
+            (
+                "Error while opening encoder: Cannot allocate memory\n",
+                Class::Internal,
+            ),
+            (
+                "x264 [error]: malloc of size 33177600 failed\n",
+                Class::Internal,
+            ),
+            (
+                "Could not write header: Invalid argument\n",
+                Class::InvalidInput,
+            ),
+            (&of_the_file, Class::InvalidInput),
+        ] {
+            let (ffmpeg, output) = (Path::new("ffmpeg"), Path::new("out.mp4"));
+            let error = writing_failed(&ending(256, said), ffmpeg, output, Some(audio));
+            assert_eq!(error.class(), class, "{said}");
+        }
+    }
+
+    #[test]
+    fn an_input_that_the_disk_does_not_give_is_not_the_senders_fault() {
+        let said = "file:/s/in: Input/output error\n";
+        let (folder, file) = (tempfile::tempdir(), tempfile::NamedTempFile::new());
+        let (folder, file) = (folder.expect("a folder"), file.expect("a file"));
+        // To read a folder as a file fails as a bad disk does.
+        for (path, class) in [
+            (folder.path(), Class::Internal),
+            (file.path(), Class::InvalidInput),
+        ] {
+            let error = reading_failed("ffmpeg", &ending(256, said), path);
+            assert_eq!(error.class(), class, "{error}");
+        }
+        let said = "Error opening filters: Cannot allocate memory\n";
+        let error = reading_failed("ffmpeg", &ending(256, said), file.path());
+        assert_eq!(error.class(), Class::Internal, "{error}");
     }
 
     #[test]

@@ -132,6 +132,35 @@ fn a_program_that_hangs_is_stopped() {
 }
 
 #[test]
+fn an_encoder_that_is_silent_at_the_end_is_asked_for_each_second() {
+    let scratch = scratch();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flushes.sh");
+    let programs = Programs {
+        ffmpeg: script.into(),
+        ..Programs::default()
+    };
+    let end = |times_wanted: usize| {
+        let path = scratch.path().join("o.mp4");
+        let mut encoder = Encoder::create(&programs, &path, options(64, 48)).expect("starts");
+        encoder.push(bars(64, 48)).expect("takes a frame");
+        let mut asked = 0;
+        let ended = encoder.finish_while(&mut || {
+            asked += 1;
+            asked <= times_wanted
+        });
+        (ended.expect_err("it fails"), asked)
+    };
+
+    let (error, asked) = end(100);
+    assert!(matches!(error, MediaError::Program { .. }), "{error}");
+    assert!((2..=4).contains(&asked), "asked {asked} times");
+
+    let (error, asked) = end(0);
+    assert!(matches!(error, MediaError::Stopped { .. }), "{error}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
 fn an_encoder_that_is_dropped_midway_leaves_no_process_and_no_file() {
     let scratch = scratch();
     let path = scratch.path().join("unfinished.mp4");

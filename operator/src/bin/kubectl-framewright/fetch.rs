@@ -37,6 +37,14 @@ pub(crate) enum Error {
         #[source]
         source: store::Error,
     },
+    #[error(
+        "result {output} of {owner} would replace {path}, which is something else; move that away, or name another folder with --output"
+    )]
+    Taken {
+        output: String,
+        owner: Owner,
+        path: PathBuf,
+    },
     #[error(transparent)]
     Read(#[from] digest::Error),
     #[error(
@@ -49,7 +57,7 @@ pub(crate) enum Error {
     },
 }
 
-/// The result's file in `folder`, downloaded if it is not there yet.
+/// The result's file in `folder`, downloaded if it is not there yet. Another file of its name stays what it is.
 pub(crate) async fn fetch(
     store: &Store<'_>,
     screen: &Screen,
@@ -63,7 +71,7 @@ pub(crate) async fn fetch(
         source,
     })?;
     let target = folder.join(file_name(&owner.name, &output.name, &output.media_type));
-    if is_here(screen, &target, output).await? {
+    if is_here(screen, owner, output, &target).await? {
         screen.say(&format!("{}: is here already", target.display()));
         return Ok(target);
     }
@@ -96,6 +104,8 @@ pub(crate) async fn fetch(
         ));
         is_second = true;
     }
+    // Once more: the download may have taken hours.
+    is_here(screen, owner, output, &target).await?;
     let renamed = fs::rename(&part, &target).await;
     renamed.map_err(|source| Error::Store {
         output: output.name.clone(),
@@ -108,18 +118,31 @@ pub(crate) async fn fetch(
     Ok(target)
 }
 
+/// Whether the result lies at `target`, and nothing else does.
 async fn is_here(
     screen: &Screen,
-    target: &Path,
+    owner: &Owner,
     output: &OutputStatus,
-) -> Result<bool, digest::Error> {
-    match fs::metadata(target).await {
-        Ok(metadata) if metadata.is_file() && i64::try_from(metadata.len()) == Ok(output.bytes) => {
-            let found = digest::of_file(screen, target.to_owned()).await?;
-            Ok(found.digest.sha256 == bare(&output.digest))
-        }
-        Ok(_) | Err(_) => Ok(false),
+    target: &Path,
+) -> Result<bool, Error> {
+    // A link that leads nowhere is something, too.
+    if fs::symlink_metadata(target).await.is_err() {
+        return Ok(false);
     }
+    let is_as_long = fs::metadata(target)
+        .await
+        .is_ok_and(|found| found.is_file() && i64::try_from(found.len()) == Ok(output.bytes));
+    if is_as_long {
+        let found = digest::of_file(screen, target.to_owned()).await?;
+        if found.digest.sha256 == bare(&output.digest) {
+            return Ok(true);
+        }
+    }
+    Err(Error::Taken {
+        output: output.name.clone(),
+        owner: owner.clone(),
+        path: target.to_owned(),
+    })
 }
 
 /// Until the part file is as long as the result.
@@ -213,6 +236,8 @@ fn extension(media_type: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use framewright_crds::names::OwnerKind;
+
     use super::*;
 
     #[test]
@@ -223,5 +248,35 @@ mod tests {
             "demo-poster.png"
         );
         assert_eq!(file_name("demo", "x", "what/ever"), "demo-x.bin");
+    }
+
+    #[tokio::test]
+    async fn a_result_never_replaces_another_file_of_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join(file_name("a", "b-c", "video/mp4"));
+        let other = folder.path().join(file_name("a-b", "c", "video/mp4"));
+        assert_eq!(target, other);
+        let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let output: OutputStatus = serde_json::from_value(serde_json::json!({
+            "name": "c", "step": "c", "digest": format!("sha256:{sha256}"), "bytes": 4, "mediaType": "video/mp4",
+        }))
+        .expect("an output");
+        let owner = Owner {
+            kind: OwnerKind::AIJobs,
+            namespace: "studio".into(),
+            name: "a-b".into(),
+        };
+        let screen = Screen::new();
+        let look = || is_here(&screen, &owner, &output, &target);
+
+        assert!(matches!(look().await, Ok(false)));
+        std::fs::write(&target, "test").expect("a file");
+        assert!(matches!(look().await, Ok(true)), "the same content is fine");
+        for content in ["tesx", "longer", ""] {
+            std::fs::write(&target, content).expect("a file");
+            let refused = look().await.expect_err("something else").to_string();
+            assert!(refused.contains("a-b-c.mp4"), "{refused}");
+            assert!(refused.contains("--output"), "{refused}");
+        }
     }
 }

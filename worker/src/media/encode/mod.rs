@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::complaint;
 use super::error::MediaError;
@@ -30,6 +30,9 @@ const MAX_SIDE: u32 = 16_384;
 
 /// What even a slow disk does in a second while the index is moved to the front.
 const SLOW_DISK: u64 = 10 << 20;
+
+/// How often whoever waits for the end is told that it is still waited for.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// A finished MP4.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,20 +159,26 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::push`]; [`MediaError::NoFrames`] when none was pushed;
     /// [`MediaError::FramesLost`] when the encoder counts other than we do.
-    pub fn finish(mut self) -> Result<Encoded, MediaError> {
+    pub fn finish(self) -> Result<Encoded, MediaError> {
+        self.finish_while(&mut || true)
+    }
+
+    /// The same, which can take minutes. Asks each second whether the video is still wanted.
+    ///
+    /// # Errors
+    /// As [`Encoder::finish`]; [`MediaError::Stopped`] when it is not.
+    pub fn finish_while(
+        mut self,
+        is_wanted: &mut dyn FnMut() -> bool,
+    ) -> Result<Encoded, MediaError> {
         if self.pushed == 0 {
             return Err(MediaError::NoFrames);
         }
         self.frames = None;
-        let encoded = self.last_progress()?;
+        let encoded = self.last_progress(is_wanted)?;
         let ending = self.process.end(self.options.patience)?;
         if !ending.status.success() || complaint::is_disk_full(&ending) {
-            return Err(complaint::writing_failed(
-                &ending,
-                &self.ffmpeg,
-                &self.path,
-                self.options.audio.is_some(),
-            ));
+            return Err(self.complaint(&ending));
         }
         self.check_budget()?;
         if encoded != self.pushed {
@@ -206,16 +215,28 @@ impl Encoder {
         Ok(())
     }
 
-    /// The frames that the encoder counts in the end; patience starts anew with every sign of life.
-    fn last_progress(&mut self) -> Result<u64, MediaError> {
-        let mut frames = 0;
+    /// The frames that the encoder counts in the end; patience starts anew with every sign of life, and a file that grows is one.
+    fn last_progress(&mut self, is_wanted: &mut dyn FnMut() -> bool) -> Result<u64, MediaError> {
+        let (mut frames, mut bytes, mut since) = (0, 0, Instant::now());
         loop {
-            let bytes = fs::metadata(&self.path).map_or(0, |found| found.len());
             let patience = self.options.patience + Duration::from_secs(bytes / SLOW_DISK);
-            match self.encoded.recv_timeout(patience) {
-                Ok(encoded) => frames = encoded,
+            match self.encoded.recv_timeout(BEAT.min(patience)) {
+                Ok(encoded) => (frames, since) = (encoded, Instant::now()),
                 Err(RecvTimeoutError::Disconnected) => return Ok(frames),
-                Err(RecvTimeoutError::Timeout) => return Err(self.process.stalled(patience)),
+                Err(RecvTimeoutError::Timeout) if since.elapsed() >= patience => {
+                    return Err(self.process.stalled(patience));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if !is_wanted() {
+                return Err(MediaError::Stopped {
+                    program: "ffmpeg",
+                    signal: "nobody wants the video any more".into(),
+                });
+            }
+            let found = fs::metadata(&self.path).map_or(0, |found| found.len());
+            if found != bytes {
+                (bytes, since) = (found, Instant::now());
             }
         }
     }
@@ -224,14 +245,15 @@ impl Encoder {
     fn reason(&mut self) -> MediaError {
         self.frames = None;
         match self.process.end(self.options.patience) {
-            Ok(ending) => complaint::writing_failed(
-                &ending,
-                &self.ffmpeg,
-                &self.path,
-                self.options.audio.is_some(),
-            ),
+            Ok(ending) => self.complaint(&ending),
             Err(error) => error,
         }
+    }
+
+    fn complaint(&self, ending: &process::Ending) -> MediaError {
+        let audio = self.options.audio.as_ref();
+        let audio = audio.map(|audio| audio.path.as_path());
+        complaint::writing_failed(ending, &self.ffmpeg, &self.path, audio)
     }
 }
 

@@ -5,6 +5,7 @@
 mod enlarge;
 mod position;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use framewright_crds::aijob::Upscale;
@@ -167,8 +168,16 @@ fn video(
         encoder.push(larger).map_err(write)?;
         position.done += 1;
     }
-    (watch.progress)(position.progress(0, 1));
-    let encoded = encoder.finish().map_err(write)?;
+    // Frames wait in the encoder, and then the index moves to the front: minutes in which no frame comes.
+    let is_wanted = || !watch.should_stop.load(Ordering::Relaxed);
+    let finished = encoder.finish_while(&mut || {
+        (watch.progress)(position.progress(0, 1));
+        is_wanted()
+    });
+    let encoded = match finished {
+        Err(MediaError::Stopped { .. }) if !is_wanted() => return Err(PipelineError::Stopped),
+        finished => finished.map_err(write)?,
+    };
     Ok(Made {
         path,
         media_type: "video/mp4",

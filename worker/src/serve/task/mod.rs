@@ -4,6 +4,7 @@
 //! Every wait ends: by its own bound, or when the task is stopped. What was computed is not thrown away while the store is away
 //! for less than half an hour. The task's files are gone when it is over.
 
+mod alive;
 mod reporter;
 mod transfer;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use framewright_crds::aijob::Cause;
+use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::wire::{Outcome, OutputFile, Pipeline, TaskOrder};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +116,7 @@ impl Task {
         let fetching = self.tools.metrics.stage_over(Stage::Fetch, start);
 
         let made = self.compute(&inputs, folder.path()).await?;
-        let output = unless_stopped(&stop, describe(&made)).await?;
+        let output = unless_stopped(&stop, self.describe(&made)).await?;
 
         let start = Instant::now();
         unless_stopped(&stop, self.upload(&output, &made.path)).await?;
@@ -186,24 +187,42 @@ impl Task {
         made.map_err(|error| failed(error.cause(), sentence(&error)))
     }
 
+    async fn describe(&self, made: &Made) -> Result<OutputFile, Ending> {
+        let path = made.path.clone();
+        let hashing = tokio::task::spawn_blocking(move || digest_of(&path));
+        let deadline = alive::reading_deadline(&made.path);
+        let described = alive::telling(deadline, hashing, || {
+            self.tell(News::Progress(all_of(made)))
+        });
+        let internal = |message| failed(Cause::Internal, message);
+        let (sha256, bytes) = described
+            .await
+            .ok_or_else(|| {
+                let (path, seconds) = (made.path.display(), deadline.as_secs());
+                internal(format!("{path} could not be read within {seconds} s"))
+            })?
+            .map_err(|error| internal(error.to_string()))?
+            .map_err(|error| internal(sentence(&error)))?;
+        Ok(OutputFile {
+            sha256,
+            bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+            media_type: made.media_type.to_owned(),
+        })
+    }
+
     async fn tell(&self, news: News) {
         let task = self.order.task.clone();
         let _ = self.events.send(Event::Task { task, news }).await;
     }
 }
 
-async fn describe(made: &Made) -> Result<OutputFile, Ending> {
-    let path = made.path.clone();
-    let described = tokio::task::spawn_blocking(move || digest_of(&path)).await;
-    let internal = |message| failed(Cause::Internal, message);
-    let (sha256, bytes) = described
-        .map_err(|error| internal(error.to_string()))?
-        .map_err(|error| internal(sentence(&error)))?;
-    Ok(OutputFile {
-        sha256,
-        bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
-        media_type: made.media_type.to_owned(),
-    })
+fn all_of(made: &Made) -> Progress {
+    let frames = i64::try_from(made.frames).ok();
+    Progress {
+        percent: 100,
+        frame: frames,
+        frames,
+    }
 }
 
 async fn unless_stopped<T>(

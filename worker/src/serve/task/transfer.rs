@@ -166,8 +166,8 @@ fn given_up(error: &StoreError) -> Cause {
         StoreError::Trust { .. }
         | StoreError::Client { .. }
         | StoreError::Unreachable { .. }
-        | StoreError::Stalled
-        | StoreError::NoAnswer
+        | StoreError::Stalled(_)
+        | StoreError::NoAnswer(_)
         | StoreError::Size { .. }
         | StoreError::Digest { .. }
         | StoreError::Full { .. }
