@@ -22,12 +22,13 @@ $(error CLUSTER=existing needs REGISTRY: where the images are pushed and the nod
 endif
 endif
 
-demo: dist ## Run the main job on a cluster that it starts itself (CLUSTER=existing REGISTRY=…: on yours)
+demo: expect dist ## Run the main job on a cluster that it starts itself (CLUSTER=existing REGISTRY=…: on yours)
 	$(RELEASE)/framewright-e2e demo --dist $(DIST) $(if $(filter existing,$(CLUSTER)),--existing "$(REGISTRY)")
 
 test: lint dist ## Test everything
 	@echo "test: crates (a few minutes)"
 	$(CARGO) test --release --workspace --exclude framewright-e2e
+	$(CARGO) test --release --workspace --lib
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
 	$(CARGO) test --release --workspace --test api --test down --test harness --test product -- --test-threads=1
 
@@ -61,6 +62,9 @@ packages: ## Install the Debian packages that tests use beside the cluster's own
 	@for package in ffmpeg python3; do dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed \
 		|| { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package; }; done
 
+expect:
+	@echo "demo: about a minute with everything built; the first time, programs and tools are built, up to 30 minutes on two cores"
+
 down: ## Take down every cluster that demo and tests have started
 	@state=$${XDG_STATE_HOME:-$$HOME/.local/state}/framewright; \
 	[ -n "$$(find "$$state" -mindepth 1 -maxdepth 1 -type d 2>/dev/null)" ] || exit 0; \
@@ -68,4 +72,4 @@ down: ## Take down every cluster that demo and tests have started
 		$(CARGO) build --release --workspace --bin framewright-e2e; }; \
 	$(RELEASE)/framewright-e2e down --all
 
-.PHONY: help demo test bench lint dist programs images generate packages down
+.PHONY: help expect demo test bench lint dist programs images generate packages down

@@ -172,7 +172,7 @@ pub struct ModelFile {
         validation = Rule::new("!self.split('/').exists(p, p == '..' || p == '.' || p == '')")
             .message("files[].path must not contain '..', '.' or empty parts"),
         validation = Rule::new("self.endsWith('.safetensors')")
-            .message(Message::Expression("'files[].path ' + self + ' must end in .safetensors; convert another format first (docs/models.md has the command)'".into())),
+            .message(Message::Expression("'files[].path ' + self + ' must end in .safetensors; convert another format first, in a checkout of Framewright: python3 worker/tools/convert.py ' + self + ' ' + self + '.safetensors'".into())),
     )]
     pub path: String,
     /// SHA-256 of the file: 64 lower-case hexadecimal digits.
@@ -189,6 +189,7 @@ pub struct ModelFile {
 pub struct WeightsCache {
     /// The most that it holds; what was used longest ago goes first. Default 20Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("isQuantity(string(self))").message("sizeLimit must be a quantity, such as 20Gi"))]
     pub size_limit: Option<Quantity>,
     /// A PersistentVolumeClaim (ReadWriteMany for several workers) that outlives the pods. Default: an emptyDir.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,6 +203,7 @@ pub struct WeightsCache {
 pub struct Scratch {
     /// The size of the emptyDir. A task that needs more fails with the cause ScratchFull. Default 10Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("isQuantity(string(self))").message("sizeLimit must be a quantity, such as 20Gi"))]
     pub size_limit: Option<Quantity>,
 }
 

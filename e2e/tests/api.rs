@@ -301,7 +301,7 @@ async fn a_bad_pool_is_refused_with_the_field_and_the_way_out() -> Result<()> {
         (
             "a pickle",
             pool(model(upload.clone(), file("m.pth"))),
-            "files[].path m.pth must end in .safetensors; convert another format first",
+            "files[].path m.pth must end in .safetensors; convert another format first, in a checkout of Framewright: python3 worker/tools/convert.py m.pth m.pth.safetensors",
         ),
         (
             "a path out of the model",
@@ -315,6 +315,11 @@ async fn a_bad_pool_is_refused_with_the_field_and_the_way_out() -> Result<()> {
                 file("m.safetensors"),
             )),
             "source must set exactly one of upload and volume",
+        ),
+        (
+            "a size that is none",
+            json!({"device": "cpu", "models": [model(upload.clone(), file("m.safetensors"))], "scratch": {"sizeLimit": "lots"}}),
+            "sizeLimit must be a quantity, such as 20Gi",
         ),
         (
             "an absolute folder",

@@ -28,9 +28,11 @@ packages() {
 	exec 8>"$cache/.packages.lock"
 	flock 8
 	# The service that Debian's containerd brings would be a second runtime on the machine.
-	local policy=/usr/sbin/policy-rc.d quiet=
+	local policy=/usr/sbin/policy-rc.d quiet= mark='# framewright: while packages are installed'
+	# One that a killed run has left goes first; another's stays.
+	if grep -qsxF "$mark" "$policy"; then rm -f "$policy"; fi
 	if [ ! -e "$policy" ]; then
-		printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && quiet=yes
+		printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy" && chmod +x "$policy" && quiet=yes
 		trap "rm -f $policy" EXIT
 	fi
 	apt-get update -qq >&2

@@ -7,7 +7,7 @@
 )]
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
@@ -109,7 +109,12 @@ fn upscaled(network: &Upscaler, small: &RgbImage) -> RgbImage {
         folder: folder.path().to_owned(),
         max_bytes: u64::MAX,
         tile_bytes: tile_bytes(),
-        programs: Programs::default(),
+        programs: std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(Programs::default, |dist| {
+            Programs {
+                ffmpeg: Path::new(&dist).join("ffmpeg"),
+                ffprobe: Path::new(&dist).join("ffprobe"),
+            }
+        }),
     };
     let mut watch = Watch {
         should_stop: &AtomicBool::new(false),

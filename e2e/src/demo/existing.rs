@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
-use super::{Hands, SYSTEM};
+use super::{Hands, NAMESPACE, SYSTEM};
 use crate::command::output;
 use crate::images::{self, Built};
 use crate::progress::Progress;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// On a release of the demo's own.
-const LABEL: &str = "framewright.dev/demo=yes";
+pub(super) const LABEL: &str = "framewright.dev/demo=yes";
 
 /// Where images are pushed, and pulled from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +95,34 @@ pub(super) async fn examine(hands: &Hands, registry: &Registry, progress: &Progr
             .context("remove what a killed run has left")?;
         progress.say("removed what a killed run had left");
     }
+    refuse_anothers_namespace(hands, context).await?;
     let mut helm = hands.helm(&registry.settings(None, None));
     helm.arg("--dry-run=server");
     output(&mut helm, PATIENCE).await.map_err(because(&format!(
         "the chart cannot be installed on the cluster of context {context}"
     )))?;
+    Ok(())
+}
+
+/// The demo removes its namespace as a whole, so it uses none that was there before it.
+async fn refuse_anothers_namespace(hands: &Hands, context: &str) -> Result<()> {
+    let all = ["get", "namespaces", "--output", "name", "--field-selector"];
+    let this = format!("metadata.name={NAMESPACE}");
+    let names = async |selector: &[&str]| {
+        let mut get = hands.program(&hands.kubectl);
+        get.args(all).arg(&this).args(selector);
+        output(&mut get, PATIENCE)
+            .await
+            .context("look for the demo's namespace")
+    };
+    if !names(&[]).await?.trim().is_empty()
+        && names(&["--selector", LABEL]).await?.trim().is_empty()
+    {
+        bail!(
+            "the cluster of context {context} has a namespace {NAMESPACE} of somebody's, which the demo would use and later delete: \
+             use another cluster, or, if it is a demo's of long ago, kubectl label namespace {NAMESPACE} {LABEL}"
+        );
+    }
     Ok(())
 }
 

@@ -48,7 +48,6 @@ struct Hands {
 /// What did not work, in the words of the program that says so.
 pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
     let progress = Progress::new("demo");
-    progress.say("this takes about a minute and a half; the first time, tools are built, which takes up to 30 minutes");
     let parts: &[Part] = match place {
         Place::Own => &[Part::Node, Part::Images, Part::Helm],
         Place::Existing { .. } => &[Part::Images, Part::Helm],
@@ -140,10 +139,14 @@ impl Hands {
         let kubectl = || self.program(&self.kubectl);
         let plugin = || self.program(&self.dist.join("kubectl-framewright"));
         let examples = self.checkout.join("manifests/examples");
+        // What the label is on is the demo's own, from this run or one before.
         let mut make = kubectl();
         make.args(["create", "namespace", NAMESPACE]);
-        // It is there already when the demo ran on this cluster before.
-        let _ = quietly(make).await;
+        if quietly(make).await.is_ok() {
+            let mut mark = kubectl();
+            mark.args(["label", "namespace", NAMESPACE, existing::LABEL]);
+            quietly(mark).await?;
+        }
         let mut apply = kubectl();
         apply
             .args(["apply", "--namespace", NAMESPACE, "--filename"])

@@ -19,6 +19,8 @@ use crate::tools::{Part, Tools, cache};
 
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// How the file begins that a base is bootstrapped into.
+const BASE_PREFIX: &str = ".base-";
 /// Without what no program reads: documentation, translations.
 const BASE: [&str; 7] = [
     "--variant=essential",
@@ -62,6 +64,7 @@ pub async fn build(context: &Path) -> Result<Vec<Built>> {
     let progress = Progress::new("images");
     let builder = Builder::new()?;
     let _lock = lock::wait(&builder.folder.join("lock"), PATIENCE).await?;
+    builder.clear()?;
     let base = builder.base(&progress).await?;
     let mut built = Vec::new();
     for target in ["operator", "worker"] {
@@ -166,7 +169,7 @@ impl Builder {
         }
         progress.say("bootstrapping the base from Debian's packages, once (about a minute)");
         let partial = tempfile::Builder::new()
-            .prefix(".base-")
+            .prefix(BASE_PREFIX)
             .suffix(".tar")
             .tempfile_in(&self.folder)
             .context("make the base")?;
@@ -242,6 +245,22 @@ impl Builder {
                 .with_context(|| format!("write {}", archive.display()))?;
         }
         Ok(Built { name, archive })
+    }
+
+    /// Removes what a killed build has left. The lock says that no other one runs.
+    fn clear(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.folder)
+            .context("list the images")?
+            .flatten()
+        {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(BASE_PREFIX) || name.ends_with(".partial") {
+                fs::remove_file(entry.path())
+                    .with_context(|| format!("remove {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes archives of builds that nobody can be loading any more.

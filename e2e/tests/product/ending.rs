@@ -19,6 +19,19 @@ async fn deleting_a_running_job_frees_its_worker_and_its_artifacts() -> Result<(
         fleet.clip("long.mp4", 60).await?;
         fleet.submit("long", "long.mp4", "").await?;
         fleet.running("long").await?;
+        let began = Instant::now();
+        fleet
+            .job_until("long", "at 2 %", |job| {
+                let progress = job
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.progress.as_deref());
+                let percent =
+                    progress.and_then(|progress| progress.strip_suffix('%')?.parse().ok());
+                percent >= Some(2)
+            })
+            .await?;
+        let rest = began.elapsed() * 49;
         let owner = fleet.jobs.get("long").await?.uid().context("no UID")?;
         ensure!(
             !artifacts(fleet, &owner).await?.is_empty(),
@@ -29,7 +42,9 @@ async fn deleting_a_running_job_frees_its_worker_and_its_artifacts() -> Result<(
         let started = Instant::now();
         fleet.submit_steps("short", SHORT, "").await?;
         fleet.succeeded("short").await?;
-        println!("the next job was done {:?} later", started.elapsed());
+        let taken = started.elapsed();
+        println!("the next job was done {taken:?} later; the deleted one had {rest:?} to go");
+        ensure!(taken < rest / 2, "the worker computed on");
         ensure!(
             uid(&fleet.only_pod().await?)? == worker,
             "the worker was replaced"
@@ -48,7 +63,7 @@ async fn deleting_a_running_job_frees_its_worker_and_its_artifacts() -> Result<(
 async fn a_suspended_job_stops_and_a_resumed_one_is_done() -> Result<()> {
     with_fleet("suspended", async |fleet| {
         fleet.ready_pool(1).await?;
-        fleet.clip("clip.mp4", 1).await?;
+        fleet.clip("clip.mp4", 5).await?;
         fleet.submit("job", "clip.mp4", "").await?;
         fleet.running("job").await?;
         suspend(fleet, true).await?;

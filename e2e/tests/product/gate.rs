@@ -110,6 +110,11 @@ impl Gate {
         let _ = sprung.wait_for(|sprung| *sprung).await;
     }
 
+    /// Whether the present operator was caught: nothing of it passes any more.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.keeper.count().is_shut
+    }
+
     /// The writes of the present operator; if it was killed, the last one is where.
     pub(crate) fn writes(&self) -> Vec<String> {
         self.keeper.count().writes.clone()

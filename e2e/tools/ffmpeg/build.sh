@@ -10,10 +10,11 @@ target=$(realpath "$1")
 
 demuxers=mov,matroska,avi,rawvideo,wav
 video=h264,hevc,vp8,vp9,libaom_av1,mpeg4,mpeg2video,mjpeg,prores,dnxhd,ffv1,png,rawvideo
-audio=aac,mp3,mp3float,opus,vorbis,flac,alac,ac3,eac3,pcm_u8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_f32le
+audio=aac,mp2,mp2float,mp3,mp3float,opus,vorbis,flac,alac,ac3,eac3,dca
+pcm=pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_mulaw,pcm_alaw
 encoders=libx264,ffv1,png,rawvideo,aac,pcm_s16le,pcm_f32le
 muxers=mp4,mov,matroska,webm,avi,rawvideo,wav,pcm_s16le,pcm_f32le,framehash,null
-parsers=h264,hevc,vp8,vp9,av1,mpeg4video,mpegvideo,mjpeg,png,dnxhd,aac,mpegaudio,opus,vorbis,flac,ac3
+parsers=h264,hevc,vp8,vp9,av1,mpeg4video,mpegvideo,mjpeg,png,dnxhd,aac,mpegaudio,opus,vorbis,flac,ac3,dca
 filters=scale,format,fps,null,crop,transpose,hflip,vflip,rotate,setpts,setsar,trim,select,anull,aformat,aresample,asetpts,atrim
 bitstream=aac_adtstoasc,extract_extradata,h264_mp4toannexb,hevc_mp4toannexb,vp9_superframe,vp9_superframe_split,null
 
@@ -45,7 +46,7 @@ cd ffmpeg-*/
 	--disable-ffplay --disable-avdevice --disable-postproc \
 	--enable-gpl --enable-libx264 --enable-libaom --enable-zlib \
 	--pkg-config-flags=--static --extra-ldflags=-static \
-	--enable-protocol=file,pipe --enable-demuxer=$demuxers --enable-decoder=$video,$audio --enable-encoder=$encoders \
+	--enable-protocol=file,pipe --enable-demuxer=$demuxers --enable-decoder=$video,$audio,$pcm --enable-encoder=$encoders \
 	--enable-muxer=$muxers --enable-parser=$parsers --enable-filter=$filters --enable-bsf=$bitstream
 make -j2 ffmpeg ffprobe
 strip ffmpeg ffprobe

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use framewright_crds::ModelPool;
 use framewright_crds::names::TOKEN_AUDIENCE;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::core::v1::Pod;
@@ -35,6 +36,10 @@ pub enum Refused {
     OtherPod(String),
     #[error("pod {0} belongs to no ModelPool")]
     NoPool(String),
+    #[error(
+        "pod {pod} belongs to a ModelPool {pool} that does not exist, or to an earlier one of that name"
+    )]
+    OtherPool { pod: String, pool: String },
     #[error("pod {0} has no address yet")]
     NoAddress(String),
     #[error(
@@ -58,6 +63,7 @@ impl Refused {
             | Refused::NoPod
             | Refused::OtherPod(_)
             | Refused::NoPool(_)
+            | Refused::OtherPool { .. }
             | Refused::OtherAddress { .. } => false,
         }
     }
@@ -87,7 +93,15 @@ pub async fn identify(
     let pod = pod
         .filter(|pod| pod.uid().as_deref() == Some(uid.as_str()))
         .ok_or_else(|| Refused::OtherPod(name.clone()))?;
-    let (pool, _) = pool_of(&pod).ok_or_else(|| Refused::NoPool(name.clone()))?;
+    let (pool, pool_uid) = pool_of(&pod).ok_or_else(|| Refused::NoPool(name.clone()))?;
+    let pools: Api<ModelPool> = Api::namespaced(context.client.clone(), &namespace);
+    let found = tokio::time::timeout(REVIEW_LIMIT, pools.get_metadata_opt(&pool))
+        .await
+        .map_err(|_| Refused::Late)?;
+    let owner = found.map_err(|error| Refused::Review(Box::new(error)))?;
+    if owner.and_then(|owner| owner.uid()).as_deref() != Some(pool_uid.as_str()) {
+        return Err(Refused::OtherPool { pod: name, pool });
+    }
     if context.args.check_peer_address {
         check_address(&pod, &name, peer)?;
     }

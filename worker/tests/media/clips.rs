@@ -19,7 +19,15 @@ pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-/// Runs ffmpeg to make a clip; arguments are split at spaces.
+/// The programs that read and write video in the worker's image, where they are built: what they cannot do, the worker cannot.
+pub(crate) fn ours() -> Programs {
+    std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(Programs::default, |dist| Programs {
+        ffmpeg: Path::new(&dist).join("ffmpeg"),
+        ffprobe: Path::new(&dist).join("ffprobe"),
+    })
+}
+
+/// Runs the machine's ffmpeg, which can do everything, to make a clip; arguments are split at spaces.
 pub(crate) fn clip(scratch: &TempDir, name: &str, arguments: &[&str]) -> PathBuf {
     let path = scratch.path().join(name);
     let words = arguments
@@ -54,31 +62,19 @@ pub(crate) fn options(width: u32, height: u32) -> EncodeOptions {
 }
 
 pub(crate) fn encoder(path: &Path, options: EncodeOptions) -> Encoder {
-    Encoder::create(&Programs::default(), path, options).expect("starts")
+    Encoder::create(&ours(), path, options).expect("starts")
 }
 
 pub(crate) fn decoder(path: &Path, options: &DecodeOptions) -> Decoder {
-    Decoder::open(&Programs::default(), path, &described(path), options).expect("starts")
+    Decoder::open(&ours(), path, &described(path), options).expect("starts")
 }
 
 pub(crate) fn described(path: &Path) -> Video {
-    probe(
-        &Programs::default(),
-        path,
-        &VideoLimits::default(),
-        PATIENCE,
-    )
-    .expect("a video")
+    probe(&ours(), path, &VideoLimits::default(), PATIENCE).expect("a video")
 }
 
 pub(crate) fn refused(path: &Path) -> MediaError {
-    probe(
-        &Programs::default(),
-        path,
-        &VideoLimits::default(),
-        PATIENCE,
-    )
-    .expect_err("is refused")
+    probe(&ours(), path, &VideoLimits::default(), PATIENCE).expect_err("is refused")
 }
 
 pub(crate) fn frames(path: &Path) -> Vec<Frame> {

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use framewright_worker::media::decode::{DecodeOptions, Decoder};
 use framewright_worker::media::probe::probe;
-use framewright_worker::media::{MediaError, Programs, Video, VideoLimits};
+use framewright_worker::media::{MediaError, Video, VideoLimits};
 
-use crate::clips::{PATIENCE, clip, decoder, described, frames, picture, processes_with, scratch};
+use crate::clips::{
+    PATIENCE, clip, decoder, described, frames, ours, picture, processes_with, scratch,
+};
 
 #[test]
 fn an_odd_sized_source_keeps_its_size() {
@@ -123,7 +125,7 @@ fn a_size_that_changes_midway_becomes_the_size_that_was_told() {
 fn limits_hold_before_and_while_decoding() {
     let scratch = scratch();
     let source = clip(&scratch, "source.mp4", &[&picture("24", 48)]);
-    let probe_with = |limits| probe(&Programs::default(), &source, &limits, PATIENCE);
+    let probe_with = |limits| probe(&ours(), &source, &limits, PATIENCE);
     let limits = VideoLimits::default();
 
     let narrow = probe_with(VideoLimits { side: 63, ..limits }).expect_err("too wide");
@@ -139,7 +141,7 @@ fn limits_hold_before_and_while_decoding() {
         },
         ..DecodeOptions::default()
     };
-    let open = |video: &Video| Decoder::open(&Programs::default(), &source, video, &options);
+    let open = |video: &Video| Decoder::open(&ours(), &source, video, &options);
     let early = open(&video).expect_err("too long");
     assert!(
         matches!(early, MediaError::TooManyFrames { limit: 10 }),

@@ -2,6 +2,7 @@
 //! Clips are made here by the real ffmpeg, which must be installed.
 
 mod clips;
+mod codecs;
 mod colours;
 mod decoding;
 mod encoding;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use framewright_worker::media::decode::{DecodeOptions, Decoder};
 use framewright_worker::media::probe::probe;
-use framewright_worker::media::{Class, MediaError, Programs, VideoLimits};
+use framewright_worker::media::{Class, MediaError, VideoLimits};
 
-use crate::clips::{PATIENCE, clip, damaged, picture, position, refused, scratch};
+use crate::clips::{PATIENCE, clip, damaged, ours, picture, position, refused, scratch};
 
 #[test]
 fn files_that_are_no_video_are_invalid_input() {
@@ -214,7 +214,7 @@ fn damage_anywhere_is_the_files_fault_or_does_not_matter() {
 }
 
 fn run_through(path: &Path) -> Result<(), MediaError> {
-    let programs = Programs::default();
+    let programs = ours();
     let video = probe(&programs, path, &VideoLimits::default(), PATIENCE)?;
     let mut decoder = Decoder::open(&programs, path, &video, &DecodeOptions::default())?;
     while decoder.next_frame()?.is_some() {}

@@ -9,12 +9,13 @@ use framewright_worker::media::probe::probe;
 use framewright_worker::media::{Class, MediaError, Programs, VideoLimits};
 
 use crate::clips::{
-    PATIENCE, bars, clip, described, encoder, noise, options, picture, processes_with, scratch,
+    PATIENCE, bars, clip, described, encoder, noise, options, ours, picture, processes_with,
+    scratch,
 };
 
 #[test]
 fn the_installed_programs_can_do_what_is_asked_of_them() {
-    Programs::default()
+    ours()
         .check(PATIENCE)
         .expect("ffmpeg with libx264 is installed");
 }
@@ -38,10 +39,7 @@ fn a_full_disk_is_told_apart_from_bad_input() {
 fn a_disk_that_is_full_at_the_last_byte_is_noticed() {
     let scratch = scratch();
     let ffmpeg = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/full.sh").into();
-    let programs = Programs {
-        ffmpeg,
-        ..Programs::default()
-    };
+    let programs = Programs { ffmpeg, ..ours() };
     let path = scratch.path().join("o.mp4");
     let mut encoder = Encoder::create(&programs, &path, options(64, 48)).expect("starts");
     encoder.push(bars(64, 48)).expect("takes a frame");
@@ -137,7 +135,7 @@ fn an_encoder_that_is_silent_at_the_end_is_asked_for_each_second() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flushes.sh");
     let programs = Programs {
         ffmpeg: script.into(),
-        ..Programs::default()
+        ..ours()
     };
     let end = |times_wanted: usize| {
         let path = scratch.path().join("o.mp4");
