@@ -1,5 +1,6 @@
 //! What Framewright promises, on a real node with the chart installed: one cluster, a namespace for each test.
 
+mod access;
 mod ending;
 mod fleet;
 mod gate;
@@ -10,7 +11,10 @@ mod leaders;
 mod ledger;
 mod losses;
 mod outside;
+mod plugin;
 mod pools;
 mod results;
+mod rollout;
 mod store;
 mod strangers;
+mod volumes;
