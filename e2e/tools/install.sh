@@ -160,11 +160,16 @@ ffmpeg() {
 		mkdir -p "$cache"
 		exec 9>"$cache/.ffmpeg.lock"
 		flock --nonblock 9 || { say "waiting for another build of ffmpeg"; flock 9; }
+	fi
+	if [ ! -d "$built" ]; then
 		say "building ffmpeg from Debian's source, once (about 5 minutes on two cores)"
+		# Whatever a killed build has left goes, its work too.
+		rm -rf "$cache/.ffmpeg-"*.partial
 		temporary=$cache/.ffmpeg-$hash.partial
-		rm -rf "$temporary" && mkdir "$temporary"
-		nice -n 10 "$here/ffmpeg/build.sh" "$temporary" >"$cache/ffmpeg.log" 2>&1 \
+		mkdir -p "$temporary/work"
+		TMPDIR="$temporary/work" nice -n 10 "$here/ffmpeg/build.sh" "$temporary" >"$cache/ffmpeg.log" 2>&1 \
 			|| fail "building ffmpeg failed: $(tail -n 3 "$cache/ffmpeg.log")"
+		rm -rf "$temporary/work"
 		mv -T "$temporary" "$built"
 		exec 9>&-
 	fi
