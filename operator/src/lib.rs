@@ -39,14 +39,23 @@ pub mod store;
 pub mod stream;
 pub mod uploads;
 
+/// An error's own words. kube's repeat the API server's answer as Rust would print it.
+fn plain(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (Status {") {
+        Some((words, _)) => words.trim_start_matches("ApiError: ").to_owned(),
+        None => text,
+    }
+}
+
 /// An error with all that caused it, on one line.
 pub fn chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl std::fmt::Display + 'a {
     std::fmt::from_fn(move |out| {
-        write!(out, "{error}")?;
-        let mut said = error.to_string();
+        let mut said = plain(error);
+        write!(out, "{said}")?;
         let mut source = error.source();
         while let Some(cause) = source {
-            let text = cause.to_string();
+            let text = plain(cause);
             // Some libraries repeat their source in their own text.
             if !said.ends_with(&text) {
                 write!(out, ": {text}")?;

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use framewright_crds::ModelPool;
 use framewright_crds::names::TOKEN_AUDIENCE;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
+use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
 use crate::names::{PoolName, WorkerRef};
@@ -57,13 +57,14 @@ impl Refused {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
+            // The cache may not show the pool yet.
+            Refused::OtherPool { .. } => true,
             Refused::Review(_) | Refused::Late | Refused::NoAddress(_) => true,
             Refused::NoToken
             | Refused::BadToken(_)
             | Refused::NoPod
             | Refused::OtherPod(_)
             | Refused::NoPool(_)
-            | Refused::OtherPool { .. }
             | Refused::OtherAddress { .. } => false,
         }
     }
@@ -94,11 +95,8 @@ pub async fn identify(
         .filter(|pod| pod.uid().as_deref() == Some(uid.as_str()))
         .ok_or_else(|| Refused::OtherPod(name.clone()))?;
     let (pool, pool_uid) = pool_of(&pod).ok_or_else(|| Refused::NoPool(name.clone()))?;
-    let pools: Api<ModelPool> = Api::namespaced(context.client.clone(), &namespace);
-    let found = tokio::time::timeout(REVIEW_LIMIT, pools.get_metadata_opt(&pool))
-        .await
-        .map_err(|_| Refused::Late)?;
-    let owner = found.map_err(|error| Refused::Review(Box::new(error)))?;
+    let pools = &context.caches.pools;
+    let owner = pools.get(&ObjectRef::new(&pool).within(&namespace));
     if owner.and_then(|owner| owner.uid()).as_deref() != Some(pool_uid.as_str()) {
         return Err(Refused::OtherPool { pod: name, pool });
     }

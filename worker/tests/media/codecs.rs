@@ -47,7 +47,7 @@ fn every_sound_of_the_list_is_kept_or_becomes_aac() {
         ("mp2.mkv", "mp2", "aac"),
         ("opus.mkv", "libopus", "opus"),
         ("vorbis.mkv", "libvorbis", "aac"),
-        ("flac.mkv", "flac", "flac"),
+        ("flac.mkv", "flac", "aac"),
         ("alac.mkv", "alac", "alac"),
         ("ac3.mkv", "ac3", "ac3"),
         ("eac3.mkv", "eac3", "eac3"),
