@@ -9,11 +9,13 @@
 //! - [`test`]: a namespace for each test, and what to keep of one that failed
 //! - [`eventually`]: wait for something, with a deadline
 //! - [`tools`]: where kubectl, helm and the parts of a cluster lie
+//! - [`checkout`]: where the repository is
 //! - [`bench`]: what the control plane costs
 //! - [`demo`]: the main job, as a user runs it
 //! - [`doctor`]: what this machine lacks
 
 pub mod bench;
+pub mod checkout;
 pub mod cluster;
 mod command;
 pub mod demo;

@@ -7,6 +7,8 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
+use crate::checkout::root;
+
 /// What is needed for what; a node includes a control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -39,7 +41,7 @@ impl Tools {
     /// # Errors
     /// What could not be installed, and the way out.
     pub async fn install(parts: &[Part]) -> Result<Tools> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/install.sh");
+        let script = root()?.join("e2e/tools/install.sh");
         let output = Command::new(&script)
             .args(parts.iter().map(|part| part.name()))
             .stdin(Stdio::null())

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::fleet::FLEET;
+use crate::checkout::root;
 use crate::cluster::{Cluster, Mode, Options};
 use crate::eventually;
 
@@ -46,7 +47,7 @@ impl Stage {
             ..Options::default()
         };
         let cluster = Cluster::start("fw-bench", options).await?;
-        let manifest = root().join("manifests/install.yaml").display().to_string();
+        let manifest = root()?.join("manifests/install.yaml").display().to_string();
         cluster
             .kubectl(&["apply", "--server-side", "-f", &manifest])
             .await?;
@@ -189,8 +190,4 @@ pub(super) async fn namespace(client: &Client, name: &str) -> Result<()> {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => Err(error).with_context(|| format!("make namespace {name}")),
     }
-}
-
-pub(super) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
-use super::stage::root;
+use crate::checkout::root;
 use crate::command::output;
 use crate::progress::Progress;
 use crate::tools::cache;
@@ -21,7 +21,7 @@ pub(super) async fn measure(is_wanted: bool, progress: &Progress) -> Result<Stri
         return Ok("The upscaler beside PyTorch: not measured, no python3 here has torch; make bench TORCH=1 installs it (some GB)".to_owned());
     };
     progress.say("the upscaler beside PyTorch, about 3 minutes");
-    let script = root().join("worker/benches/upscale_beside_torch.py");
+    let script = root()?.join("worker/benches/upscale_beside_torch.py");
     let mut command = Command::new(python);
     let told = output(command.arg(script), PATIENCE).await?;
     Ok(format!("The upscaler beside PyTorch\n{}", told.trim_end()))

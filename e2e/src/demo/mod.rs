@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 pub use self::existing::Registry;
+use crate::checkout::root;
 use crate::cluster::{Cluster, Options};
 use crate::images;
 use crate::progress::Progress;
@@ -38,6 +39,7 @@ struct Hands {
     helm: PathBuf,
     dist: PathBuf,
     kubeconfig: Option<PathBuf>,
+    checkout: PathBuf,
 }
 
 /// Runs the demo with the programs in `dist`; results go to `output`.
@@ -60,6 +62,7 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
         helm: tools.path("helm")?.to_owned(),
         dist: dist.to_owned(),
         kubeconfig: None,
+        checkout: root()?,
     };
     let chosen = match &place {
         Place::Own => {
@@ -92,7 +95,7 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
     hands.work(output, &progress).await?;
     let sheet = sheet::draw(
         &dist.join("ffmpeg"),
-        &root().join("manifests/examples/clip.mp4"),
+        &hands.checkout.join("manifests/examples/clip.mp4"),
         &output.join(VIDEO),
         output,
     )
@@ -123,7 +126,7 @@ impl Hands {
     fn helm(&self, settings: &[String]) -> Command {
         let mut helm = self.program(&self.helm);
         helm.args(["upgrade", "--install", "framewright"])
-            .arg(root().join("charts/framewright"))
+            .arg(self.checkout.join("charts/framewright"))
             .args(["--namespace", SYSTEM, "--create-namespace"])
             .args(existing::MARK);
         for setting in settings {
@@ -136,7 +139,7 @@ impl Hands {
     async fn work(&self, output: &Path, progress: &Progress) -> Result<()> {
         let kubectl = || self.program(&self.kubectl);
         let plugin = || self.program(&self.dist.join("kubectl-framewright"));
-        let examples = root().join("manifests/examples");
+        let examples = self.checkout.join("manifests/examples");
         let mut make = kubectl();
         make.args(["create", "namespace", NAMESPACE]);
         // It is there already when the demo ran on this cluster before.
@@ -158,7 +161,10 @@ impl Hands {
         quietly(delete).await?;
         let mut upload = plugin();
         upload.args(["upload", "--namespace", NAMESPACE, "modelpool/upscale-cpu"]);
-        upload.arg(root().join("models/framewright-x2/framewright-x2.safetensors"));
+        upload.arg(
+            self.checkout
+                .join("models/framewright-x2/framewright-x2.safetensors"),
+        );
         shown(upload).await?;
         progress.say("the pool has its weights; now the job, as a user submits it:");
         eprintln!("\n$ kubectl framewright submit manifests/examples/demo.yaml");
@@ -256,8 +262,4 @@ fn tell(hands: &Hands, output: &Path, sheet: &Path) {
     eprintln!(
         "\nThen: kubectl get aijobs -n {NAMESPACE} -w    kubectl describe aijob demo -n {NAMESPACE}    kubectl explain aijob.spec.steps"
     );
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

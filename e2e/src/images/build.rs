@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use ring::digest::{SHA256, digest};
 use tokio::process::Command;
 
+use crate::checkout::root;
 use crate::command::output;
 use crate::lock;
 use crate::progress::Progress;
@@ -107,7 +108,7 @@ impl Builder {
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         Ok(Builder {
             folder,
-            containerfile: Path::new(env!("CARGO_MANIFEST_DIR")).join("../Containerfile"),
+            containerfile: root()?.join("Containerfile"),
         })
     }
 
