@@ -29,7 +29,7 @@ test: lint dist ## Test everything
 	@echo "test: crates (a few minutes)"
 	$(CARGO) test --release --workspace --exclude framewright-e2e
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
-	$(CARGO) test --release --workspace --test api --test harness --test product -- --test-threads=1
+	$(CARGO) test --release --workspace --test api --test program --test harness --test product -- --test-threads=1
 
 bench: dist ## Print what the control plane costs, as ratios (TORCH=1: beside PyTorch, too)
 	$(RELEASE)/framewright-e2e bench --dist $(DIST) $(if $(TORCH),--torch)
@@ -62,6 +62,10 @@ packages: ## Install the Debian packages that tests use beside the cluster's own
 		|| { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package; }; done
 
 down: ## Take down every cluster that demo and tests have started
-	@[ ! -x $(RELEASE)/framewright-e2e ] || $(RELEASE)/framewright-e2e down --all
+	@state=$${XDG_STATE_HOME:-$$HOME/.local/state}/framewright; \
+	[ -n "$$(find "$$state" -mindepth 1 -maxdepth 1 -type d 2>/dev/null)" ] || exit 0; \
+	[ -x $(RELEASE)/framewright-e2e ] || { echo "build: the program that knows how, since clusters are left in $$state"; \
+		$(CARGO) build --release --workspace --bin framewright-e2e; }; \
+	$(RELEASE)/framewright-e2e down --all
 
 .PHONY: help demo test bench lint dist programs images generate packages down

@@ -107,9 +107,15 @@ async fn obey(order: Order) -> Result<()> {
             name: Some(name), ..
         } => cluster::clear(&name).await?,
         Order::Down { name: None, .. } => {
+            let mut left = Vec::new();
             for (name, _) in cluster::all()? {
-                cluster::clear(&name).await?;
-                eprintln!("{name} is gone");
+                match cluster::clear(&name).await {
+                    Ok(()) => eprintln!("{name} is gone"),
+                    Err(error) => left.push(format!("{name}: {error:#}")),
+                }
+            }
+            if !left.is_empty() {
+                bail!("not all is gone: {}", left.join("; "));
             }
         }
         Order::Images { context } => {
