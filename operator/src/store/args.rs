@@ -1,12 +1,13 @@
 //! How `framewright-operator store` is set.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use framewright_crds::names::{HEALTH_PORT, STORE_LOCAL_PORT, STORE_PORT};
 
-const EVERYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Of both families, and IPv4 alone where there is no IPv6.
+const EVERYWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const THIS_POD: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Keeps artifacts and gives them to whoever holds a link signed by the operator.

@@ -1,6 +1,6 @@
 //! The store as a process: its three listeners, its chores, its end.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::mounted::{self, MountedError};
 use super::patience::Patience;
 use super::routes::{self, Store};
 use super::slots::Slots;
+use crate::listen::everywhere;
 
 /// A leftover this old belongs to no upload that still runs.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
@@ -217,7 +218,12 @@ async fn sweep(store: Arc<Store>, every: Duration) {
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let error = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).map_err(error)?;
+    let listener = if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        everywhere(address.port())
+    } else {
+        TcpListener::bind(address)
+    };
+    let listener = listener.map_err(error)?;
     let bound = listener.local_addr().map_err(error)?;
     Ok((listener, bound))
 }
