@@ -30,7 +30,7 @@ test: lint dist ## Test everything
 	$(CARGO) test --release --workspace --exclude framewright-e2e
 	$(CARGO) test --release --workspace --lib
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
-	$(CARGO) test --release --workspace --test api --test down --test harness --test product -- --test-threads=1
+	$(CARGO) test --release --workspace --test api --test program --test harness --test product -- --test-threads=1
 
 bench: dist ## Print what the control plane costs, as ratios (TORCH=1: beside PyTorch, too)
 	$(RELEASE)/framewright-e2e bench --dist $(DIST) $(if $(TORCH),--torch)

@@ -1,6 +1,5 @@
 //! Tells the kubelet that the operator is alive and ready, and Prometheus how it is.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use framewright_crds::names::HEALTH_PORT;
 
+use crate::listen::everywhere;
 use crate::metrics::Metrics;
 
 #[derive(Clone)]
@@ -29,8 +29,7 @@ pub async fn serve(is_ready: Arc<AtomicBool>, metrics: Arc<Metrics>) -> std::io:
         .route("/ready", get(ready))
         .route("/metrics", get(show))
         .with_state(Shown { is_ready, metrics });
-    let listener =
-        tokio::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT))).await?;
+    let listener = tokio::net::TcpListener::from_std(everywhere(HEALTH_PORT)?)?;
     axum::serve(listener, router).await
 }
 

@@ -28,6 +28,7 @@ pub mod janitor;
 pub mod jobs;
 pub mod leadership;
 pub mod links;
+mod listen;
 pub mod metrics;
 pub mod names;
 pub mod pools;

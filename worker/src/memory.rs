@@ -7,12 +7,18 @@ const MOST: u64 = 1 << 30;
 /// Below this every network is all overlap.
 const LEAST: u64 = 128 << 20;
 
-/// The limit for this process: its cgroup's, where there is one.
+/// For a tile of this process.
 #[must_use]
 pub fn tile_bytes() -> u64 {
+    within(limit())
+}
+
+/// The limit for this process and its children: the cgroup's, where there is one.
+#[must_use]
+pub fn limit() -> Option<u64> {
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max")
         .or_else(|_| fs::read_to_string("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
-    within(limit.ok().and_then(|text| text.trim().parse().ok()))
+    limit.ok().and_then(|text| text.trim().parse().ok())
 }
 
 fn within(limit: Option<u64>) -> u64 {

@@ -12,12 +12,12 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Device, Tensor};
-use framewright_crds::aijob::Upscale;
+use framewright_crds::aijob::{Cause, Upscale};
 use framewright_worker::media::Programs;
 use framewright_worker::memory::tile_bytes;
 use framewright_worker::models::Upscaler;
 use framewright_worker::pipelines::upscale::upscale;
-use framewright_worker::pipelines::{Input, Watch, Workplace};
+use framewright_worker::pipelines::{Input, Made, PipelineError, Watch, Workplace};
 use framewright_worker::weights::verify::Sha256;
 use framewright_worker::weights::{WeightFile, load_upscaler};
 use image::RgbImage;
@@ -99,16 +99,35 @@ fn network() -> Upscaler {
 /// What the worker makes of a picture: a file in, a file out.
 fn upscaled(network: &Upscaler, small: &RgbImage) -> RgbImage {
     let folder = tempfile::tempdir().unwrap();
-    let input = folder.path().join("input.png");
+    let made = made(network, small, folder.path(), None).unwrap();
+    image::open(made.path).unwrap().to_rgb8()
+}
+
+#[test]
+fn a_picture_that_there_is_no_memory_for_is_refused() {
+    let (folder, small) = (tempfile::tempdir().unwrap(), RgbImage::new(512, 512));
+    let refused = made(&network(), &small, folder.path(), Some(64 << 20)).unwrap_err();
+    assert!(matches!(refused, PipelineError::Memory { .. }), "{refused}");
+    assert_eq!(refused.cause(), Cause::InvalidInput);
+}
+
+fn made(
+    network: &Upscaler,
+    small: &RgbImage,
+    folder: &Path,
+    memory: Option<u64>,
+) -> Result<Made, PipelineError> {
+    let input = folder.join("input.png");
     small.save(&input).unwrap();
     let inputs = [Input {
         name: "image".to_owned(),
         path: input,
     }];
     let workplace = Workplace {
-        folder: folder.path().to_owned(),
+        folder: folder.to_owned(),
         max_bytes: u64::MAX,
         tile_bytes: tile_bytes(),
+        memory,
         programs: std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(Programs::default, |dist| {
             Programs {
                 ffmpeg: Path::new(&dist).join("ffmpeg"),
@@ -120,15 +139,13 @@ fn upscaled(network: &Upscaler, small: &RgbImage) -> RgbImage {
         should_stop: &AtomicBool::new(false),
         progress: &mut |_| {},
     };
-    let made = upscale(
+    upscale(
         &Upscale::default(),
         &inputs,
         network,
         &workplace,
         &mut watch,
     )
-    .unwrap();
-    image::open(made.path).unwrap().to_rgb8()
 }
 
 /// Sources in ffmpeg's words, by name.

@@ -1,12 +1,13 @@
 //! How `framewright-operator store` is set.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use framewright_crds::names::{HEALTH_PORT, STORE_LOCAL_PORT, STORE_PORT};
 
-const EVERYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Of both families, and IPv4 alone where there is no IPv6.
+const EVERYWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const THIS_POD: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Keeps artifacts and gives them to whoever holds a link signed by the operator.
@@ -33,12 +34,18 @@ pub struct StoreArgs {
     /// Where /healthz, /readyz and /metrics are (plain HTTP)
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(EVERYWHERE, HEALTH_PORT))]
     pub listen_health: SocketAddr,
-    /// Uploads at the same time; more wait ten seconds for their turn and are then asked to come back
+    /// Uploads at the same time, half of them from one namespace; more wait ten seconds for their turn and are then asked to come back
     #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub max_uploads: u32,
-    /// An upload that sends nothing for so long is given up
+    /// An upload that sends nothing for so long, or less than 16 KiB a second, is given up
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub upload_idle: Duration,
+    /// Downloads at the same time, half of them from one namespace; more wait ten seconds for their turn and are then asked to come back
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub max_downloads: u32,
+    /// A download whose receiver takes nothing for so long, or less than 16 KiB a second, is given up
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    pub download_idle: Duration,
     /// How often keys and certificate are looked at
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub reload_every: Duration,

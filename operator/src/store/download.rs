@@ -54,9 +54,12 @@ pub(crate) async fn send(
     let body = if *method == Method::HEAD {
         Body::empty()
     } else {
+        let slot = store.download_slots.take(key).await.ok_or(Refusal::Busy)?;
         let bytes = store.backend.read(key, part.clone()).await?;
         let sent = store.metrics.sent_bytes.clone();
         let counted = bytes.ok_or_else(not_found)?.inspect(move |chunk| {
+            // Held until the last byte is sent, or nobody takes it.
+            let _ = &slot;
             let length = chunk.as_ref().map_or(0, Bytes::len);
             sent.inc_by(length as u64);
         });

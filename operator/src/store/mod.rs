@@ -9,7 +9,7 @@
 //! - `server`: listeners, start and end
 //! - `routes`: from a request to one of `upload`, `download`, and the backend's own answers
 //! - `range`, `disposition`: pure parts of a download
-//! - `slots`: how many uploads at once
+//! - `slots`: how many transfers at once; `pace`, `patience`: how slow one may be
 //! - `backend`: the object store; `volume`: what only a local volume needs
 //! - `mounted`: keys and certificate, read again when they change
 //! - `refusal`, `answers`: what goes back
@@ -25,6 +25,8 @@ mod download;
 mod health;
 pub mod key;
 mod mounted;
+mod pace;
+mod patience;
 mod range;
 mod refusal;
 mod routes;

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::answers::Problem;
 use super::backend::BackendError;
+use super::pace::SLOWEST;
 use crate::grants;
 
 /// Why a request gets nothing.
@@ -34,11 +35,17 @@ pub(crate) enum Refusal {
     Digest { granted: String, received: String },
     #[error("nothing came for {seconds} seconds; nothing was kept, send it again")]
     Stalled { seconds: u64 },
+    #[error(
+        "fewer than {SLOWEST} bytes a second came for {seconds} seconds; nothing was kept, send it again"
+    )]
+    Crawls { seconds: u64 },
     #[error("the upload was not over after {seconds} seconds; nothing was kept, send it again")]
     TooSlow { seconds: u64 },
     #[error("the connection broke after {received} of {granted} bytes; nothing was kept")]
     Broken { granted: u64, received: u64 },
-    #[error("too many uploads run at once; come again in a few seconds")]
+    #[error(
+        "too many transfers run at once, or too many of this namespace; come again in a few seconds"
+    )]
     Busy,
     #[error("the artifact has {size} bytes, and the range lies behind them")]
     Range { size: u64 },
@@ -87,7 +94,9 @@ impl Refusal {
             Refusal::TooSmall { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "TooSmall"),
             Refusal::Digest { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "DigestMismatch"),
             Refusal::Stalled { .. } => (StatusCode::REQUEST_TIMEOUT, "Stalled"),
-            Refusal::TooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "TooSlow"),
+            Refusal::Crawls { .. } | Refusal::TooSlow { .. } => {
+                (StatusCode::REQUEST_TIMEOUT, "TooSlow")
+            }
             Refusal::Broken { .. } => (StatusCode::BAD_REQUEST, "Broken"),
             Refusal::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Busy"),
             Refusal::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "RangeNotSatisfiable"),
@@ -128,6 +137,7 @@ impl IntoResponse for Refusal {
             | Refusal::TooSmall { .. }
             | Refusal::Digest { .. }
             | Refusal::Stalled { .. }
+            | Refusal::Crawls { .. }
             | Refusal::TooSlow { .. }
             | Refusal::Broken { .. }
             | Refusal::NoRoom { .. }

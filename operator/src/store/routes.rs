@@ -32,7 +32,8 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub(crate) struct Store {
     pub backend: Backend,
     pub keys: watch::Receiver<SigningKeys>,
-    pub slots: Slots,
+    pub upload_slots: Slots,
+    pub download_slots: Slots,
     pub upload_idle: Duration,
     pub metrics: Metrics,
 }
@@ -174,6 +175,7 @@ fn log(refusal: &Refusal, path: &str) {
         Refusal::Deadline { .. } => error!(path, "{refusal}"),
         Refusal::Busy
         | Refusal::Stalled { .. }
+        | Refusal::Crawls { .. }
         | Refusal::TooSlow { .. }
         | Refusal::Broken { .. }
         | Refusal::Digest { .. }

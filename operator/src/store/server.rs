@@ -1,12 +1,12 @@
 //! The store as a process: its three listeners, its chores, its end.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -17,12 +17,16 @@ use super::args::StoreArgs;
 use super::backend::{Backend, BackendError};
 use super::health::{self, Metrics};
 use super::mounted::{self, MountedError};
+use super::patience::Patience;
 use super::routes::{self, Store};
 use super::slots::Slots;
+use crate::listen::everywhere;
 
 /// A leftover this old belongs to no upload that still runs.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
-/// How long an upload waits for its turn.
+/// A repeated upload may overlap with the one that its sender gave up.
+const UPLOADS_PER_ARTIFACT: usize = 2;
+/// How long a transfer waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 /// How long a connection may be silent before and between requests; longer than clients keep theirs, so that they close first.
 const HEADERS: Duration = Duration::from_secs(120);
@@ -98,7 +102,8 @@ pub async fn start(args: StoreArgs) -> Result<Running, ServeError> {
     let store = Arc::new(Store {
         backend,
         keys,
-        slots: Slots::new(args.max_uploads, TURN),
+        upload_slots: Slots::new(args.max_uploads, UPLOADS_PER_ARTIFACT, TURN),
+        download_slots: Slots::new(args.max_downloads, usize::MAX, TURN),
         upload_idle: args.upload_idle,
         metrics: Metrics::new(),
     });
@@ -110,15 +115,19 @@ pub async fn start(args: StoreArgs) -> Result<Running, ServeError> {
     let [handle, local_handle, health_handle] = handles.clone();
     let artifacts = routes::router(Arc::clone(&store));
     let health = health::router(Arc::clone(&store));
+    let patience = Patience {
+        window: args.download_idle,
+    };
     let mut listeners = JoinSet::new();
     listeners.spawn(tls(
         listener,
         handle,
         certificate.clone(),
+        patience,
         artifacts.clone(),
     ));
-    listeners.spawn(plain(local_listener, local_handle, artifacts));
-    listeners.spawn(plain(health_listener, health_handle, health));
+    listeners.spawn(plain(local_listener, local_handle, patience, artifacts));
+    listeners.spawn(plain(health_listener, health_handle, patience, health));
 
     info!(%address, %local_address, %health_address, volume = %args.volume.display(), "store is ready");
     let grace = args.grace;
@@ -209,7 +218,12 @@ async fn sweep(store: Arc<Store>, every: Duration) {
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let error = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).map_err(error)?;
+    let listener = if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        everywhere(address.port())
+    } else {
+        TcpListener::bind(address)
+    };
+    let listener = listener.map_err(error)?;
     let bound = listener.local_addr().map_err(error)?;
     Ok((listener, bound))
 }
@@ -218,9 +232,11 @@ async fn tls(
     listener: TcpListener,
     handle: Handle<SocketAddr>,
     certificate: RustlsConfig,
+    patience: Patience,
     router: Router,
 ) -> std::io::Result<()> {
-    let mut server = axum_server::from_tcp_rustls(listener, certificate)?
+    let mut server = axum_server::from_tcp(listener)?
+        .acceptor(RustlsAcceptor::new(certificate).acceptor(patience))
         .http1_only()
         .handle(handle);
     server
@@ -233,9 +249,13 @@ async fn tls(
 async fn plain(
     listener: TcpListener,
     handle: Handle<SocketAddr>,
+    patience: Patience,
     router: Router,
 ) -> std::io::Result<()> {
-    let mut server = axum_server::from_tcp(listener)?.http1_only().handle(handle);
+    let mut server = axum_server::from_tcp(listener)?
+        .acceptor(patience)
+        .http1_only()
+        .handle(handle);
     server
         .http_builder()
         .http1()

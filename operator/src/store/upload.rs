@@ -20,12 +20,11 @@ use tracing::{info, warn};
 use super::answers::Stored;
 use super::backend::{self, Backend, BackendError};
 use super::key::ArtifactKey;
+use super::pace::{Pace, SLOWEST};
 use super::refusal::Refusal;
 use super::routes::Store;
 use super::volume::Room;
 
-/// The slowest upload that is waited for, in bytes per second.
-const SLOWEST: u64 = 16 << 10;
 /// How long the rest of a refused body is read and thrown away, because a sender that is cut off rarely sees the answer.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -74,7 +73,10 @@ pub(crate) async fn receive(
 fn may_still_send(refusal: &Refusal) -> bool {
     !matches!(
         refusal,
-        Refusal::Broken { .. } | Refusal::Stalled { .. } | Refusal::TooSlow { .. }
+        Refusal::Broken { .. }
+            | Refusal::Stalled { .. }
+            | Refusal::Crawls { .. }
+            | Refusal::TooSlow { .. }
     )
 }
 
@@ -92,7 +94,7 @@ async fn receive_here(
     body: &mut BodyDataStream,
 ) -> Result<Received, Refusal> {
     check_headers(expected, headers)?;
-    let Some(_slot) = store.slots.take(&expected.key).await else {
+    let Some(_slot) = store.upload_slots.take(&expected.key).await else {
         return Err(Refusal::Busy);
     };
     let began = Instant::now();
@@ -162,7 +164,12 @@ async fn copy(
     let granted = expected.bytes;
     let mut received: u64 = 0;
     let mut hash = digest::Context::new(&digest::SHA256);
-    while let Some(chunk) = clock.next(body).await? {
+    let mut pace = Pace::new(clock.idle);
+    loop {
+        let waits_since = Instant::now();
+        let Some(chunk) = clock.next(body).await? else {
+            break;
+        };
         let Ok(chunk) = chunk else {
             return Err(Refusal::Broken { granted, received });
         };
@@ -171,6 +178,11 @@ async fn copy(
             return Err(Refusal::TooLarge {
                 granted,
                 sent: received,
+            });
+        }
+        if !pace.is_kept(waits_since.elapsed(), chunk.len() as u64) && received < granted {
+            return Err(Refusal::Crawls {
+                seconds: clock.idle.as_secs(),
             });
         }
         hash.update(&chunk);
@@ -283,7 +295,7 @@ async fn put(
     Ok(())
 }
 
-/// The two deadlines of an upload: between two pieces, and over all.
+/// The two deadlines of an upload: between two pieces, and over all. [`Pace`] looks at what is in between.
 struct Clock {
     idle: Duration,
     allowed: Duration,

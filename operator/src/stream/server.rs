@@ -21,6 +21,7 @@ use super::fleet::Greeting;
 use super::identity::{Identity, identify};
 use super::{credible, events};
 use crate::context::Context;
+use crate::listen::everywhere;
 
 /// How long a worker may take for its first message.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -53,8 +54,7 @@ pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<
         .route(LINK_PATH, get(open))
         .route("/healthz", get(|| async { "ok" }))
         .with_state(Arc::new(door));
-    let address = SocketAddr::from(([0, 0, 0, 0], LINK_PORT));
-    axum_server::bind_rustls(address, tls)
+    axum_server::from_tcp_rustls(everywhere(LINK_PORT)?, tls)?
         .serve(router.into_make_service_with_connect_info::<SocketAddr>())
         .await
 }

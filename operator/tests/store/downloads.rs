@@ -1,10 +1,15 @@
 //! What a browser, a player and the operator get.
 
+use std::path::Path;
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use framewright_operator::grants::Verb;
 use framewright_operator::store::client::StoreError;
 
-use crate::fixture::{Store, content, eventually, get_link, key_of, link, owner, reason, trusting};
+use crate::fixture::{
+    Mounts, Raw, Store, content, eventually, get_link, key_of, link, owner, reason, trusting,
+};
 
 #[tokio::test]
 async fn what_goes_in_through_tls_comes_out_the_same() -> Result<()> {
@@ -293,4 +298,52 @@ async fn health_readiness_and_metrics_need_no_link() -> Result<()> {
     assert_eq!(reason(elsewhere).await?, (404, "NoSuchPath".into()));
     store.stop().await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_nothing_is_cut_off() -> Result<()> {
+    let store = Store::with(Mounts::new()?, |args| {
+        args.download_idle = Duration::from_secs(1);
+    })
+    .await?;
+    // More than the buffers of both ends hold.
+    let bytes = content(40_000_000);
+    let key = key_of("a", &bytes)?;
+    store.put(&key, bytes).await?;
+    let link = get_link(&store.local, &key)?;
+    let raw = Raw::get(&store.local, &link).await?;
+    for is_open in [true, false] {
+        eventually("the artifact is opened, and closed again", || async {
+            Ok(is_open_here(&store.mounts.volume) == is_open)
+        })
+        .await?;
+    }
+    drop(raw);
+    store.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn downloads_have_a_bound() -> Result<()> {
+    let store = Store::with(Mounts::new()?, |args| args.max_downloads = 1).await?;
+    let bytes = content(40_000_000);
+    let key = key_of("a", &bytes)?;
+    store.put(&key, bytes).await?;
+    let raw = Raw::get(&store.local, &get_link(&store.local, &key)?).await?;
+    eventually("the artifact is opened", || async {
+        Ok(is_open_here(&store.mounts.volume))
+    })
+    .await?;
+    assert_eq!(reason(store.get(&key).await?).await?, (503, "Busy".into()));
+    drop(raw);
+    assert_eq!(store.get(&key).await?.status(), 200);
+    store.stop().await?;
+    Ok(())
+}
+
+/// Whether this process has a file below `folder` open.
+fn is_open_here(folder: &Path) -> bool {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let mut files = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    files.any(|file| file.starts_with(folder) && file.is_file())
 }

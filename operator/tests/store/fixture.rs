@@ -12,7 +12,7 @@ use framewright_operator::store::key::{ArtifactKey, Owner};
 use framewright_operator::store::{Running, StoreArgs, start};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -104,6 +104,8 @@ impl Mounts {
             listen_health: anywhere,
             max_uploads: 16,
             upload_idle: Duration::from_secs(20),
+            max_downloads: 1024,
+            download_idle: Duration::from_secs(20),
             reload_every: Duration::from_millis(50),
             sweep_every: Duration::from_secs(3600),
             grace: Duration::from_secs(5),
@@ -189,8 +191,14 @@ pub(crate) fn content(count: usize) -> Vec<u8> {
 
 /// The key of `bytes`, owned by the job with UID `uid`.
 pub(crate) fn key_of(uid: &str, bytes: &[u8]) -> Result<ArtifactKey> {
+    key_in("studio", uid, bytes)
+}
+
+/// The same in another namespace.
+pub(crate) fn key_in(namespace: &str, uid: &str, bytes: &[u8]) -> Result<ArtifactKey> {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    Ok(ArtifactKey::new(owner(uid)?, &hex::encode(digest))?)
+    let owner = Owner::new(namespace, OwnerKind::AIJobs, uid)?;
+    Ok(ArtifactKey::new(owner, &hex::encode(digest))?)
 }
 
 pub(crate) fn owner(uid: &str) -> Result<Owner> {
@@ -239,9 +247,18 @@ pub(crate) struct Raw(pub TcpStream);
 impl Raw {
     /// Begins a PUT over plain HTTP and leaves its body open.
     pub(crate) async fn put(local: &str, link: &str, length: u64) -> Result<Raw> {
+        let headers = format!("Content-Length: {length}\r\n");
+        Raw::begin(local, "PUT", link, &headers).await
+    }
+
+    /// Asks for an artifact over plain HTTP and does not read what comes.
+    pub(crate) async fn get(local: &str, link: &str) -> Result<Raw> {
+        Raw::begin(local, "GET", link, "").await
+    }
+
+    async fn begin(local: &str, method: &str, link: &str, headers: &str) -> Result<Raw> {
         let target = link.strip_prefix(local).context("a link to this store")?;
-        let head =
-            format!("PUT {target} HTTP/1.1\r\nHost: store\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: store\r\n{headers}\r\n");
         let address = local.strip_prefix("http://").context("plain HTTP")?;
         let mut raw = Raw(TcpStream::connect(address).await?);
         raw.send(head.as_bytes()).await?;
@@ -255,17 +272,22 @@ impl Raw {
 
     /// What comes back up to the end of the answer's JSON body, or of the connection.
     pub(crate) async fn answer(&mut self) -> Result<String> {
-        let mut text = String::new();
-        let mut buffer = vec![0; 4096];
-        while !text.trim_end().ends_with('}') {
-            let count = tokio::time::timeout(DEADLINE, self.0.read(&mut buffer)).await??;
-            if count == 0 {
-                break;
-            }
-            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-        Ok(text)
+        answer(&mut self.0).await
     }
+}
+
+/// The same, of one half of a connection.
+pub(crate) async fn answer(mut connection: impl AsyncRead + Unpin) -> Result<String> {
+    let mut text = String::new();
+    let mut buffer = vec![0; 4096];
+    while !text.trim_end().ends_with('}') {
+        let count = tokio::time::timeout(DEADLINE, connection.read(&mut buffer)).await??;
+        if count == 0 {
+            break;
+        }
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    Ok(text)
 }
 
 /// Looks again and again until it is so.

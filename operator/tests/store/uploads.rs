@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::fixture::{Mounts, Raw, Store, content, eventually, key_of, put_link, reason};
+use tokio::io::AsyncWriteExt;
+
+use crate::fixture::{
+    Mounts, Raw, Store, answer, content, eventually, key_in, key_of, put_link, reason,
+};
 
 #[tokio::test]
 async fn other_bytes_than_the_granted_are_never_visible() -> Result<()> {
@@ -180,6 +184,58 @@ async fn no_link_takes_every_place() -> Result<()> {
     let other = key_of("b", &bytes)?;
     assert_eq!(store.put(&other, bytes).await?.status(), 201);
     drop(open);
+    store.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_namespace_takes_every_place() -> Result<()> {
+    let store = Store::with(Mounts::new()?, |args| args.max_uploads = 2).await?;
+    let bytes = content(1000);
+    let mut open = Vec::new();
+    for uid in ["a", "b"] {
+        let link = put_link(&store.local, &key_of(uid, &bytes)?, 1000)?;
+        let mut raw = Raw::put(&store.local, &link, 1000).await?;
+        raw.send(&bytes[..10]).await?;
+        open.push(raw);
+    }
+    eventually("one is at work, and one waits", || async {
+        Ok(store.files()?.len() == 1)
+    })
+    .await?;
+    let other = key_in("lab", "a", &bytes)?;
+    assert_eq!(store.put(&other, bytes).await?.status(), 201);
+    drop(open);
+    store.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sender_that_sends_a_byte_now_and_then_is_given_up() -> Result<()> {
+    let store = Store::with(Mounts::new()?, |args| {
+        args.upload_idle = Duration::from_secs(1);
+    })
+    .await?;
+    let large = content(10_000_000);
+    let link = put_link(&store.local, &key_of("a", &large)?, 10_000_000)?;
+    let raw = Raw::put(&store.local, &link, 10_000_000).await?;
+    let (reading, mut writing) = raw.0.into_split();
+    let sending = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            ticks.tick().await;
+            if writing.write_all(b"x").await.is_err() {
+                return;
+            }
+        }
+    });
+    let answer = answer(reading).await?;
+    assert!(
+        answer.contains(" 408 ") && answer.contains("bytes a second"),
+        "{answer}"
+    );
+    sending.abort();
+    assert_eq!(store.files()?, [""; 0]);
     store.stop().await?;
     Ok(())
 }

@@ -30,6 +30,8 @@ pub struct Workplace {
     pub max_bytes: u64,
     /// Memory that computing a tile may take, weights apart, in bytes.
     pub tile_bytes: u64,
+    /// Memory that the worker and its ffmpegs may use in all, in bytes, where there is a limit.
+    pub memory: Option<u64>,
     /// ffmpeg and ffprobe.
     pub programs: Programs,
 }
@@ -77,6 +79,21 @@ pub enum PipelineError {
         "upscale.scale is {scale}, but the model makes each side {factor} times larger; leave scale out, or ask for 1 to {factor}"
     )]
     ScaleTooLarge { scale: i32, factor: usize },
+    #[error(
+        "the {what} of {width} x {height} pixels takes about {needed} MiB of memory at scale {scale}, and this worker may use {limit} MiB; {scale_that_fits}raise the pool's memory limit to {sufficient} MiB, or send at most {pixels_that_fit} pixels"
+    )]
+    Memory {
+        what: &'static str,
+        width: u32,
+        height: u32,
+        scale: u64,
+        needed: u64,
+        limit: u64,
+        sufficient: u64,
+        /// Empty, or so that the rest can follow.
+        scale_that_fits: String,
+        pixels_that_fit: u64,
+    },
     #[error("input {name}")]
     Input {
         name: String,
@@ -104,6 +121,7 @@ impl PipelineError {
         match self {
             PipelineError::NoInput
             | PipelineError::OtherKind { .. }
+            | PipelineError::Memory { .. }
             | PipelineError::ScaleTooLarge { .. } => Cause::InvalidInput,
             PipelineError::Input { source, .. } | PipelineError::Output { source } => {
                 match source.class() {

@@ -23,7 +23,7 @@ use crate::args::RunArgs;
 use crate::device::{DeviceError, DeviceKind};
 use crate::engine::EngineError;
 use crate::media::{MediaError, Programs};
-use crate::memory::tile_bytes;
+use crate::memory::{self, tile_bytes};
 use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
 use crate::weights::verify::NoSha256;
 pub use find::FindError;
@@ -143,6 +143,7 @@ async fn work_through(
             folder,
             max_bytes: u64::MAX,
             tile_bytes: tile_bytes(),
+            memory: memory::limit(),
             programs: programs.clone(),
         };
         let (step, model) = (ready.step.name.clone(), ready.step.model.clone());

@@ -12,11 +12,9 @@ mod task;
 pub mod trust;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
@@ -104,13 +102,10 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     let cache = Cache::open(&args.weights_cache, args.weights_cache_limit.bytes())
         .map_err(|source| ServeError::Cache { source })?;
     let health = Health::default();
-    let address = SocketAddr::from(([0, 0, 0, 0], args.health_port));
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Health {
-            port: args.health_port,
-            source,
-        })?;
+    let listener = health::listen(args.health_port).map_err(|source| ServeError::Health {
+        port: args.health_port,
+        source,
+    })?;
     tokio::spawn(health::serve(listener, health.clone()));
 
     let (device, device_trouble) = opened(args.device.open());

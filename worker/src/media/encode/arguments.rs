@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{EncodeOptions, even};
+use super::{EncodeOptions, even, lookahead};
 use crate::media::color::SCALER;
 use crate::media::probe;
 use crate::media::video::{AudioTrack, VideoLimits};
@@ -78,8 +78,10 @@ fn h264(options: &EncodeOptions) -> Vec<OsString> {
     let group = (options.rate.as_f64() * SECONDS_BETWEEN_KEY_FRAMES)
         .round()
         .max(1.0);
+    let pixels = u64::from(even(options.width)) * u64::from(even(options.height));
+    let ahead = lookahead(options.preset, pixels);
     words(&format!(
-        "-c:v libx264 -preset {preset} -crf {crf} -g {group} -threads:v {threads} -filter_threads {threads}"
+        "-c:v libx264 -preset {preset} -rc-lookahead {ahead} -crf {crf} -g {group} -threads:v {threads} -filter_threads {threads}"
     ))
 }
 

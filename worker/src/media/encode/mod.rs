@@ -23,7 +23,7 @@ use super::process::{self, Process};
 use super::programs::Programs;
 use super::sniff::Container;
 
-pub use options::{EncodeOptions, Preset};
+pub use options::{EncodeOptions, Preset, lookahead};
 
 /// The longest side that x264 takes.
 const MAX_SIDE: u32 = 16_384;

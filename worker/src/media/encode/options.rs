@@ -61,6 +61,18 @@ pub enum Preset {
 }
 
 impl Preset {
+    /// Frames that x264 looks ahead.
+    fn lookahead(self) -> u32 {
+        match self {
+            Preset::Ultrafast => 0,
+            Preset::Veryfast => 10,
+            Preset::Fast => 30,
+            Preset::Medium => 40,
+            Preset::Slow => 50,
+            Preset::Slower => 60,
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Preset::Ultrafast => "ultrafast",
@@ -70,5 +82,35 @@ impl Preset {
             Preset::Slow => "slow",
             Preset::Slower => "slower",
         }
+    }
+}
+
+/// Memory for the frames that x264 looks ahead, as long as they are at least [`LEAST_LOOKAHEAD`].
+const LOOKAHEAD_BYTES: u64 = 512 << 20;
+/// 4:2:0, and half of its size once more in each direction.
+const LOOKAHEAD_BYTES_PER_PIXEL: u64 = 3;
+/// Fewer save little and cost quality.
+const LEAST_LOOKAHEAD: u32 = 10;
+
+/// How many frames x264 looks ahead in a video with frames of so many pixels. It follows from the video alone, and not from the
+/// machine, since the bytes depend on it.
+#[must_use]
+pub fn lookahead(preset: Preset, pixels: u64) -> u32 {
+    let affordable = LOOKAHEAD_BYTES / (LOOKAHEAD_BYTES_PER_PIXEL * pixels.max(1));
+    let affordable = u32::try_from(affordable).unwrap_or(u32::MAX);
+    preset.lookahead().min(affordable.max(LEAST_LOOKAHEAD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_frames_are_looked_at_less_far_ahead() {
+        let ahead = |preset, width: u64, height: u64| lookahead(preset, width * height);
+        assert_eq!(ahead(Preset::Medium, 1920, 1080), 40);
+        assert_eq!(ahead(Preset::Medium, 3840, 2160), 21);
+        assert_eq!(ahead(Preset::Medium, 7680, 4320), 10);
+        assert_eq!(ahead(Preset::Ultrafast, 7680, 4320), 0);
     }
 }

@@ -3,5 +3,5 @@
 mod read;
 mod write;
 
-pub use read::{MAX_PIXELS, read};
+pub use read::{Header, MAX_PIXELS, header, read};
 pub use write::write;

@@ -29,6 +29,45 @@ const EXTRAS: u64 = 64 << 20;
 /// Invalid input: not an accepted image, more than `max_pixels` pixels (known from the header,
 /// before memory is taken), animated, or broken. [`MediaError::Read`] when the disk fails.
 pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
+    let (format, mut decoder) = begin(path, max_pixels)?;
+    let broken = |error| broken(path, format, error);
+    let icc_profile = decoder
+        .icc_profile()
+        .map_err(broken)?
+        .filter(|profile| is_rgb_profile(profile));
+    let orientation = decoder.orientation().map_err(broken)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    image.apply_orientation(orientation);
+    Ok(still(image, icc_profile))
+}
+
+/// What a still's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Pixels in a row, before it is turned upright.
+    pub width: u32,
+    /// Rows, before it is turned upright.
+    pub height: u32,
+    /// Whether it may be transparent.
+    pub has_alpha: bool,
+}
+
+/// The header of the still at `path`, before memory is taken for its pixels.
+///
+/// # Errors
+/// As [`read`].
+pub fn header(path: &Path, max_pixels: u64) -> Result<Header, MediaError> {
+    let (_, decoder) = begin(path, max_pixels)?;
+    let (width, height) = decoder.dimensions();
+    Ok(Header {
+        width,
+        height,
+        has_alpha: decoder.color_type().has_alpha(),
+    })
+}
+
+/// Reads up to the pixels.
+fn begin(path: &Path, max_pixels: u64) -> Result<(StillFormat, Box<dyn ImageDecoder>), MediaError> {
     let format = match sniff::sniff(path)? {
         Kind::Still(format) => format,
         Kind::Video(_) => return Err(MediaError::NotAStill),
@@ -43,7 +82,7 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
         StillFormat::Png => within_limit_by_png_header(file, max_pixels).map_err(failed)??,
         StillFormat::Jpeg | StillFormat::Webp => file,
     };
-    let mut decoder = decoder(format, file, max_pixels).map_err(broken)?;
+    let decoder = decoder(format, file, max_pixels).map_err(broken)?;
     let (width, height) = decoder.pixels.dimensions();
     check_size(width, height, max_pixels)?;
     if decoder.is_animated {
@@ -51,15 +90,7 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
             format: format.name(),
         });
     }
-    let icc_profile = decoder
-        .pixels
-        .icc_profile()
-        .map_err(broken)?
-        .filter(|profile| is_rgb_profile(profile));
-    let orientation = decoder.pixels.orientation().map_err(broken)?;
-    let mut image = DynamicImage::from_decoder(decoder.pixels).map_err(broken)?;
-    image.apply_orientation(orientation);
-    Ok(still(image, icc_profile))
+    Ok((format, decoder.pixels))
 }
 
 fn broken(path: &Path, format: StillFormat, error: ImageError) -> MediaError {

@@ -7,6 +7,7 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use super::position::Position;
+use super::room::Means;
 use crate::frame::{FrameError, tiling, upscale_rgb8};
 use crate::media::Frame;
 use crate::models::Upscaler;
@@ -43,6 +44,16 @@ impl Enlarge<'_> {
             parts_of_a_tile: parts_of_a_tile(network, tiling)?,
             scale: u32::try_from(scale).unwrap_or(1),
         })
+    }
+
+    /// `tile_bytes` is what it was made with.
+    pub(super) fn means(&self, tile_bytes: u64) -> Means {
+        Means {
+            factor: self.network.scale() as u64,
+            scale: self.scale.into(),
+            tile_bytes_per_pixel: self.network.architecture().bytes_per_pixel() as u64,
+            tile_bytes,
+        }
     }
 
     pub(super) fn size(&self, width: u32, height: u32) -> (u32, u32) {

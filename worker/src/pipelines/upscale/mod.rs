@@ -1,9 +1,10 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 //!
-//! *Layout*: `enlarge` is one frame's way through the network, `position` how far it is.
+//! *Layout*: `enlarge` is one frame's way through the network, `position` how far it is, `room` whether there is memory for it.
 
 mod enlarge;
 mod position;
+mod room;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::media::{Frame, Kind, MediaError, Still, StillFormat, VideoLimits, ima
 use crate::models::Upscaler;
 use enlarge::Enlarge;
 use position::Position;
+use room::Source;
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
 const MAX_OUTPUT_PIXELS: u64 = 1 << 28;
@@ -76,10 +78,24 @@ fn image(
 ) -> Result<Made, PipelineError> {
     let factor = enlarge.network.scale().max(1) as u64;
     let max_pixels = stills::MAX_PIXELS.min(MAX_OUTPUT_PIXELS / (factor * factor));
-    let still = stills::read(&input.path, max_pixels).map_err(|source| PipelineError::Input {
+    let read = |source| PipelineError::Input {
         name: input.name.clone(),
         source,
-    })?;
+    };
+    let header = stills::header(&input.path, max_pixels).map_err(read)?;
+    let source = Source {
+        width: header.width,
+        height: header.height,
+        kind: room::Kind::Image {
+            has_alpha: header.has_alpha,
+        },
+    };
+    room::check(
+        source,
+        enlarge.means(workplace.tile_bytes),
+        workplace.memory,
+    )?;
+    let still = stills::read(&input.path, max_pixels).map_err(read)?;
     let (width, height) = enlarge.size(still.frame.width, still.frame.height);
     let alpha = still
         .alpha
@@ -131,6 +147,21 @@ fn video(
         .frames
         .and_then(|frames| u64::try_from(frames).ok());
     let (width, height) = enlarge.size(video.width, video.height);
+    let waiting = waiting_frames(video.width, video.height);
+    let waiting_larger = waiting_frames(width, height);
+    let source = Source {
+        width: video.width,
+        height: video.height,
+        kind: room::Kind::Video {
+            waiting,
+            waiting_larger,
+        },
+    };
+    room::check(
+        source,
+        enlarge.means(workplace.tile_bytes),
+        workplace.memory,
+    )?;
     let path = workplace.folder.join("output.mp4");
     let mut decoder = Decoder::open(
         programs,
@@ -138,7 +169,7 @@ fn video(
         &video,
         &DecodeOptions {
             frames: wanted,
-            queue: waiting_frames(video.width, video.height),
+            queue: waiting,
             limits,
             patience: FRAME_DEADLINE,
             ..DecodeOptions::default()
@@ -151,7 +182,7 @@ fn video(
         EncodeOptions {
             audio: video.audio_track(&input.path, wanted),
             threads: ENCODER_THREADS,
-            queue: waiting_frames(width, height),
+            queue: waiting_larger,
             max_bytes: workplace.max_bytes.saturating_sub(size(&input.path)),
             patience: FRAME_DEADLINE,
             ..EncodeOptions::new(width, height, video.rate)

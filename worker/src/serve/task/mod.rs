@@ -24,7 +24,7 @@ use crate::digest::digest_of;
 use crate::engine::{Engine, Weights};
 use crate::fetch::{Store, is_full};
 use crate::media::Programs;
-use crate::memory::tile_bytes;
+use crate::memory::{self, tile_bytes};
 use crate::metrics::{Metrics, Stage};
 use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
 use crate::queue::{Event, News};
@@ -141,6 +141,7 @@ impl Task {
                 folder: folder.to_path_buf(),
                 max_bytes: self.tools.scratch.bytes_per_task(),
                 tile_bytes: tile_bytes(),
+                memory: memory::limit(),
                 programs: self.tools.programs.clone(),
             };
             let (task, weights) = (self.order.task.clone(), self.weights.clone());

@@ -1,0 +1,228 @@
+//! How much memory does an upscale take at its peak, and does the worker have it? Pure.
+//!
+//! A worker that is killed for its memory says nothing, and the next one is killed by the same input. So this is estimated before
+//! anything large is read: what we hold ourselves is counted, what ffmpeg holds was measured.
+
+use crate::media::encode::{Preset, lookahead};
+use crate::pipelines::PipelineError;
+
+const MIB: u64 = 1 << 20;
+/// The worker itself.
+const WORKER: u64 = 48 * MIB;
+/// The worker and two ffmpegs, before the first frame.
+const WORKER_AND_FFMPEG: u64 = 160 * MIB;
+/// The decoder's reference frames and its frames in RGB.
+const DECODER: u64 = 64;
+/// x264 at preset medium with four threads, its lookahead apart.
+const ENCODER: u64 = 110;
+/// A frame in x264's lookahead.
+const LOOKAHEAD_FRAME: u64 = 3;
+const RGB: u64 = 3;
+/// A sum in `image`'s resize: four floats.
+const SUM: u64 = 16;
+
+/// What is made larger. Sizes are those of the input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Image {
+        has_alpha: bool,
+    },
+    /// Frames that wait to be worked on, and to be encoded.
+    Video {
+        waiting: usize,
+        waiting_larger: usize,
+    },
+}
+
+/// By what it is made larger, and with what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means {
+    /// How many times longer the network makes a side.
+    pub(super) factor: u64,
+    /// How many times longer it is to become; the network's result is reduced to that.
+    pub(super) scale: u64,
+    /// What computing takes for each pixel of a tile, and the most that it may take.
+    pub(super) tile_bytes_per_pixel: u64,
+    pub(super) tile_bytes: u64,
+}
+
+/// Refuses what does not fit into `limit` bytes, and says what would.
+pub(super) fn check(source: Source, means: Means, limit: Option<u64>) -> Result<(), PipelineError> {
+    let pixels = u64::from(source.width) * u64::from(source.height);
+    let needed = peak(source.kind, pixels, means);
+    let Some(limit) = limit.filter(|limit| needed > *limit) else {
+        return Ok(());
+    };
+    let fits = |pixels, scale| peak(source.kind, pixels, Means { scale, ..means }) <= limit;
+    let smaller = (1..means.scale).rev().find(|scale| fits(pixels, *scale));
+    Err(PipelineError::Memory {
+        what: match source.kind {
+            Kind::Image { .. } => "image",
+            Kind::Video { .. } => "video",
+        },
+        width: source.width,
+        height: source.height,
+        scale: means.scale,
+        needed: needed.div_ceil(MIB),
+        limit: limit / MIB,
+        // The tiles may take a quarter of it, and so grow with it.
+        sufficient: ((4 * needed - limit) / 3).div_ceil(MIB),
+        scale_that_fits: smaller.map_or(String::new(), |scale| {
+            format!("set upscale.scale to {scale}, ")
+        }),
+        pixels_that_fit: most(pixels, |pixels| fits(pixels, means.scale)),
+    })
+}
+
+/// The most bytes at any moment.
+fn peak(kind: Kind, pixels: u64, means: Means) -> u64 {
+    let Means { factor, scale, .. } = means;
+    let larger = pixels * scale * scale;
+    let by_network = pixels * RGB * (1 + factor * factor);
+    let tile = means.tile_bytes.min(pixels * means.tile_bytes_per_pixel);
+    let reduced = if scale < factor {
+        pixels * SUM * factor * scale + RGB * larger
+    } else {
+        0
+    };
+    let frame = by_network + tile.max(reduced);
+    match kind {
+        Kind::Image { has_alpha } => {
+            let (alpha, larger_alpha) = if has_alpha { (pixels, larger) } else { (0, 0) };
+            // Up to 16 bits a channel, and beside it the same in 8.
+            let read = 12 * pixels;
+            let alpha_resized = RGB * pixels + alpha * (1 + SUM * scale) + larger_alpha;
+            // The larger picture, with alpha once more as RGBA, and all of it as the PNG in the worst case.
+            let written = 2 * RGB * larger + 6 * larger_alpha;
+            WORKER
+                + read
+                    .max(alpha_resized)
+                    .max(frame + larger_alpha)
+                    .max(written)
+        }
+        Kind::Video {
+            waiting,
+            waiting_larger,
+        } => {
+            // One more is read, one worked on; one more is written, one handed over.
+            let waiting = RGB * (waiting as u64 + 2) * pixels;
+            let waiting_larger = RGB * (waiting_larger as u64 + 2) * larger;
+            let encoder =
+                larger * (ENCODER + LOOKAHEAD_FRAME * u64::from(lookahead(Preset::Medium, larger)));
+            WORKER_AND_FFMPEG + DECODER * pixels + waiting + frame + waiting_larger + encoder
+        }
+    }
+}
+
+/// The most pixels, fewer than so many, that fit.
+fn most(pixels: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let (mut fit, mut too_many) = (0, pixels);
+    while too_many - fit > 1 {
+        let middle = u64::midpoint(fit, too_many);
+        if fits(middle) {
+            fit = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    fit
+}
+
+#[cfg(test)]
+mod tests {
+    use framewright_crds::aijob::Cause;
+
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn checked(width: u32, height: u32, kind: Kind, scale: u64, limit: u64) -> Result<(), String> {
+        let means = Means {
+            factor: 4,
+            scale,
+            tile_bytes_per_pixel: 3000,
+            tile_bytes: (limit / 4).clamp(128 * MIB, GIB),
+        };
+        let source = Source {
+            width,
+            height,
+            kind,
+        };
+        check(source, means, Some(limit)).map_err(|error| {
+            assert_eq!(error.cause(), Cause::InvalidInput);
+            error.to_string()
+        })
+    }
+
+    const VIDEO: Kind = Kind::Video {
+        waiting: 4,
+        waiting_larger: 2,
+    };
+
+    fn image(has_alpha: bool) -> Kind {
+        Kind::Image { has_alpha }
+    }
+
+    #[test]
+    fn what_fits_is_let_in_and_what_does_not_is_told_what_would() {
+        for (width, height, kind, scale, gibibytes, fits) in [
+            (4096, 4096, image(true), 4, 2, false),
+            (4096, 4096, image(true), 4, 4, true),
+            (4096, 4096, image(false), 4, 2, true),
+            (4096, 4096, image(false), 2, 2, false),
+            (256, 144, VIDEO, 4, 1, true),
+            (640, 360, VIDEO, 4, 2, true),
+            (1920, 1080, VIDEO, 4, 4, false),
+            (1920, 1080, VIDEO, 4, 8, true),
+            (3840, 2160, VIDEO, 4, 16, false),
+            (3840, 2160, VIDEO, 1, 4, true),
+        ] {
+            let checked = checked(width, height, kind, scale, gibibytes * GIB);
+            assert_eq!(
+                checked.is_ok(),
+                fits,
+                "{width} x {height}, {kind:?}, scale {scale}, {gibibytes} GiB: {checked:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_way_out_that_a_refusal_names_is_one() {
+        let refused = checked(1920, 1080, VIDEO, 4, 4 * GIB).expect_err("refused");
+        let after = |words: &str| -> u64 {
+            let (_, rest) = refused.split_once(words).expect(words);
+            let number = rest.split(|letter: char| !letter.is_ascii_digit()).next();
+            number.and_then(|number| number.parse().ok()).expect(words)
+        };
+        let memory = after("limit to ") * MIB;
+        assert_eq!(checked(1920, 1080, VIDEO, 4, memory), Ok(()));
+        let scale = after("upscale.scale to ");
+        assert_eq!(checked(1920, 1080, VIDEO, scale, 4 * GIB), Ok(()));
+        let pixels = u32::try_from(after("at most ")).expect("pixels");
+        assert_eq!(checked(pixels, 1, VIDEO, 4, 4 * GIB), Ok(()));
+        assert!(checked(pixels + 1, 1, VIDEO, 4, 4 * GIB).is_err());
+    }
+
+    #[test]
+    fn no_limit_refuses_nothing() {
+        let source = Source {
+            width: 8192,
+            height: 4320,
+            kind: VIDEO,
+        };
+        let means = Means {
+            factor: 4,
+            scale: 4,
+            tile_bytes_per_pixel: 3000,
+            tile_bytes: GIB,
+        };
+        assert!(check(source, means, None).is_ok());
+    }
+}
