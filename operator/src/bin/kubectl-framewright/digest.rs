@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::Ended;
 use crate::args::Digest;
-use crate::screen::Screen;
+use crate::told::screen::Screen;
 
 /// SHA-256 in 64 lower-case hexadecimal digits, and the size.
 #[derive(Clone, Debug, PartialEq, Eq)]

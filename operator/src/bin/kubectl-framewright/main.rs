@@ -1,45 +1,21 @@
 //! `kubectl framewright`: submit a job with its local files, watch it, get the results, through nothing but the API server.
 //!
 //! # Layout
-//! - [`args`]: what can be asked for
-//! - [`submit`] · [`get`] · [`upload`] · [`follow`] · [`cancel`] · [`digest`]: one command each
-//! - [`manifest`] · [`files`] · [`inputs`]: pure: what the YAML holds, and which local files it means; [`needed`] reads those
-//! - [`apply`] · [`owner`] · [`links`]: what is sent to the API server, and what a status gives back
-//! - [`store`] · [`link`] · [`send`] · [`fetch`] · [`download`] · [`transfer`]: bytes to and from the store, through a port-forward
-//! - [`words`] · [`step_words`] · [`table`] · [`screen`]: what a person sees
+//! - [`args`]: what can be asked for; [`commands`]: one file each
+//! - [`documents`]: what the YAML holds, and which local files it means; [`digest`]: how those are named
+//! - [`objects`]: what is sent to the API server, and what a status gives back
+//! - [`transfers`]: bytes to and from the store, through a port-forward
+//! - [`told`]: what a person sees
 //! - [`cluster`]: the kubeconfig, and what the API server's errors mean
 
 mod args;
-
-mod cancel;
-mod digest;
-mod follow;
-mod get;
-mod submit;
-mod upload;
-
-mod files;
-mod inputs;
-mod manifest;
-mod needed;
-
-mod apply;
-mod links;
-mod owner;
-
-mod download;
-mod fetch;
-mod link;
-mod send;
-mod store;
-mod transfer;
-
-mod screen;
-mod step_words;
-mod table;
-mod words;
-
 mod cluster;
+mod commands;
+mod digest;
+mod documents;
+mod objects;
+mod told;
+mod transfers;
 
 use std::process::ExitCode;
 
@@ -47,7 +23,8 @@ use clap::Parser as _;
 
 use args::{Args, Command};
 use cluster::Cluster;
-use screen::Screen;
+use commands::{cancel, follow, get, submit, upload};
+use told::screen::Screen;
 
 /// How a command ended that met no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

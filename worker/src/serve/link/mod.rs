@@ -11,7 +11,7 @@ mod error;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framewright_crds::wire::{MESSAGE_LIMIT, ToOperator, ToWorker};
 use tokio::net::TcpStream;
@@ -39,6 +39,9 @@ const REFUSED: Backoff = Backoff {
     first: Duration::from_secs(20),
     most: Duration::from_secs(60),
 };
+
+/// A stream that was open for so long is dialled again at once when it breaks.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// Where the operator is and how to prove oneself.
 #[derive(Clone, Debug)]
@@ -73,6 +76,7 @@ pub(super) async fn keep(dialer: Dialer, events: mpsc::Sender<LinkEvent>) {
     let mut complaint = Complaint::default();
     loop {
         let mut was_welcomed = false;
+        let dialled = Instant::now();
         let error = match dialer.dial().await {
             Ok(stream) => converse(stream, &events, &mut was_welcomed).await,
             Err(error) => error,
@@ -80,7 +84,9 @@ pub(super) async fn keep(dialer: Dialer, events: mpsc::Sender<LinkEvent>) {
         if matches!(error, LinkError::Ended) || events.is_closed() {
             return;
         }
-        failures = if was_welcomed { 1 } else { failures + 1 };
+        // A welcome that the worker could not take, from a leader of the past for example, is no success.
+        let was_steady = was_welcomed && dialled.elapsed() >= STEADY;
+        failures = if was_steady { 1 } else { failures + 1 };
         complaint.log(&sentence(&error), was_welcomed);
         let backoff = if matches!(error, LinkError::Refused { .. }) {
             REFUSED

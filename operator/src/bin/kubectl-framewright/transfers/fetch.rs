@@ -7,13 +7,13 @@ use tokio::fs;
 use tokio::time::sleep;
 
 use crate::digest;
-use crate::download::get;
-use crate::links::{Found, Wanted};
-use crate::owner::{self, Owner};
-use crate::screen::Screen;
-use crate::send::sentence;
-use crate::store::{self, Store};
-use crate::transfer::{Next, Patience};
+use crate::objects::links::{Found, Wanted};
+use crate::objects::owner::{self, Owner};
+use crate::told::screen::Screen;
+use crate::transfers::download::get;
+use crate::transfers::send::sentence;
+use crate::transfers::store::{self, Store};
+use crate::transfers::transfer::{Next, Patience};
 
 /// Why a result is not here.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,10 @@ use crate::Ended;
 use crate::args::{OwnerName, Upload};
 use crate::cluster::Cluster;
 use crate::digest;
-use crate::owner::Owner;
-use crate::screen::Screen;
-use crate::send;
-use crate::store::Store;
+use crate::objects::owner::Owner;
+use crate::told::screen::Screen;
+use crate::transfers::send;
+use crate::transfers::store::Store;
 
 /// Why a file did not get there.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::cluster::{ApiError, Cluster};
-use crate::link::BadLink;
+use crate::transfers::link::BadLink;
 
 /// Where the chart installs Framewright by default.
 const SYSTEM_NAMESPACE: &str = "framewright-system";

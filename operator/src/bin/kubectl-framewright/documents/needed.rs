@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::digest::{self, FileDigest, LocalFile};
-use crate::files::{self, Named, Place};
-use crate::manifest::Document;
-use crate::screen::Screen;
+use crate::documents::files::{self, Named, Place};
+use crate::documents::manifest::Document;
+use crate::told::screen::Screen;
 
 /// A file that one of the documents needs in the store.
 pub(crate) struct Needed {

@@ -11,9 +11,9 @@ use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use crate::link;
-use crate::screen::Meter;
-use crate::store::{self, Store};
+use crate::told::screen::Meter;
+use crate::transfers::link;
+use crate::transfers::store::{self, Store};
 
 /// How long nothing may move.
 const STALL: Duration = Duration::from_secs(60);

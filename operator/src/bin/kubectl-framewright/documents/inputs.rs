@@ -1,7 +1,7 @@
 //! Which input of which step each `--input` means. No I/O.
 
 use crate::args::InputFile;
-use crate::files::{Named, Place};
+use crate::documents::files::{Named, Place};
 
 /// Why an `--input` fits nowhere.
 #[derive(Debug, thiserror::Error)]

@@ -11,11 +11,13 @@ use kube::api::ListParams;
 use crate::Ended;
 use crate::args::Get;
 use crate::cluster::{ApiError, Cluster};
-use crate::fetch;
-use crate::owner::Owner;
-use crate::screen::Screen;
-use crate::store::Store;
-use crate::{follow, table, words};
+use crate::commands::follow;
+use crate::objects::owner::Owner;
+use crate::told::screen::Screen;
+use crate::told::table;
+use crate::told::words;
+use crate::transfers::fetch;
+use crate::transfers::store::Store;
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]

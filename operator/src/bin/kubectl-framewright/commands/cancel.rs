@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use crate::Ended;
 use crate::args::Cancel;
 use crate::cluster::{ApiError, Cluster};
-use crate::owner::Owner;
-use crate::screen::Screen;
+use crate::objects::owner::Owner;
+use crate::told::screen::Screen;
 
 /// How long the operator may take to let go of a job.
 const GONE: Duration = Duration::from_secs(60);

@@ -16,9 +16,11 @@ use tokio::time::{Instant, interval};
 use crate::Ended;
 use crate::args::Follow;
 use crate::cluster::{ApiError, Cluster};
-use crate::owner::Owner;
-use crate::screen::Screen;
-use crate::{step_words, table, words};
+use crate::objects::owner::Owner;
+use crate::told::screen::Screen;
+use crate::told::step_words;
+use crate::told::table;
+use crate::told::words;
 
 /// How long the API server may be away.
 const AWAY: Duration = Duration::from_secs(300);

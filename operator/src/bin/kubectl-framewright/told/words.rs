@@ -4,7 +4,7 @@ use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::conditions::{self, job, job_reason as reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::step_words;
+use crate::told::step_words;
 
 /// Lines for what is new in `after`. With `with_progress`, every tenth part of a step too, for want of a bar.
 pub(crate) fn changes(

@@ -14,12 +14,12 @@ use tokio::time::sleep;
 use tokio_util::io::ReaderStream;
 
 use crate::digest::{FileDigest, LocalFile};
-use crate::link;
-use crate::links::{Found, Wanted};
-use crate::owner::{self, Owner};
-use crate::screen::{Meter, Screen};
-use crate::store::{self, Store};
-use crate::transfer::{Next, Patience, unless_stalled};
+use crate::objects::links::{Found, Wanted};
+use crate::objects::owner::{self, Owner};
+use crate::told::screen::{Meter, Screen};
+use crate::transfers::link;
+use crate::transfers::store::{self, Store};
+use crate::transfers::transfer::{Next, Patience, unless_stalled};
 
 /// How much is read from the file at a time.
 const CHUNK: usize = 256 << 10;

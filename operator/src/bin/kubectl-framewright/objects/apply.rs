@@ -8,8 +8,8 @@ use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 
 use crate::cluster::{ApiError, Cluster};
-use crate::manifest::Document;
-use crate::owner::Owner;
+use crate::documents::manifest::Document;
+use crate::objects::owner::Owner;
 
 /// What the plugin calls itself in managedFields.
 pub(crate) const MANAGER: &str = "kubectl-framewright";

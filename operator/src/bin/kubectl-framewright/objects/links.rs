@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::owner::Files;
+use crate::objects::owner::Files;
 
 /// A link that ends sooner than this is not begun with.
 const SOON: SignedDuration = SignedDuration::from_secs(120);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 
-use crate::screen::Meter;
-use crate::store::Error;
+use crate::told::screen::Meter;
+use crate::transfers::store::Error;
 
 /// How often a transfer is looked at.
 const LOOK: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{ApiError, Cluster};
-use crate::links::{Choice, Found, Wanted, choose};
+use crate::objects::links::{Choice, Found, Wanted, choose};
 
 /// How long the operator may take to write links into a status.
 const LINKS: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ impl fmt::Display for Owner {
         write!(
             out,
             "{} {namespace}/{name}",
-            crate::manifest::kind_name(*kind)
+            crate::documents::manifest::kind_name(*kind)
         )
     }
 }
@@ -168,7 +168,7 @@ impl Owner {
         let now = Timestamp::now().to_string();
         let patch = json!({"metadata": {"annotations": {ANNOTATION_RENEW_LINKS: now}}});
         let params = PatchParams {
-            field_manager: Some(crate::apply::MANAGER.to_owned()),
+            field_manager: Some(crate::objects::apply::MANAGER.to_owned()),
             ..PatchParams::default()
         };
         let doing = ApiError::when(format!("ask for new links of {self} with an annotation"));

@@ -2,7 +2,7 @@
 
 use framewright_crds::aijob::{Attempt, Cause, StepState, StepStatus};
 
-use crate::table::{computing, duration, grouped};
+use crate::told::table::{computing, duration, grouped};
 
 /// Lines for what is new in a step.
 pub(crate) fn changes(
@@ -72,11 +72,7 @@ fn state_words(step: &StepStatus) -> Option<String> {
         StepState::Starting => Some(format!("starts{on}")),
         StepState::Running => Some(format!("computes{on}")),
         StepState::Succeeded => {
-            let time = step
-                .attempts
-                .last()
-                .and_then(|attempt| computing(attempt, attempt.finished_at.as_ref()?.0));
-            let time = time.map_or_else(String::new, |time| format!(" in {}", duration(time)));
+            let time = step.attempts.last().map_or_else(String::new, time_taken);
             let units = step
                 .units
                 .map_or_else(String::new, |units| format!(", {} units", grouped(units)));
@@ -88,6 +84,20 @@ fn state_words(step: &StepStatus) -> Option<String> {
         }
         StepState::Failed => Some(format!("failed{because}")),
         StepState::Skipped => Some(format!("was skipped{because}")),
+    }
+}
+
+/// Such as " in 4 s". An attempt whose beginning nobody heard of began after it was bound.
+fn time_taken(attempt: &Attempt) -> String {
+    let Some(end) = attempt.finished_at.as_ref().map(|end| end.0) else {
+        return String::new();
+    };
+    match computing(attempt, end) {
+        Some(time) => format!(" in {}", duration(time)),
+        None => format!(
+            " in at most {}",
+            duration(end.duration_since(attempt.bound_at.0))
+        ),
     }
 }
 

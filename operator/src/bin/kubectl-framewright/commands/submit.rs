@@ -7,17 +7,21 @@ use framewright_crds::names::OwnerKind;
 use futures::future::join_all;
 
 use crate::Ended;
-use crate::apply::{self, Applied};
 use crate::args::Submit;
 use crate::cluster::{ApiError, Cluster};
+use crate::commands::follow;
+use crate::commands::get;
 use crate::digest::{self, FileDigest, LocalFile};
-use crate::files;
-use crate::manifest::{self, Document};
-use crate::needed::{self, Needed};
-use crate::owner::{self, Owner};
-use crate::screen::Screen;
-use crate::store::Store;
-use crate::{fetch, follow, get, inputs, send};
+use crate::documents::files;
+use crate::documents::inputs;
+use crate::documents::manifest::{self, Document};
+use crate::documents::needed::{self, Needed};
+use crate::objects::apply::{self, Applied};
+use crate::objects::owner::{self, Owner};
+use crate::told::screen::Screen;
+use crate::transfers::fetch;
+use crate::transfers::send;
+use crate::transfers::store::Store;
 
 /// Where a submission stopped.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use framewright_crds::names::OwnerKind;
 
 use crate::digest::FileDigest;
-use crate::manifest::Document;
+use crate::documents::manifest::Document;
 
 /// A place in a document where a file is named, or could be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +203,7 @@ pub(crate) fn fill(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest;
+    use crate::documents::manifest;
 
     const JOB: &str = "
 apiVersion: framewright.dev/v1alpha1
