@@ -25,7 +25,9 @@ async fn a_bad_file_fails_its_job_once_with_a_sentence_and_the_worker_goes_on() 
             fs::write(fleet.file(&file), bytes)?;
             fleet.submit(name, &file, "").await?;
         }
-        for (name, _) in bad {
+        fs::write(fleet.file("enormous.png"), ENORMOUS)?;
+        fleet.submit_steps("enormous", IMAGE, "").await?;
+        for name in bad.map(|(name, _)| name).into_iter().chain(["enormous"]) {
             let failed = fleet.finished(name).await?;
             for type_ in [job::SUCCEEDED, job::FINISHED] {
                 let condition = condition(&failed, type_).context(type_)?;
@@ -56,6 +58,13 @@ async fn a_bad_file_fails_its_job_once_with_a_sentence_and_the_worker_goes_on() 
     })
     .await
 }
+
+/// The header of a PNG of 60,000 by 60,000 pixels, which would take 10 GB.
+const ENORMOUS: &[u8] = b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00\x00\x0dIHDR\x00\x00\xea`\x00\x00\xea`\x08\x02\x00\x00\x00\x0f\xb0\xe2\x15";
+
+const IMAGE: &str = r"
+  - {name: large, model: framewright-x2, upscale: {}, inputs: [{name: image, upload: {file: enormous.png}}]}
+";
 
 const GOOD: &str = r"
   - {name: large, model: framewright-x2, upscale: {frames: 2}, inputs: [{name: video, upload: {file: good.mp4}}]}

@@ -341,6 +341,58 @@ fn whole_second(time: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
 
+    fn pod(status: serde_json::Value) -> Pod {
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "w-0"}, "status": status}))
+            .expect("a pod")
+    }
+
+    fn waiting(reason: &str) -> serde_json::Value {
+        serde_json::json!({"containerStatuses": [{
+            "name": "worker", "image": "registry.example.com/worker:1", "imageID": "", "ready": false, "restartCount": 4,
+            "state": {"waiting": {"reason": reason, "message": "as the kubelet says"}},
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "no room for weights"}},
+        }]})
+    }
+
+    #[test]
+    fn each_trouble_of_a_pod_has_a_reason_and_a_sentence() {
+        let unscheduled = serde_json::json!({"conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes have room",
+        }]});
+        let cases = [
+            (
+                unscheduled,
+                pool_reason::UNSCHEDULABLE,
+                "0/3 nodes have room",
+            ),
+            (
+                waiting("ImagePullBackOff"),
+                pool_reason::IMAGE_PULL_FAILED,
+                "image registry.example.com/worker:1: ImagePullBackOff: as the kubelet says",
+            ),
+            (
+                waiting("ErrImagePull"),
+                pool_reason::IMAGE_PULL_FAILED,
+                "image registry.example.com/worker:1: ErrImagePull: as the kubelet says",
+            ),
+            (
+                waiting("CrashLoopBackOff"),
+                pool_reason::WORKER_CRASHING,
+                "its process keeps ending (Error, exit code 1: no room for weights), 4 times so far; kubectl logs w-0 tells more",
+            ),
+            (
+                waiting("CreateContainerConfigError"),
+                pool_reason::WORKER_CRASHING,
+                "CreateContainerConfigError: as the kubelet says",
+            ),
+        ];
+        for (status, reason, message) in cases {
+            let found = trouble(&pod(status)).expect(reason);
+            assert_eq!((found.reason, found.message.as_str()), (reason, message));
+        }
+        assert_eq!(trouble(&pod(waiting("ContainerCreating"))), None);
+    }
+
     #[test]
     fn of_what_a_process_said_the_last_line_is_told_without_colours() {
         let said = "\u{1b}[2m2026-11-23\u{1b}[0m INFO serves\n\u{1b}[31mError\u{1b}[0m: no room for weights\n\n";
