@@ -78,6 +78,9 @@ worker-cuda: ## Build the worker for NVIDIA GPUs into dist/cuda/, and check it; 
 	@began=$$SECONDS; $(CUDA_CARGO) test $(CUDA_WORKER) --test cuda && echo "worker-cuda: checked in $$((SECONDS - began)) s; its kernels have not run, which takes a GPU: make test-gpu"
 	@du -shL $(DIST)/cuda/framewright-worker $(DIST)/cuda/lib
 
+image-cuda: dist worker-cuda ## Build the image of the worker for NVIDIA GPUs
+	$(RELEASE)/framewright-e2e images --cuda $(DIST)
+
 generate: ## Write what is derived: CRDs, chart copies, install.yaml, example digests
 	UPDATE=1 $(CARGO) test --release --package framewright-crds --test yaml
 	helm=$$($(INSTALL) helm | sed -n 's/^helm=//p') && HELM=$$helm manifests/generate.sh
@@ -96,4 +99,4 @@ down: ## Take down every cluster that demo and tests have started
 		$(CARGO) build --release --workspace --bin framewright-e2e; }; \
 	$(RELEASE)/framewright-e2e down --all
 
-.PHONY: help expect demo test bench lint dist programs images test-cuda worker-cuda generate packages down
+.PHONY: help expect demo test bench lint dist programs images test-cuda worker-cuda image-cuda generate packages down
