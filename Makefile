@@ -81,6 +81,12 @@ worker-cuda: ## Build the worker for NVIDIA GPUs into dist/cuda/, and check it; 
 image-cuda: dist worker-cuda ## Build the image of the worker for NVIDIA GPUs
 	$(RELEASE)/framewright-e2e images --cuda $(DIST)
 
+test-gpu: ## Compare an NVIDIA GPU with the CPU, and try to break it; fails on a machine without one
+	$(CUDA_CARGO) test $(CUDA_WORKER) --no-fail-fast --test gpu --test gpu_lost -- --test-threads=1 --nocapture
+
+bench-gpu: packages ## Measure the networks on an NVIDIA GPU, beside PyTorch if python3 has it
+	$(CUDA_CARGO) bench --workspace --features framewright-worker/cuda --bench gpu
+
 generate: ## Write what is derived: CRDs, chart copies, install.yaml, example digests
 	UPDATE=1 $(CARGO) test --release --package framewright-crds --test yaml
 	helm=$$($(INSTALL) helm | sed -n 's/^helm=//p') && HELM=$$helm manifests/generate.sh
@@ -99,4 +105,4 @@ down: ## Take down every cluster that demo and tests have started
 		$(CARGO) build --release --workspace --bin framewright-e2e; }; \
 	$(RELEASE)/framewright-e2e down --all
 
-.PHONY: help expect demo test bench lint dist programs images test-cuda worker-cuda image-cuda generate packages down
+.PHONY: help expect demo test bench lint dist programs images test-cuda worker-cuda image-cuda test-gpu bench-gpu generate packages down
