@@ -9,10 +9,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 DIST := $(CURDIR)/dist
 INSTALL := e2e/tools/install.sh
+CUDA_CARGO := CARGO=$(CARGO) e2e/tools/cuda/cargo.sh
+# Of the whole workspace, so that what other programs are made of is not built again with other features.
+CUDA_WORKER := --release --workspace --features framewright-worker/cuda
 export FRAMEWRIGHT_DIST := $(DIST)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ifneq ($(filter demo,$(MAKECMDGOALS)),)
 ifneq ($(filter-out existing,$(CLUSTER)),)
@@ -54,6 +57,36 @@ programs: ## Build all programs
 images: dist ## Build the images of operator and worker
 	$(RELEASE)/framewright-e2e images $(DIST)
 
+# What CUDA is pinned for.
+ifeq ($(shell uname -m),x86_64)
+test: test-cuda
+endif
+
+test-cuda: ## Test what of the worker for NVIDIA GPUs needs no GPU, as test does on x86-64
+	@echo "test: the worker for GPUs, on a machine without one (some minutes the first time)"
+	$(CUDA_CARGO) clippy $(CUDA_WORKER) --all-targets -- --deny warnings
+	$(CUDA_CARGO) test $(CUDA_WORKER) --test cuda
+
+worker-cuda: ## Build the worker for NVIDIA GPUs into dist/cuda/, and check it; needs no GPU
+	@echo "worker-cuda: about 4 minutes the first time on two cores, after the other programs are built"
+	@began=$$SECONDS; $(CUDA_CARGO) build $(CUDA_WORKER) --bin framewright-worker && echo "worker-cuda: built in $$((SECONDS - began)) s"
+	@mkdir -p $(DIST)/cuda/lib
+	@strip --strip-debug -o $(DIST)/cuda/framewright-worker $(RELEASE)/framewright-worker
+	@cuda=$$($(INSTALL) cuda | sed -n 's/^cuda=//p') \
+		&& for library in cublas cublasLt curand; do cp --update --no-dereference --remove-destination $$cuda/lib/lib$$library.so.* $(DIST)/cuda/lib/; done \
+		&& cp $$cuda/nvidia_cublas-*.dist-info/licenses/License.txt $(DIST)/cuda/lib/LICENSE
+	@began=$$SECONDS; $(CUDA_CARGO) test $(CUDA_WORKER) --test cuda && echo "worker-cuda: checked in $$((SECONDS - began)) s; its kernels have not run, which takes a GPU: make test-gpu"
+	@du -shL $(DIST)/cuda/framewright-worker $(DIST)/cuda/lib
+
+image-cuda: dist worker-cuda ## Build the image of the worker for NVIDIA GPUs
+	$(RELEASE)/framewright-e2e images --cuda $(DIST)
+
+test-gpu: ## Compare an NVIDIA GPU with the CPU, and try to break it; fails on a machine without one
+	$(CUDA_CARGO) test $(CUDA_WORKER) --no-fail-fast --test gpu --test gpu_lost -- --test-threads=1 --nocapture
+
+bench-gpu: packages ## Measure the networks on an NVIDIA GPU, beside PyTorch if python3 has it
+	$(CUDA_CARGO) bench --workspace --features framewright-worker/cuda --bench gpu
+
 generate: ## Write what is derived: CRDs, chart copies, install.yaml, example digests
 	UPDATE=1 $(CARGO) test --release --package framewright-crds --test yaml
 	helm=$$($(INSTALL) helm | sed -n 's/^helm=//p') && HELM=$$helm manifests/generate.sh
@@ -72,4 +105,4 @@ down: ## Take down every cluster that demo and tests have started
 		$(CARGO) build --release --workspace --bin framewright-e2e; }; \
 	$(RELEASE)/framewright-e2e down --all
 
-.PHONY: help expect demo test bench lint dist programs images generate packages down
+.PHONY: help expect demo test bench lint dist programs images test-cuda worker-cuda image-cuda test-gpu bench-gpu generate packages down

@@ -39,6 +39,9 @@ enum Order {
     Images {
         #[arg(default_value = "dist")]
         context: PathBuf,
+        /// Build the image of workers for NVIDIA GPUs instead
+        #[arg(long)]
+        cuda: bool,
     },
     /// Run the main job on a cluster of its own, or on the current kubeconfig context.
     Demo {
@@ -118,8 +121,13 @@ async fn obey(order: Order) -> Result<()> {
                 bail!("not all is gone: {}", left.join("; "));
             }
         }
-        Order::Images { context } => {
-            for image in images::build(&context).await? {
+        Order::Images { context, cuda } => {
+            let wanted = if cuda {
+                &images::CUDA[..]
+            } else {
+                &images::CPU[..]
+            };
+            for image in images::build(&context, wanted).await? {
                 println!("{}\t{}", image.name, image.archive.display());
             }
         }

@@ -1,12 +1,12 @@
 #!/bin/bash
 # Installs what a test cluster is made of, and says on stdout where it is, as name=path lines.
 #
-#   install.sh control-plane | controllers | node | images | ffmpeg | helm | gpus | deny …
+#   install.sh control-plane | controllers | node | images | ffmpeg | helm | gpus | cuda | deny …
 #
 # Debian packages come from the distribution. Kubernetes, etcd, CoreDNS and helm are Go modules
-# pinned by the go.sum beside this file, cargo-deny is pinned by its version and its own Cargo.lock;
-# each is built once into a cache of the user's, under a name that carries the hash of its pins. A
-# build that is interrupted leaves nothing that counts.
+# pinned by the go.sum beside this file, cargo-deny is pinned by its version and its own Cargo.lock,
+# CUDA is NVIDIA's Python packages, pinned by digest; each is made once into a cache of the user's,
+# under a name that carries the hash of its pins. A build that is interrupted leaves nothing that counts.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -176,11 +176,40 @@ ffmpeg() {
 	for name in ffmpeg ffprobe; do echo "$name=$built/$name"; done
 }
 
-[ $# -gt 0 ] || fail "say what to install: control-plane, controllers, node, images, ffmpeg, helm, gpus, deny"
+# A CUDA toolkit: nvcc, headers, and the libraries that the worker loads. It needs no GPU.
+cuda() {
+	local hash
+	[ "$(uname -m)" = x86_64 ] || fail "CUDA is pinned for x86-64, and this machine is $(uname -m): build the worker for GPUs elsewhere"
+	hash=$(cd "$here/cuda" && sha256sum requirements.txt layout.sh driver.c nvcc | sha256sum | cut -c1-12)
+	built=$cache/cuda-$hash
+	if [ ! -d "$built" ]; then
+		packages g++
+		python3 -m pip --version >/dev/null 2>&1 || packages python3-pip
+		mkdir -p "$cache"
+		exec 9>"$cache/.cuda.lock"
+		flock --nonblock 9 || { say "waiting for another installation of CUDA"; flock 9; }
+		[ -d "$built" ] || cuda_toolkit "$cache/.cuda-$hash.partial"
+		exec 9>&-
+	fi
+	echo "cuda=$built"
+}
+
+cuda_toolkit() {
+	say "installing CUDA from NVIDIA's packages, once (0.7 GB to fetch, 1 GB on disk)"
+	rm -rf "$1" && mkdir "$1"
+	PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --no-deps --no-cache-dir --no-compile \
+		--only-binary :all: --require-hashes --target "$1" --requirement "$here/cuda/requirements.txt" >&2 \
+		|| fail "pip could not install CUDA; its own words are above"
+	"$here/cuda/layout.sh" "$1" || fail "NVIDIA's packages are not laid out as expected; see $here/cuda/layout.sh"
+	mv -T "$1" "$built"
+	say "CUDA is there: $(du -sh "$built" | cut -f1)"
+}
+
+[ $# -gt 0 ] || fail "say what to install: control-plane, controllers, node, images, ffmpeg, helm, gpus, cuda, deny"
 for part in "$@"; do
 	case $part in
 	control-plane) control_plane ;;
-	controllers | node | images | ffmpeg | helm | gpus | deny) "$part" ;;
-	*) fail "$part is none of: control-plane, controllers, node, images, ffmpeg, helm, gpus, deny" ;;
+	controllers | node | images | ffmpeg | helm | gpus | cuda | deny) "$part" ;;
+	*) fail "$part is none of: control-plane, controllers, node, images, ffmpeg, helm, gpus, cuda, deny" ;;
 	esac
 done

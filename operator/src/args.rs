@@ -64,6 +64,9 @@ pub struct RunArgs {
     /// Image of worker pods.
     #[arg(long, env = "FRAMEWRIGHT_WORKER_IMAGE")]
     pub worker_image: String,
+    /// Image of worker pods whose pool computes on GPUs (device: cuda). Default: --worker-image.
+    #[arg(long, env = "FRAMEWRIGHT_WORKER_IMAGE_CUDA")]
+    pub worker_image_cuda: Option<String>,
     /// Always, IfNotPresent or Never.
     #[arg(
         long,

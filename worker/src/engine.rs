@@ -13,8 +13,10 @@ use framewright_crds::aijob::Cause;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
+use crate::device;
 use crate::models::Upscaler;
-use crate::pipelines::PipelineError;
+use crate::pipelines::{PipelineError, is_out_of_memory};
+use crate::sentence::sentence;
 use crate::weights::cache::Held;
 use crate::weights::verify::Sha256;
 use crate::weights::{WeightFile, load_upscaler};
@@ -47,6 +49,7 @@ pub struct Weights {
 #[derive(Clone)]
 pub struct Engine {
     jobs: mpsc::Sender<Job>,
+    tile_bytes: u64,
 }
 
 type Job = Box<dyn FnOnce(&mut Bench) + Send>;
@@ -58,6 +61,8 @@ pub enum EngineError {
     Pipeline(#[from] PipelineError),
     #[error("the worker has a defect; its log has the details ({message})")]
     Panicked { message: String },
+    #[error("the device works no more, and only a new process gets it back: {message}")]
+    DeviceBroken { message: String },
     #[error("the engine's thread is gone")]
     Gone,
 }
@@ -68,7 +73,8 @@ impl EngineError {
     pub fn cause(&self) -> Cause {
         match self {
             EngineError::Pipeline(error) => error.cause(),
-            EngineError::Panicked { .. } | EngineError::Gone => Cause::Internal,
+            EngineError::DeviceBroken { .. } | EngineError::Gone => Cause::DeviceError,
+            EngineError::Panicked { .. } => Cause::Internal,
         }
     }
 }
@@ -80,6 +86,7 @@ impl Engine {
     /// The system gives no thread.
     pub fn start(device: Device) -> io::Result<Engine> {
         let (jobs, mut waiting) = mpsc::channel::<Job>(1);
+        let tile_bytes = device::tile_bytes(&device);
         let mut bench = Bench {
             device,
             loaded: None,
@@ -91,7 +98,25 @@ impl Engine {
                     job(&mut bench);
                 }
             })?;
-        Ok(Engine { jobs })
+        Ok(Engine { jobs, tile_bytes })
+    }
+
+    /// Memory that computing a tile may take, weights apart, in bytes.
+    #[must_use]
+    pub fn tile_bytes(&self) -> u64 {
+        self.tile_bytes
+    }
+
+    /// Whether the device still computes, when its turn comes.
+    ///
+    /// # Errors
+    /// It does not: only a new process gets it back.
+    pub async fn check(&self) -> Result<(), EngineError> {
+        let checked = self.compute(|bench| Ok(still_computes(&bench.device)));
+        match checked.await? {
+            Some(trouble) => Err(EngineError::DeviceBroken { message: trouble }),
+            None => Ok(()),
+        }
     }
 
     /// Does `job` on the engine's thread when its turn comes. A job whose caller has gone by then is left out.
@@ -117,16 +142,39 @@ fn guarded<T>(
     bench: &mut Bench,
     job: impl FnOnce(&mut Bench) -> Result<T, PipelineError>,
 ) -> Result<T, EngineError> {
-    match catch_unwind(AssertUnwindSafe(|| job(bench))) {
-        Ok(done) => Ok(done?),
+    let error = match catch_unwind(AssertUnwindSafe(|| job(bench))) {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(PipelineError::Stopped)) => return Err(PipelineError::Stopped.into()),
+        Ok(Err(error)) => EngineError::Pipeline(error),
         Err(panic) => {
             // What lies on the device may be half written.
             bench.loaded = None;
             let message = panic_message(panic.as_ref());
             error!("a job of the engine panicked: {message}");
-            Err(EngineError::Panicked { message })
+            EngineError::Panicked { message }
         }
+    };
+    match still_computes(&bench.device) {
+        None => Err(error),
+        Some(trouble) => Err(EngineError::DeviceBroken {
+            message: format!("{trouble}, after: {}", sentence(&error)),
+        }),
     }
+}
+
+/// What is wrong with the device, if it is broken: CUDA answers with the same error for ever once a kernel has gone wrong.
+fn still_computes(device: &Device) -> Option<String> {
+    trouble(|| device::check(device))
+}
+
+/// What a check says that is more than a full device.
+fn trouble(check: impl FnOnce() -> candle_core::Result<()>) -> Option<String> {
+    let words = match catch_unwind(AssertUnwindSafe(check)) {
+        Ok(Ok(())) => return None,
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic_message(panic.as_ref()),
+    };
+    (!is_out_of_memory(&words)).then_some(words)
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -197,6 +245,18 @@ mod tests {
             "{defect}"
         );
         assert_eq!(engine.compute(|_| Ok(7)).await.expect("goes on"), 7);
+    }
+
+    #[test]
+    fn a_device_that_does_not_compute_any_more_is_told_from_one_that_is_full() {
+        let says = |words: &str| Err(candle_core::Error::Msg(words.to_owned()));
+        assert_eq!(trouble(|| Ok(())), None);
+        assert_eq!(trouble(|| says("CUDA_ERROR_OUT_OF_MEMORY")), None);
+        assert_eq!(trouble(|| says("CUBLAS_STATUS_ALLOC_FAILED")), None);
+        let lost = trouble(|| says("CUDA_ERROR_ILLEGAL_ADDRESS"));
+        assert!(lost.is_some_and(|words| words.contains("CUDA_ERROR_ILLEGAL_ADDRESS")));
+        let panicked = trouble(|| panic!("the driver is gone"));
+        assert!(panicked.is_some_and(|words| words.contains("the driver is gone")));
     }
 
     #[tokio::test]

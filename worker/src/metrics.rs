@@ -1,12 +1,13 @@
 //! What the worker counts, for Prometheus.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 type Labels = [(&'static str, &'static str); 1];
@@ -19,6 +20,23 @@ pub struct Metrics {
     stages: Family<Labels, Seconds>,
     frames: Counter,
     connected: Gauge,
+    gpu: Arc<Mutex<Gpu>>,
+    xids: Family<[(&'static str, u64); 1], Counter>,
+}
+
+/// What a GPU does, as far as its driver tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gpu {
+    /// By all processes.
+    pub memory_used_bytes: Option<f64>,
+    /// Of the GPU, or of the part that the worker has.
+    pub memory_total_bytes: Option<f64>,
+    /// The share of time in which a kernel ran, from 0 to 1.
+    pub busy_ratio: Option<f64>,
+    /// Of the chip.
+    pub temperature_celsius: Option<f64>,
+    /// Of the whole board.
+    pub power_watts: Option<f64>,
 }
 
 /// A stage of a task.
@@ -66,6 +84,16 @@ impl Metrics {
         self.connected.set(i64::from(is_connected));
     }
 
+    /// What the GPU does now.
+    pub fn gpu(&self, gpu: Gpu) {
+        *self.gpu.lock().unwrap_or_else(PoisonError::into_inner) = gpu;
+    }
+
+    /// Counts a critical error that the GPU's driver reports, by its number.
+    pub fn xid(&self, xid: u64) {
+        self.xids.get_or_create(&[("xid", xid)]).inc();
+    }
+
     /// All of them, in the text format.
     #[must_use]
     pub fn text(&self) -> String {
@@ -74,6 +102,8 @@ impl Metrics {
             stages,
             frames,
             connected,
+            gpu,
+            xids,
         } = self.clone();
         let mut registry = Registry::with_prefix("framewright_worker");
         registry.register("tasks", "Tasks that are over, by outcome", tasks);
@@ -89,6 +119,13 @@ impl Metrics {
             "Whether there is a stream to an operator",
             connected,
         );
+        let gpu = *gpu.lock().unwrap_or_else(PoisonError::into_inner);
+        register_gpu(&mut registry, gpu);
+        registry.register(
+            "gpu_xid_errors",
+            "Critical errors of the GPU that its driver has reported, by number",
+            xids,
+        );
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &registry);
@@ -96,9 +133,77 @@ impl Metrics {
     }
 }
 
+/// What is not known is not there.
+fn register_gpu(registry: &mut Registry, gpu: Gpu) {
+    let Gpu {
+        memory_used_bytes,
+        memory_total_bytes,
+        busy_ratio,
+        temperature_celsius,
+        power_watts,
+    } = gpu;
+    for (name, help, unit, value) in [
+        (
+            "gpu_memory_used",
+            "The GPU's memory that is in use, by all processes",
+            Unit::Bytes,
+            memory_used_bytes,
+        ),
+        (
+            "gpu_memory_total",
+            "The GPU's memory",
+            Unit::Bytes,
+            memory_total_bytes,
+        ),
+        (
+            "gpu_busy",
+            "Share of time in which the GPU computed",
+            Unit::Ratios,
+            busy_ratio,
+        ),
+        (
+            "gpu_temperature",
+            "Temperature of the GPU",
+            Unit::Celsius,
+            temperature_celsius,
+        ),
+        (
+            "gpu_power",
+            "Power that the GPU draws",
+            Unit::Other("watts".to_owned()),
+            power_watts,
+        ),
+    ] {
+        if let Some(value) = value {
+            registry.register_with_unit(name, help, unit, ConstGauge::new(value));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_gpu_only_what_is_known_is_in_the_text() {
+        let metrics = Metrics::default();
+        assert!(!metrics.text().contains("gpu_power"), "{}", metrics.text());
+        metrics.gpu(Gpu {
+            memory_used_bytes: Some(2.0),
+            power_watts: Some(71.5),
+            ..Gpu::default()
+        });
+        metrics.xid(79);
+        let text = metrics.text();
+        for line in [
+            "framewright_worker_gpu_memory_used_bytes 2.0",
+            "framewright_worker_gpu_power_watts 71.5",
+            "framewright_worker_gpu_xid_errors_total{xid=\"79\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert!(!text.contains("gpu_temperature"), "{text}");
+    }
 
     #[test]
     fn what_was_counted_is_in_the_text() {

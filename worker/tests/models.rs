@@ -8,10 +8,12 @@
 
 mod golden;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use framewright_worker::frame::{FrameError, tiling, upscale_rgb8};
 use framewright_worker::models::{Architecture, DetectError, Shapes, Upscaler, detect};
 use framewright_worker::tiles::{Rectangle, Tile, Tiling, plan};
+
+use golden::closeness::{cosine, psnr, worst};
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -20,13 +22,34 @@ fn every_network_computes_what_pytorch_does() {
     for case in golden::cases() {
         let upscaler = case.upscaler();
         let upscaled = upscaler.forward(&case.input()).unwrap();
-        let worst = worst_difference(&upscaled, &case.output());
+        let worst = worst(&upscaled, &case.output());
         println!(
             "{}: {} differs by {worst:e}",
             case.name,
             upscaler.architecture()
         );
         assert!(worst <= TOLERANCE, "{}: {worst}", case.name);
+    }
+}
+
+/// On a CPU, by the operations that GPUs do it with.
+#[test]
+fn every_network_in_half_precision_makes_the_same_picture() {
+    for case in golden::cases() {
+        let [frames, _, height, width] = case.input;
+        let input = golden::frames(&case.name, frames, 2 * height, 2 * width);
+        let expected = case.upscaler().forward(&input).unwrap();
+        let halves = Upscaler::from_tensors_as(
+            DType::F16,
+            &detect(&case.weights).unwrap(),
+            golden::weights(&case.weights),
+            &Device::Cpu,
+        );
+        let halves = halves.unwrap().forward(&input).unwrap();
+        let (cosine, psnr) = (cosine(&halves, &expected), psnr(&halves, &expected));
+        println!("{}: cosine {cosine:.6}, PSNR {psnr:.1} dB", case.name);
+        assert!(cosine >= 0.999, "{}: cosine {cosine}", case.name);
+        assert!(psnr >= 45.0, "{}: PSNR {psnr} dB", case.name);
     }
 }
 
@@ -151,7 +174,7 @@ fn tiles_of_rrdb_differ_by_less_than_1e_4_with_the_overlap_that_they_get() {
         ..tiling(upscaler.architecture(), u64::MAX)
     };
     let frame = golden::frames("frame", 1, 20, 140);
-    let worst = worst_difference(
+    let worst = worst(
         &in_tiles(&upscaler, &frame, tiling),
         &upscaler.forward(&frame).unwrap(),
     );
@@ -406,18 +429,6 @@ fn averaged_weights_are_taken_where_there_are_both() {
         detect(&Shapes::new()),
         Err(DetectError::Unknown { count: 0, .. })
     ));
-}
-
-fn worst_difference(left: &Tensor, right: &Tensor) -> f32 {
-    assert_eq!(left.dims(), right.dims());
-    (left - right)
-        .unwrap()
-        .abs()
-        .unwrap()
-        .max_all()
-        .unwrap()
-        .to_scalar()
-        .unwrap()
 }
 
 /// Upscales tile by tile, and puts what is kept together.

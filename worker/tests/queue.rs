@@ -254,6 +254,47 @@ fn a_worker_that_drains_finishes_what_runs_and_takes_nothing_new() {
 }
 
 #[test]
+fn a_worker_that_has_lost_its_device_says_which_task_failed_takes_nothing_and_ends() {
+    let mut queue = ready(2);
+    check(&mut queue, run("1", "a"), "start 1");
+    check(&mut queue, run("2", "a"), "start 2");
+    check(&mut queue, run("3", "a"), "");
+    let lost = || News::DeviceLost {
+        message: "CUDA_ERROR_ILLEGAL_ADDRESS".into(),
+    };
+    assert_eq!(queue.lost_device(), None);
+    check(
+        &mut queue,
+        news("1", lost()),
+        "say finished 1 DeviceError (CUDA_ERROR_ILLEGAL_ADDRESS); say draining; \
+         say finished 3 WorkerDrained (the worker ends and takes no new task)",
+    );
+    assert_eq!(queue.lost_device(), Some("CUDA_ERROR_ILLEGAL_ADDRESS"));
+    assert!(!queue.is_drained(), "task 2 has not ended");
+    check(
+        &mut queue,
+        news("2", lost()),
+        "say finished 2 DeviceError (CUDA_ERROR_ILLEGAL_ADDRESS)",
+    );
+    assert!(queue.is_drained());
+    check(&mut queue, settled("1"), "");
+    check(&mut queue, settled("2"), "");
+    check(&mut queue, settled("3"), "exit");
+}
+
+#[test]
+fn a_worker_whose_device_is_lost_between_tasks_ends() {
+    let mut queue = ready(1);
+    let message = "CUDA_ERROR_UNKNOWN (Xid 79)".to_owned();
+    check(
+        &mut queue,
+        Event::DeviceLost { message },
+        "say draining; exit",
+    );
+    assert_eq!(queue.lost_device(), Some("CUDA_ERROR_UNKNOWN (Xid 79)"));
+}
+
+#[test]
 fn an_idle_worker_that_drains_ends_at_once() {
     check(&mut ready(1), Event::Drain, "say draining; exit");
 }

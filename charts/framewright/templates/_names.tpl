@@ -29,6 +29,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- include "framewright.reference" (dict "registry" ($image.registry | default .Values.image.registry) "repository" $image.repository "digest" $image.digest "tag" ($image.tag | default .Values.image.tag | default .Chart.AppVersion)) }}
 {{- end }}
 
+{{- define "framewright.workerImageCuda" -}}
+{{- $image := .Values.workerImage.cuda -}}
+{{- include "framewright.reference" (dict "registry" ($image.registry | default .Values.workerImage.registry | default .Values.image.registry) "repository" $image.repository "digest" $image.digest "tag" ($image.tag | default .Values.workerImage.tag | default .Values.image.tag | default .Chart.AppVersion)) }}
+{{- end }}
+
 {{- define "framewright.operatorUrl" -}}
 https://framewright-operator.{{ .Release.Namespace }}.svc:9443
 {{- end }}

@@ -13,7 +13,7 @@ use crate::images;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) async fn measure(dist: &Path, table: &mut Table) -> Result<()> {
-    let built = match images::build(dist).await {
+    let built = match images::build(dist, &images::CPU).await {
         Ok(built) => built,
         Err(error) => {
             table.row(

@@ -65,7 +65,7 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
     };
     let chosen = match &place {
         Place::Own => {
-            let built = images::build(dist).await?;
+            let built = images::build(dist, &images::CPU).await?;
             let archives = built.iter().map(|image| image.archive.clone()).collect();
             let cluster = Cluster::start(
                 CLUSTER,
@@ -85,7 +85,7 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
         }
         Place::Existing { registry } => {
             existing::examine(&hands, registry, &progress).await?;
-            let built = images::build(dist).await?;
+            let built = images::build(dist, &images::CPU).await?;
             existing::push(&built, registry, &progress).await?
         }
     };

@@ -35,29 +35,61 @@ const BASE: [&str; 7] = [
 /// An image that lies ready as an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// `docker.io/framewright/operator:dev` or `docker.io/framewright/worker:dev`.
+    /// Such as `docker.io/framewright/worker:dev`.
     pub name: String,
     /// To be loaded with [`crate::Options::images`] or [`crate::Cluster::load`].
     pub archive: PathBuf,
 }
 
-/// Builds both images from the programs in `context`: framewright-operator, framewright-worker,
-/// ffmpeg and ffprobe. What has not changed is not built again.
+/// An image of the Containerfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    name: &'static str,
+    /// What must lie in the context, and what puts it there.
+    programs: &'static [&'static str],
+    made_by: &'static str,
+}
+
+/// The images of a cluster without GPUs.
+pub const CPU: [Target; 2] = [
+    Target {
+        name: "operator",
+        programs: &["framewright-operator"],
+        made_by: "make dist",
+    },
+    Target {
+        name: "worker",
+        programs: &["framewright-worker", "ffmpeg", "ffprobe"],
+        made_by: "make dist",
+    },
+];
+
+/// The image of workers for NVIDIA GPUs.
+pub const CUDA: [Target; 1] = [Target {
+    name: "worker-cuda",
+    programs: &[
+        "cuda/framewright-worker",
+        "cuda/lib/libcublas.so.13",
+        "ffmpeg",
+        "ffprobe",
+    ],
+    made_by: "make dist worker-cuda",
+}];
+
+/// Builds images from the programs in `context`. What has not changed is not built again.
 ///
 /// # Errors
 /// If a program is missing from `context`, or with what the builder said.
-pub async fn build(context: &Path) -> Result<Vec<Built>> {
-    for program in [
-        "framewright-operator",
-        "framewright-worker",
-        "ffmpeg",
-        "ffprobe",
-    ] {
-        if !context.join(program).is_file() {
-            bail!(
-                "{} lacks {program}; `make dist` puts it there",
-                context.display()
-            );
+pub async fn build(context: &Path, targets: &[Target]) -> Result<Vec<Built>> {
+    for target in targets {
+        for program in target.programs {
+            if !context.join(program).is_file() {
+                bail!(
+                    "{} lacks {program}; `{}` puts it there",
+                    context.display(),
+                    target.made_by
+                );
+            }
         }
     }
     Tools::install(&[Part::Images]).await?;
@@ -67,9 +99,9 @@ pub async fn build(context: &Path) -> Result<Vec<Built>> {
     builder.clear()?;
     let base = builder.base(&progress).await?;
     let mut built = Vec::new();
-    for target in ["operator", "worker"] {
-        built.push(builder.image(&base, target, context).await?);
-        progress.say(&format!("{target} is built"));
+    for Target { name, .. } in targets {
+        built.push(builder.image(&base, name, context).await?);
+        progress.say(&format!("{name} is built"));
     }
     // The images that lost their names to these.
     builder
@@ -229,7 +261,8 @@ impl Builder {
             .with_context(|| format!("build the image of the {target}"))?;
         let id = fs::read_to_string(id_file.path()).context("read the image's id")?;
         let id = id.trim().trim_start_matches("sha256:");
-        let prefix = format!("{target}-");
+        // Not `worker-`, which the archives of other workers begin with too.
+        let prefix = format!("{target}@");
         let archive = self
             .folder
             .join(format!("{prefix}{}.tar", id.get(..12).unwrap_or(id)));

@@ -4,7 +4,7 @@ mod archive;
 mod build;
 pub mod pack;
 
-pub use build::{Built, build, push};
+pub use build::{Built, CPU, CUDA, Target, build, push};
 
 /// Keeps a pod's namespaces open.
 pub(crate) const PAUSE: &str = "framewright.local/pause:1";

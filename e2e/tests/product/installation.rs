@@ -22,7 +22,7 @@ pub(crate) async fn cluster() -> Result<&'static Cluster> {
 
 async fn install() -> Result<Cluster> {
     let dist = dist()?;
-    let archives = images::build(&dist)
+    let archives = images::build(&dist, &images::CPU)
         .await?
         .into_iter()
         .map(|image| image.archive)
@@ -37,6 +37,8 @@ async fn install() -> Result<Cluster> {
     let values = [
         "--set=image.tag=dev",
         "--set=image.pullPolicy=Never",
+        // A node of these tests has no GPU, and no image for one.
+        "--set=workerImage.cuda.repository=framewright/worker",
         "--set=store.persistence.size=5Gi",
     ];
     let wait = ["--create-namespace", "--wait", "--timeout=120s"];

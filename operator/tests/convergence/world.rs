@@ -186,6 +186,7 @@ impl World {
             links: Links::new(keys, "https://store".to_owned(), None),
             settings: Settings {
                 image: "worker".to_owned(),
+                image_cuda: "worker-cuda".to_owned(),
                 image_pull_policy: "IfNotPresent".to_owned(),
                 operator: "operator:9443".to_owned(),
                 authority: String::new(),

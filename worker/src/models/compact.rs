@@ -86,6 +86,12 @@ impl CompactLayout {
         let output = 3 * self.scale * self.scale;
         2 * self.features + 4 * output
     }
+
+    /// What candle's convolutions take on top on a GPU: nine times the inputs, laid out as a matrix, and the outputs in four
+    /// versions.
+    pub(super) fn unfolded_per_pixel(&self) -> usize {
+        9 * self.features + 4 * self.features.max(3 * self.scale * self.scale)
+    }
 }
 
 impl fmt::Display for CompactLayout {

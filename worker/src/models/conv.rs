@@ -1,7 +1,7 @@
 //! The layer that all networks here are made of: a 3x3 convolution and what follows it at once.
 
 use candle_core::{DType, Module, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{PReLU, VarBuilder};
 
 use super::conv_cpu::CpuConv;
 
@@ -19,11 +19,25 @@ pub(super) enum Activation {
 /// size stays, its bias, and its activation.
 pub(super) enum Conv {
     Cpu(CpuConv),
-    Device {
-        kernel: Tensor,
-        bias: Tensor,
-        activation: Activation,
-    },
+    Device(DeviceConv),
+}
+
+/// The same in candle's own operations, which every device has.
+pub(super) struct DeviceConv {
+    kernel: Tensor,
+    /// `[1, outputs, 1, 1]`.
+    bias: Tensor,
+    bend: Bend,
+}
+
+/// An activation, in as few passes over the values as candle's operations allow.
+enum Bend {
+    None,
+    /// The larger of the value and the value times this, which is below 1.
+    Leaky(f64),
+    /// The same with a factor for each channel, none above 1: `[1, outputs, 1, 1]`.
+    Slopes(Tensor),
+    SteepSlopes(PReLU),
 }
 
 impl Conv {
@@ -40,37 +54,48 @@ impl Conv {
         if kernel.device().is_cpu() && kernel.dtype() == DType::F32 {
             return Ok(Conv::Cpu(CpuConv::new(&kernel, &bias, &activation)?));
         }
-        Ok(Conv::Device {
-            kernel,
-            bias: bias.reshape((1, outputs, 1, 1))?,
-            activation,
-        })
+        Ok(Conv::Device(DeviceConv::new(kernel, &bias, &activation)?))
     }
 
     pub(super) fn forward(&self, features: &Tensor) -> Result<Tensor> {
         match self {
             Conv::Cpu(conv) => features.contiguous()?.apply_op1_no_bwd(conv),
-            Conv::Device {
-                kernel,
-                bias,
-                activation,
-            } => convolved(features, kernel, bias, activation),
+            Conv::Device(conv) => conv.forward(features),
         }
     }
 }
 
-/// The same in candle's own operations, which every device has.
-fn convolved(
-    features: &Tensor,
-    kernel: &Tensor,
-    bias: &Tensor,
-    activation: &Activation,
-) -> Result<Tensor> {
-    let sums = features.conv2d(kernel, 1, 1, 1, 1)?.broadcast_add(bias)?;
-    match activation {
-        Activation::None => Ok(sums),
-        Activation::Leaky(slope) => candle_nn::ops::leaky_relu(&sums, *slope),
-        Activation::Slopes(slopes) => candle_nn::PReLU::new(slopes.clone(), false).forward(&sums),
+impl DeviceConv {
+    fn new(kernel: Tensor, bias: &Tensor, activation: &Activation) -> Result<Self> {
+        let by_channel = |values: &Tensor| values.reshape((1, values.elem_count(), 1, 1));
+        let bend = match activation {
+            Activation::None => Bend::None,
+            Activation::Leaky(slope) => Bend::Leaky(*slope),
+            Activation::Slopes(slopes) => {
+                let steepest = slopes.to_dtype(DType::F32)?.max_all()?.to_scalar::<f32>()?;
+                if steepest <= 1.0 {
+                    Bend::Slopes(by_channel(slopes)?)
+                } else {
+                    Bend::SteepSlopes(PReLU::new(slopes.clone(), false))
+                }
+            }
+        };
+        Ok(DeviceConv {
+            kernel,
+            bias: by_channel(bias)?,
+            bend,
+        })
+    }
+
+    fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        let sums = features.conv2d(&self.kernel, 1, 1, 1, 1)?;
+        let sums = sums.broadcast_add(&self.bias)?;
+        match &self.bend {
+            Bend::None => Ok(sums),
+            Bend::Leaky(slope) => sums.maximum(&(&sums * *slope)?),
+            Bend::Slopes(slopes) => sums.maximum(&sums.broadcast_mul(slopes)?),
+            Bend::SteepSlopes(slopes) => slopes.forward(&sums),
+        }
     }
 }
 
@@ -83,6 +108,7 @@ mod tests {
     #[test]
     fn the_cpu_layer_computes_what_candle_s_operations_do() {
         let slopes = |outputs| Activation::Slopes(random(&[outputs]));
+        let steep = |outputs| Activation::Slopes((random(&[outputs]) * 6.0).unwrap());
         for (frames, inputs, outputs, height, width) in [
             (1, 3, 8, 1, 1),
             (2, 3, 12, 5, 33),
@@ -91,14 +117,19 @@ mod tests {
             (1, 64, 64, 12, 32),
             (1, 1, 1, 40, 2),
         ] {
-            for activation in [Activation::None, Activation::Leaky(0.2), slopes(outputs)] {
+            for activation in [
+                Activation::None,
+                Activation::Leaky(0.2),
+                slopes(outputs),
+                steep(outputs),
+            ] {
                 let kernel = random(&[outputs, inputs, 3, 3]);
                 let bias = random(&[outputs]);
                 let features = random(&[frames, inputs, height, width]);
                 let cpu = CpuConv::new(&kernel, &bias, &activation).unwrap();
                 let ours = features.apply_op1_no_bwd(&cpu).unwrap();
-                let bias = bias.reshape((1, outputs, 1, 1)).unwrap();
-                let theirs = convolved(&features, &kernel, &bias, &activation).unwrap();
+                let theirs = DeviceConv::new(kernel, &bias, &activation).unwrap();
+                let theirs = theirs.forward(&features).unwrap();
                 let worst = (ours - theirs)
                     .unwrap()
                     .abs()

@@ -86,13 +86,24 @@ impl Architecture {
         }
     }
 
-    /// Memory that computing takes for each input pixel, in bytes, weights apart.
+    /// Memory that computing on a CPU takes for each input pixel, in bytes, weights apart.
     pub fn bytes_per_pixel(&self) -> usize {
-        let floats = match self {
+        self.floats_per_pixel() * size_of::<f32>()
+    }
+
+    fn floats_per_pixel(&self) -> usize {
+        match self {
             Architecture::Rrdb(layout) => layout.floats_per_pixel(),
             Architecture::Compact(layout) => layout.floats_per_pixel(),
-        };
-        floats * size_of::<f32>()
+        }
+    }
+
+    /// Values for each input pixel that the largest convolution takes where it is done by candle: on a GPU.
+    fn unfolded_per_pixel(&self) -> usize {
+        match self {
+            Architecture::Rrdb(layout) => layout.unfolded_per_pixel(),
+            Architecture::Compact(layout) => layout.unfolded_per_pixel(),
+        }
     }
 
     /// Makes the network from tensors that have the shapes this was detected from.
@@ -136,6 +147,12 @@ pub struct Upscaler {
     device: Device,
 }
 
+/// candle numbers a tensor's elements in 32 bits on a GPU.
+fn pixels_on_gpu(memory_bytes: u64, floats: u64, unfolded: u64, float_bytes: u64) -> u64 {
+    let fit = memory_bytes / ((floats + unfolded) * float_bytes);
+    fit.min(u64::from(u32::MAX >> 1) / unfolded)
+}
+
 enum Network {
     Rrdb(Box<rrdb::Rrdb>),
     Compact(compact::Compact),
@@ -148,11 +165,17 @@ impl Upscaler {
         tensors: std::collections::HashMap<String, Tensor>,
         device: &Device,
     ) -> Result<Upscaler, ModelError> {
-        architecture.load(VarBuilder::from_tensors(
-            tensors,
-            compute_dtype(device),
-            device,
-        ))
+        Self::from_tensors_as(compute_dtype(device), architecture, tensors, device)
+    }
+
+    /// The same, computing in another type than the device's own.
+    pub fn from_tensors_as(
+        dtype: DType,
+        architecture: &Architecture,
+        tensors: std::collections::HashMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Upscaler, ModelError> {
+        architecture.load(VarBuilder::from_tensors(tensors, dtype, device))
     }
 
     pub fn architecture(&self) -> &Architecture {
@@ -166,6 +189,21 @@ impl Upscaler {
     /// How many times larger the output is, in each direction.
     pub fn scale(&self) -> usize {
         self.architecture.scale()
+    }
+
+    /// How many input pixels can be computed at once within this memory, in bytes, weights apart.
+    pub fn pixels_within(&self, memory_bytes: u64) -> u64 {
+        match &self.device {
+            Device::Cpu | Device::Metal(_) => {
+                memory_bytes / self.architecture.bytes_per_pixel() as u64
+            }
+            Device::Cuda(_) => pixels_on_gpu(
+                memory_bytes,
+                self.architecture.floats_per_pixel() as u64,
+                self.architecture.unfolded_per_pixel() as u64,
+                self.dtype.size_in_bytes() as u64,
+            ),
+        }
     }
 
     /// Upscales RGB frames, `[frames, 3, height, width]` with values in 0..=1, to
@@ -215,5 +253,19 @@ impl Upscaler {
         upscaled
             .map(|upscaled| upscaled.to_dtype(DType::F32))
             .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_gets_tiles_whose_convolutions_fit_its_memory_and_its_numbers() {
+        // 64 features, x4: 576 + 256 values unfolded for each of the 16 output pixels.
+        let (floats, unfolded) = (2900, 16 * 832);
+        assert_eq!(pixels_on_gpu(1 << 30, floats, unfolded, 2), 33_115);
+        let most = pixels_on_gpu(u64::MAX, floats, unfolded, 2);
+        assert!(most * unfolded < 1 << 31 && (most + 1) * unfolded >= (1 << 31) - 1);
     }
 }

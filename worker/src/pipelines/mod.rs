@@ -130,9 +130,11 @@ impl PipelineError {
                     Class::Misconfigured | Class::Internal => Cause::Internal,
                 }
             }
-            PipelineError::Weights(_) if is_out_of_memory(self) => Cause::OutOfMemory,
+            PipelineError::Weights(_) if is_out_of_memory(&sentence(self)) => Cause::OutOfMemory,
             PipelineError::Weights(_) => Cause::WeightsFailed,
-            PipelineError::Network { .. } if is_out_of_memory(self) => Cause::OutOfMemory,
+            PipelineError::Network { .. } if is_out_of_memory(&sentence(self)) => {
+                Cause::OutOfMemory
+            }
             PipelineError::Network { source } => match source.as_ref() {
                 FrameError::NotANumber => Cause::WeightsFailed,
                 FrameError::TooLarge { .. } => Cause::InvalidInput,
@@ -146,10 +148,10 @@ impl PipelineError {
     }
 }
 
-/// The CUDA driver tells it in words only, by the time that it is an error here.
-fn is_out_of_memory(error: &PipelineError) -> bool {
-    let text = sentence(error).to_lowercase().replace('_', " ");
-    text.contains("out of memory")
+/// The CUDA driver tells it in words only, by the time that it is an error here; cuBLAS has words of its own.
+pub(crate) fn is_out_of_memory(words: &str) -> bool {
+    let words = words.to_lowercase().replace('_', " ");
+    words.contains("out of memory") || words.contains("cublas status alloc failed")
 }
 
 /// A file's size in bytes; 0 for one that is not there.

@@ -33,6 +33,11 @@ pub enum Event {
         /// What.
         news: News,
     },
+    /// The device works no more for this process, and no task has met it yet.
+    DeviceLost {
+        /// What went wrong.
+        message: String,
+    },
     /// The worker is to end.
     Drain,
 }
@@ -54,6 +59,11 @@ pub enum News {
     Ended(Outcome),
     /// It has stopped, as it was told to.
     Stopped,
+    /// It failed, and the device works no more for this process.
+    DeviceLost {
+        /// What went wrong.
+        message: String,
+    },
     /// It was told to stop and does not: the device is lost to this process.
     Hangs,
 }

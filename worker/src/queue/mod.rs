@@ -39,6 +39,7 @@ pub struct Queue {
     epoch: u64,
     is_connected: bool,
     is_draining: bool,
+    lost_device: Option<String>,
     models: Vec<HeldModel>,
     tasks: Vec<HeldTask>,
 }
@@ -52,6 +53,7 @@ impl Queue {
             epoch: 0,
             is_connected: false,
             is_draining: false,
+            lost_device: None,
             models: Vec::new(),
             tasks: Vec::new(),
         }
@@ -75,6 +77,7 @@ impl Queue {
                 vec![Effect::Say(ToOperator::RenewGrants { task: None })]
             }
             Event::Task { task, news } => self.task_news(&task, news),
+            Event::DeviceLost { message } => self.device_lost(message),
             Event::Drain => self.drain(),
         };
         effects.extend(self.start_what_can_start());
@@ -85,6 +88,12 @@ impl Queue {
             effects.retain(|effect| !matches!(effect, Effect::Say(_)));
         }
         effects
+    }
+
+    /// What is wrong with a device that worked at first; nothing works on it any more, until a new process opens it.
+    #[must_use]
+    pub fn lost_device(&self) -> Option<&str> {
+        self.lost_device.as_deref()
     }
 
     /// Whether the worker drains and computes nothing any more; what is left waits to be settled.
@@ -133,6 +142,11 @@ impl Queue {
             Order::Cancel { task } | Order::Settled { task } => self.forget(&task),
             Order::Upload { task, sha256, url } => self.granted(task, sha256, url),
         }
+    }
+
+    fn device_lost(&mut self, message: String) -> Vec<Effect> {
+        self.lost_device.get_or_insert(message);
+        self.drain()
     }
 
     fn drain(&mut self) -> Vec<Effect> {

@@ -1,12 +1,12 @@
 //! What follows from news of a model or a task?
 
-use framewright_crds::aijob::Progress;
+use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{ModelState, TaskState, ToOperator};
 
 use super::Queue;
 use super::event::{Effect, News};
-use super::held::{HeldTask, Stage};
+use super::held::{HeldTask, Stage, failed};
 
 impl Queue {
     pub(super) fn model_changed(
@@ -42,6 +42,17 @@ impl Queue {
             News::Ended(_) | News::Stopped => {
                 self.stopped(&task);
                 Vec::new()
+            }
+            News::DeviceLost { message } => {
+                let mut effects = Vec::new();
+                if is_active {
+                    held.stage = Stage::Over(failed(Cause::DeviceError, message.clone()));
+                    effects.extend(held.finished());
+                } else {
+                    self.stopped(&task);
+                }
+                effects.extend(self.device_lost(message));
+                effects
             }
             News::Hangs => vec![Effect::Abort],
             News::Started

@@ -23,7 +23,7 @@ use crate::args::RunArgs;
 use crate::device::{DeviceError, DeviceKind};
 use crate::engine::EngineError;
 use crate::media::{MediaError, Programs};
-use crate::memory::{self, tile_bytes};
+use crate::memory;
 use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
 use crate::weights::verify::NoSha256;
 pub use find::FindError;
@@ -142,7 +142,7 @@ async fn work_through(
         let workplace = Workplace {
             folder,
             max_bytes: u64::MAX,
-            tile_bytes: tile_bytes(),
+            tile_bytes: ready.engine.tile_bytes(),
             memory: memory::limit(),
             programs: programs.clone(),
         };

@@ -104,7 +104,12 @@ impl Desk {
             match end {
                 Some(End::Drained) => {
                     info!("ends");
-                    return Ok(());
+                    return match self.queue.lost_device() {
+                        None => Ok(()),
+                        Some(trouble) => Err(ServeError::DeviceLost {
+                            trouble: trouble.to_owned(),
+                        }),
+                    };
                 }
                 Some(End::DeviceHangs) => return Err(ServeError::DeviceHangs),
                 None => {}
@@ -143,7 +148,7 @@ impl Desk {
     fn event(&mut self, event: Event) -> Option<End> {
         if let Event::Task {
             task,
-            news: News::Ended(_) | News::Stopped,
+            news: News::Ended(_) | News::Stopped | News::DeviceLost { .. },
         } = &event
         {
             self.started.remove(task);

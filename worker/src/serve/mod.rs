@@ -19,12 +19,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use crate::args::ServeArgs;
-use crate::device::{DeviceError, DeviceKind};
-use crate::engine::Engine;
+use crate::device::{self, DeviceError, DeviceKind};
+use crate::engine::{Engine, EngineError};
 use crate::fetch::Store;
 use crate::health::{self, Health};
 use crate::media::MediaError;
-use crate::queue::{Identity, Queue};
+use crate::queue::{Event, Identity, Queue};
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError};
 use desk::Desk;
@@ -77,6 +77,8 @@ pub enum ServeError {
         "a task that nobody wants does not stop: the device hangs, and only a new process gets it back"
     )]
     DeviceHangs,
+    #[error("ends, so that a new process opens the device anew: {trouble}")]
+    DeviceLost { trouble: String },
     #[error("the system gives no notice of SIGTERM")]
     Signals {
         #[source]
@@ -112,7 +114,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     if let Some(trouble) = &device_trouble {
         tracing::error!("takes no task: {trouble}");
     }
-    let engine = Engine::start(device).map_err(|source| ServeError::Engine { source })?;
+    let engine = Engine::start(device.clone()).map_err(|source| ServeError::Engine { source })?;
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         device: wire_device(args.device),
@@ -122,6 +124,12 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     info!(version = identity.version, device = %args.device, slots = args.slots, threads = rayon::current_num_threads(), "serves");
 
     let (events, happened) = mpsc::channel(WAITING_EVENTS);
+    let (xids, reported) = mpsc::channel(1);
+    // One that finds no room is looked into with the one before.
+    device::follow(&device, health.metrics.clone(), move |xid| {
+        let _ = xids.try_send(xid);
+    });
+    tokio::spawn(look_into(reported, engine.clone(), events.clone()));
     let (link_events, linked) = mpsc::channel(WAITING_EVENTS);
     let (orders, ordered) = watch::channel(Vec::new());
     let shelf = Shelf::default();
@@ -149,6 +157,17 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     };
     let desk = Desk::new(Queue::new(identity), tools, shelf, orders, events, health);
     desk.work(linked, happened).await
+}
+
+/// Errors that the GPU's driver reports: many concern another process, or are over; after some nothing works any more.
+async fn look_into(mut reported: mpsc::Receiver<u64>, engine: Engine, events: mpsc::Sender<Event>) {
+    while let Some(xid) = reported.recv().await {
+        if let Err(EngineError::DeviceBroken { message }) = engine.check().await {
+            let message = format!("{message} (Xid {xid})");
+            let _ = events.send(Event::DeviceLost { message }).await;
+            return;
+        }
+    }
 }
 
 /// The device, or what is wrong with it. A worker in trouble computes nothing, on no device.

@@ -36,6 +36,8 @@ const DEFAULT_SCRATCH: &str = "10Gi";
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub image: String,
+    /// Instead of `image`, for pools that compute on GPUs.
+    pub image_cuda: String,
     pub image_pull_policy: String,
     /// Host and port of the operator's link.
     pub operator: String,
@@ -50,6 +52,10 @@ impl Settings {
         let args = &context.args;
         Settings {
             image: args.worker_image.clone(),
+            image_cuda: args
+                .worker_image_cuda
+                .clone()
+                .unwrap_or_else(|| args.worker_image.clone()),
             image_pull_policy: args.worker_image_pull_policy.clone(),
             operator: args.stream_address(),
             authority: context.authority.clone(),
@@ -202,9 +208,13 @@ fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Cont
             format!("{VOLUMES_FOLDER}/{claim}"),
         ));
     }
+    let image = match pool.spec.device {
+        Device::Cpu => &settings.image,
+        Device::Cuda => &settings.image_cuda,
+    };
     Container {
         name: WORKER_CONTAINER.to_owned(),
-        image: Some(given.image.unwrap_or_else(|| settings.image.clone())),
+        image: Some(given.image.unwrap_or_else(|| image.clone())),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
         args: Some(vec!["serve".to_owned()]),
         env: Some(environment(pool, settings, given.resources.as_ref())),
@@ -262,6 +272,11 @@ fn environment(
         // The scratch volume is the one place that can be written to.
         set("TMPDIR", SCRATCH_FOLDER.to_owned()),
     ];
+    if pool.spec.device == Device::Cuda {
+        // The driver compiles the kernels for its GPU at their first use, and keeps them for the pod's next process. Not beside
+        // the weights, which have digests: a volume there is shared by workers, and none may compute with what another compiled.
+        environment.push(set("CUDA_CACHE_PATH", format!("{SCRATCH_FOLDER}/cuda")));
+    }
     environment.extend(threads::setting(resources));
     environment
 }
@@ -365,5 +380,65 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
         timeout_seconds: Some(5),
         failure_threshold: Some(failures),
         ..Probe::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker_of(device: &str, image: &str) -> Container {
+        let pool: ModelPool = serde_json::from_value(serde_json::json!({
+            "apiVersion": "framewright.dev/v1alpha1",
+            "kind": "ModelPool",
+            "metadata": {"name": "pool", "namespace": "fleet", "uid": "1"},
+            "spec": {
+                "device": device,
+                "replicas": 1,
+                "models": [],
+                "template": {"spec": {"containers": [serde_json::from_str::<serde_json::Value>(image).unwrap()]}},
+            },
+        }))
+        .unwrap();
+        let settings = Settings {
+            image: "worker:1".into(),
+            image_cuda: "worker-cuda:1".into(),
+            image_pull_policy: "IfNotPresent".into(),
+            operator: "operator:9443".into(),
+            authority: "PEM".into(),
+            log: "info".into(),
+        };
+        let spec = build(&pool, &settings).pod.spec.unwrap();
+        spec.containers.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn a_pool_for_gpus_gets_the_image_for_gpus_unless_it_names_one() {
+        for (device, container, image) in [
+            ("cpu", r#"{"name": "worker"}"#, "worker:1"),
+            ("cuda", r#"{"name": "worker"}"#, "worker-cuda:1"),
+            ("cuda", r#"{"name": "worker", "image": "mine:2"}"#, "mine:2"),
+        ] {
+            assert_eq!(worker_of(device, container).image.as_deref(), Some(image));
+        }
+    }
+
+    #[test]
+    fn compiled_kernels_are_kept_where_the_worker_may_write_and_no_other_does() {
+        let volume = |device| {
+            let container = worker_of(device, r#"{"name": "worker"}"#);
+            let variables = container.env.unwrap();
+            let kept = variables
+                .into_iter()
+                .find(|variable| variable.name == "CUDA_CACHE_PATH")?;
+            let mounts = container.volume_mounts.unwrap();
+            let folder = kept.value.unwrap();
+            let mount = mounts
+                .iter()
+                .find(|mount| folder.starts_with(&mount.mount_path) && mount.read_only.is_none())?;
+            Some(mount.name.clone())
+        };
+        assert_eq!(volume("cpu"), None);
+        assert_eq!(volume("cuda").as_deref(), Some("scratch"));
     }
 }

@@ -80,6 +80,7 @@ mod tests {
         .unwrap();
         let settings = Settings {
             image: "worker".to_owned(),
+            image_cuda: "worker-cuda".to_owned(),
             image_pull_policy: "Always".to_owned(),
             operator: "operator:9443".to_owned(),
             authority: String::new(),

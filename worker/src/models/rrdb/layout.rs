@@ -131,6 +131,15 @@ impl RrdbLayout {
         last + dense / (self.unshuffle * self.unshuffle)
     }
 
+    /// What candle's convolutions take on top on a GPU: nine times the inputs, laid out as a matrix, and the outputs in four
+    /// versions, in the last dense layer or in the ones at the output's size.
+    pub(in crate::models) fn unfolded_per_pixel(&self) -> usize {
+        let unfolded = |inputs, outputs| 9 * inputs + 4 * outputs;
+        let dense = unfolded(self.features + 4 * self.growth, self.features);
+        let high = unfolded(self.features, self.features) * self.scale() * self.scale();
+        high.max(dense / (self.unshuffle * self.unshuffle))
+    }
+
     fn layers(&self) -> Vec<Layer> {
         let mut layers = vec![Layer::First];
         for block in 0..self.blocks {

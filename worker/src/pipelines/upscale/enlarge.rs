@@ -8,7 +8,7 @@ use image::imageops::{self, FilterType};
 
 use super::position::Position;
 use super::room::Means;
-use crate::frame::{FrameError, tiling, upscale_rgb8};
+use crate::frame::{FrameError, host_bytes_per_pixel, tiling_on_device, upscale_rgb8};
 use crate::media::Frame;
 use crate::models::Upscaler;
 use crate::pipelines::{PipelineError, Watch};
@@ -37,7 +37,7 @@ impl Enlarge<'_> {
                 Ok(_) | Err(_) => return Err(PipelineError::ScaleTooLarge { scale, factor }),
             },
         };
-        let tiling = tiling(network.architecture(), tile_bytes);
+        let tiling = tiling_on_device(network, tile_bytes);
         Ok(Enlarge {
             network,
             tiling,
@@ -51,7 +51,7 @@ impl Enlarge<'_> {
         Means {
             factor: self.network.scale() as u64,
             scale: self.scale.into(),
-            tile_bytes_per_pixel: self.network.architecture().bytes_per_pixel() as u64,
+            tile_bytes_per_pixel: host_bytes_per_pixel(self.network),
             tile_bytes,
         }
     }

@@ -17,14 +17,14 @@ use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::wire::{Outcome, OutputFile, Pipeline, TaskOrder};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::scratch::{Scratch, ScratchError};
 use crate::digest::digest_of;
-use crate::engine::{Engine, Weights};
+use crate::engine::{Engine, EngineError, Weights};
 use crate::fetch::{Store, is_full};
 use crate::media::Programs;
-use crate::memory::{self, tile_bytes};
+use crate::memory;
 use crate::metrics::{Metrics, Stage};
 use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
 use crate::queue::{Event, News};
@@ -82,6 +82,7 @@ pub(super) struct Task {
 enum Ending {
     Stopped,
     Failed { cause: Cause, message: String },
+    DeviceLost { message: String },
 }
 
 impl Task {
@@ -103,6 +104,12 @@ impl Task {
                 warn!(?cause, "failed: {message}");
                 self.tools.metrics.task_over(cause_name(cause));
                 News::Ended(Outcome::Failed { cause, message })
+            }
+            Err(Ending::DeviceLost { message }) => {
+                error!("failed: {message}");
+                let cause = cause_name(Cause::DeviceError);
+                self.tools.metrics.task_over(cause);
+                News::DeviceLost { message }
             }
         };
         let _ = self.events.send(Event::Task { task: id, news }).await;
@@ -140,7 +147,7 @@ impl Task {
             let workplace = Workplace {
                 folder: folder.to_path_buf(),
                 max_bytes: self.tools.scratch.bytes_per_task(),
-                tile_bytes: tile_bytes(),
+                tile_bytes: self.tools.engine.tile_bytes(),
                 memory: memory::limit(),
                 programs: self.tools.programs.clone(),
             };
@@ -185,7 +192,15 @@ impl Task {
                 return Err(Ending::Stopped);
             }
         };
-        made.map_err(|error| failed(error.cause(), sentence(&error)))
+        made.map_err(|error| match error {
+            EngineError::DeviceBroken { message } => Ending::DeviceLost { message },
+            EngineError::Gone => Ending::DeviceLost {
+                message: sentence(&error),
+            },
+            EngineError::Pipeline(_) | EngineError::Panicked { .. } => {
+                failed(error.cause(), sentence(&error))
+            }
+        })
     }
 
     async fn describe(&self, made: &Made) -> Result<OutputFile, Ending> {
