@@ -192,7 +192,10 @@ pub enum FileSource {
 )]
 pub enum ModelState {
     /// Its files are being fetched or verified.
-    Loading,
+    Loading {
+        /// Why that takes long, as a sentence, if something is in the way.
+        trouble: Option<String>,
+    },
     /// Verified; tasks can use it.
     Ready,
     /// A file has not been uploaded yet.
@@ -214,6 +217,8 @@ pub struct TaskOrder {
     pub job: String,
     /// The model's name, among those of the Welcome.
     pub model: String,
+    /// Its digest in the Welcome on which the step was placed: other weights under that name must not run, since the status says these.
+    pub digest: String,
     /// What to do.
     pub pipeline: Pipeline,
     /// What to do it to.

@@ -188,6 +188,19 @@ fn a_model_that_fails_fails_its_tasks_and_no_others() {
 }
 
 #[test]
+fn weights_that_changed_since_the_step_was_placed_do_not_run_under_the_old_digest() {
+    let mut queue = connected(1);
+    check(&mut queue, welcome(&["a"]), "say model a Loading; hold a");
+    let mut order = task("1", "a");
+    order.digest = "digest of other weights".into();
+    check(
+        &mut queue,
+        ordered(Order::Run(order)),
+        "say finished 1 WeightsFailed (the pool's weights for model a are others now than when the step was placed)",
+    );
+}
+
+#[test]
 fn a_new_welcome_keeps_what_is_ready_and_forgets_what_is_gone() {
     let mut queue = ready(1);
     check(
@@ -368,7 +381,7 @@ fn message_text(message: &ToOperator) -> String {
         }
         ToOperator::Model { name, state, .. } => {
             let state = match state {
-                ModelState::Loading => "Loading",
+                ModelState::Loading { .. } => "Loading",
                 ModelState::Ready => "Ready",
                 ModelState::AwaitingUpload => "AwaitingUpload",
                 ModelState::Failed { .. } => "Failed",
@@ -456,6 +469,7 @@ fn task(step: &str, model: &str) -> Box<TaskOrder> {
         task: id(step),
         job: "studio/demo".into(),
         model: model.into(),
+        digest: digest(model),
         pipeline: Pipeline::Upscale(Default::default()),
         inputs: vec![],
     })

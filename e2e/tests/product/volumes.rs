@@ -31,6 +31,8 @@ async fn weights_are_read_from_a_claim_and_kept_on_another_and_a_missing_file_is
         let upscalers = folder(fleet, "weights").await?.join("upscalers");
         fs::create_dir_all(&upscalers)?;
         fs::copy(weights(), upscalers.join("framewright-x2.safetensors"))?;
+        // The other model of the same file comes by upload, and is kept on the claim.
+        fleet.upload_weights().await?;
         fleet
             .pool_until("ready", |condition| condition.status == "True")
             .await?;
@@ -77,6 +79,9 @@ spec:
   models:
   - name: framewright-x2
     source: {volume: {claimName: weights, path: upscalers}}
+    files: [{path: framewright-x2.safetensors, sha256: "DIGEST", bytes: BYTES}]
+  - name: uploaded
+    source: {upload: {}}
     files: [{path: framewright-x2.safetensors, sha256: "DIGEST", bytes: BYTES}]
   scratch: {sizeLimit: 1Gi}
   weightsCache: {claimName: cache, sizeLimit: 1Gi}

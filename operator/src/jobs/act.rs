@@ -190,6 +190,7 @@ fn run_order(links: &Links, seen: &Observed, order: &Order) -> Option<wire::Task
     let Order::Run {
         task,
         model,
+        weights_digest,
         pipeline,
         inputs,
     } = order
@@ -217,6 +218,7 @@ fn run_order(links: &Links, seen: &Observed, order: &Order) -> Option<wire::Task
         task: task.clone(),
         job: format!("{}/{}", seen.namespace, seen.name),
         model: model.clone(),
+        digest: weights_digest.clone(),
         pipeline: pipeline.clone(),
         inputs,
     })

@@ -43,7 +43,10 @@ pub fn message(said: ToOperator) -> Option<ToOperator> {
                 ModelState::Failed { message } => ModelState::Failed {
                     message: shortened(&message),
                 },
-                ModelState::Loading | ModelState::Ready | ModelState::AwaitingUpload => state,
+                ModelState::Loading { trouble } => ModelState::Loading {
+                    trouble: trouble.as_deref().map(shortened),
+                },
+                ModelState::Ready | ModelState::AwaitingUpload => state,
             };
             ToOperator::Model {
                 name,

@@ -198,6 +198,13 @@ impl Queue {
                     held.stage = Stage::Over(failed(Cause::WeightsFailed, message));
                     effects.extend(held.finished());
                 }
+                Some(HeldModel { digest, .. }) if *digest != held.order.digest => {
+                    let message = format!(
+                        "the pool's weights for model {name} are others now than when the step was placed"
+                    );
+                    held.stage = Stage::Over(failed(Cause::WeightsFailed, message));
+                    effects.extend(held.finished());
+                }
                 Some(HeldModel {
                     state: ModelState::Ready,
                     digest,

@@ -19,7 +19,9 @@ impl Queue {
                 state: held
                     .iter()
                     .find(|held| held.name == order.name && held.digest == order.digest)
-                    .map_or(ModelState::Loading, |held| held.state.clone()),
+                    .map_or(ModelState::Loading { trouble: None }, |held| {
+                        held.state.clone()
+                    }),
             })
             .collect();
         let mut effects: Vec<Effect> = self.models.iter().map(HeldModel::report).collect();

@@ -29,8 +29,10 @@ const RETRY: Backoff = Backoff {
 };
 /// How long new grants are waited for before they are asked for again.
 const GRANT_WAIT: Duration = Duration::from_secs(15);
-/// A file on a volume may be put right by hand.
+/// A wrong file on a volume may be put right by hand; to see that takes reading all of it.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// A missing one may be on its way.
+const LOOK_SOON: Duration = Duration::from_secs(10);
 
 /// The verified models, by digest. Clones show the same.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +79,8 @@ enum Missing {
     GrantsExpired,
     /// Trouble that passes.
     Away(String),
+    /// A file on a volume that is not there, or not yet.
+    Unreadable(String),
     Wrong(String),
 }
 
@@ -132,6 +136,11 @@ impl Stocker {
                     self.tell(order, ModelState::Failed { message }).await;
                     LOOK_AGAIN
                 }
+                Err(Missing::Unreadable(message)) => {
+                    warn!(model = order.name, "tries again: {message}");
+                    self.tell(order, ModelState::Failed { message }).await;
+                    LOOK_SOON
+                }
                 Err(Missing::GrantsExpired) => {
                     let _ = self.events.send(Event::WeightGrantsExpired).await;
                     has_failed = true;
@@ -139,6 +148,8 @@ impl Stocker {
                 }
                 Err(Missing::Away(message)) => {
                     warn!(model = order.name, "tries again: {message}");
+                    let trouble = Some(message);
+                    self.tell(order, ModelState::Loading { trouble }).await;
                     has_failed = true;
                     RETRY.wait(*failures + 1, random())
                 }
@@ -171,7 +182,8 @@ impl Stocker {
                 let held = match self.cached(file, sha256).await? {
                     Some(held) => held,
                     None => {
-                        self.tell(order, ModelState::Loading).await;
+                        self.tell(order, ModelState::Loading { trouble: None })
+                            .await;
                         self.download(file, sha256, url).await?
                     }
                 };
@@ -191,10 +203,10 @@ impl Stocker {
         .await?
         .map_err(|error| {
             let message = sentence(&error);
-            if error.blames_the_file() || weights.held.is_none() {
-                Missing::Wrong(message)
-            } else {
-                Missing::Away(message)
+            match &weights.held {
+                _ if error.blames_the_file() => Missing::Wrong(message),
+                Some(_) => Missing::Away(message),
+                None => Missing::Unreadable(message),
             }
         })?;
         info!(model = order.name, %network, "weights are verified");

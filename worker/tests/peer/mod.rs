@@ -6,7 +6,7 @@
 mod media;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -42,6 +42,8 @@ pub(crate) struct Peer {
     ca: String,
     links: mpsc::Receiver<Link>,
     pub(crate) folder: TempDir,
+    /// The digest of each model that was ordered, by name.
+    models: Mutex<BTreeMap<String, String>>,
 }
 
 /// One worker's stream.
@@ -97,6 +99,7 @@ impl Peer {
             ca,
             links,
             folder: TempDir::new().unwrap(),
+            models: Mutex::default(),
         }
     }
 
@@ -197,9 +200,12 @@ impl Peer {
         bytes: usize,
         from: FileSource,
     ) -> ModelOrder {
+        let weights_digest = digest(format!("x.safetensors {sha256}\n").as_bytes());
+        let mut models = self.models.lock().unwrap();
+        models.insert(name.to_owned(), weights_digest.clone());
         ModelOrder {
             name: name.to_owned(),
-            digest: digest(format!("x.safetensors {sha256}\n").as_bytes()),
+            digest: weights_digest,
             files: vec![FileOrder {
                 path: "x.safetensors".to_owned(),
                 sha256: sha256.to_owned(),
@@ -216,6 +222,13 @@ impl Peer {
             task: id.parse().unwrap(),
             job: "studio/lighthouse".to_owned(),
             model: model.to_owned(),
+            digest: self
+                .models
+                .lock()
+                .unwrap()
+                .get(model)
+                .cloned()
+                .unwrap_or_default(),
             pipeline: Pipeline::Upscale(Default::default()),
             inputs: vec![InputOrder {
                 name: input.to_owned(),

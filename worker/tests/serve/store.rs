@@ -55,7 +55,7 @@ async fn a_wrong_weight_file_fails_its_own_model_and_says_which() {
     let mut states = std::collections::BTreeMap::new();
     while states.len() < 7 {
         if let ToOperator::Model { name, state, .. } = link.hear().await
-            && state != ModelState::Loading
+            && !matches!(state, ModelState::Loading { .. })
         {
             states.insert(name, state);
         }

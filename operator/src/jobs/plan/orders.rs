@@ -23,6 +23,8 @@ pub enum Order {
     Run {
         task: TaskId,
         model: String,
+        /// Of the weights that the status says, which others must not take the place of.
+        weights_digest: String,
         pipeline: Pipeline,
         inputs: Vec<Present>,
     },
@@ -133,10 +135,13 @@ fn again(seen: &Observed, held: &Held) -> Option<Addressed> {
 }
 
 fn order(seen: &Observed, step: &Step, attempt: i32) -> Option<Order> {
+    let statuses = &seen.status.steps;
+    let status = statuses.iter().find(|status| status.name == step.name)?;
     Some(Order::Run {
+        weights_digest: status.weights_digest.clone().unwrap_or_default(),
         task: attempt::task_id(&seen.uid, &step.name, attempt),
         model: step.model.clone(),
         pipeline: Pipeline::Upscale(step.upscale.clone()?),
-        inputs: inputs::present(step, &seen.status.steps, &seen.status.uploads)?,
+        inputs: inputs::present(step, statuses, &seen.status.uploads)?,
     })
 }

@@ -112,7 +112,14 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
         return (
             Truth::False,
             pool_reason::LOADING,
-            format!("{told}; the others load their models"),
+            match status
+                .models
+                .iter()
+                .find_map(|model| model.message.as_ref())
+            {
+                Some(delayed) => format!("{told}; the others load their models: {delayed}"),
+                None => format!("{told}; the others load their models"),
+            },
         );
     }
     (
@@ -153,7 +160,11 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
         .count();
     let failed = states().find_map(|state| match state {
         ModelState::Failed { message } => Some(message),
-        ModelState::Loading | ModelState::Ready | ModelState::AwaitingUpload => None,
+        ModelState::Loading { .. } | ModelState::Ready | ModelState::AwaitingUpload => None,
+    });
+    let delayed = states().find_map(|state| match state {
+        ModelState::Loading { trouble } => trouble.as_ref(),
+        ModelState::Failed { .. } | ModelState::Ready | ModelState::AwaitingUpload => None,
     });
     let missing = model
         .files
@@ -168,7 +179,10 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
             Some(pool_reason::WEIGHTS_FAILED),
             Some(format!("model {}: {message}", model.name)),
         ),
-        (None, None) if ready < streams.len() => (Some(pool_reason::LOADING), None),
+        (None, None) if ready < streams.len() => (
+            Some(pool_reason::LOADING),
+            delayed.map(|trouble| format!("model {}: {trouble}", model.name)),
+        ),
         (None, None) => (None, None),
     };
     ModelStatus {

@@ -184,12 +184,14 @@ impl World {
                 let known = held
                     .iter()
                     .find(|(name, digest, _)| *name == order.name && *digest == order.digest);
-                let state = known.map_or(ModelState::Loading, |(_, _, state)| state.clone());
+                let state = known.map_or(ModelState::Loading { trouble: None }, |(_, _, state)| {
+                    state.clone()
+                });
                 (order.name.clone(), order.digest.clone(), state)
             })
             .collect();
         for (name, digest, state) in self.worker(pod).models.clone() {
-            if state == ModelState::Loading {
+            if state == (ModelState::Loading { trouble: None }) {
                 let wait = self.chance.between(50, 3000);
                 let (pod, name) = (pod.to_owned(), name.clone());
                 self.after(wait, Happening::Loaded { pod, process, name });
