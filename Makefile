@@ -30,8 +30,7 @@ demo: expect dist ## Run the main job on a cluster that it starts itself (CLUSTE
 
 test: lint dist ## Test everything
 	@echo "test: crates (a few minutes)"
-	$(CARGO) test --release --workspace --exclude framewright-e2e
-	$(CARGO) test --release --workspace --lib
+	$(CARGO) test --release --workspace
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
 	$(CARGO) test --release --workspace --test api --test program --test harness --test product -- --test-threads=1
 
