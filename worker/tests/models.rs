@@ -6,6 +6,8 @@
     reason = "a test that panics has failed, which is the point"
 )]
 
+#[path = "golden/closeness.rs"]
+mod closeness;
 mod golden;
 
 use candle_core::{DType, Device, Tensor};
@@ -13,7 +15,7 @@ use framewright_worker::frame::{FrameError, tiling, upscale_rgb8};
 use framewright_worker::models::{Architecture, DetectError, Shapes, Upscaler, detect};
 use framewright_worker::tiles::{Rectangle, Tile, Tiling, plan};
 
-use golden::closeness::{cosine, psnr, worst};
+use closeness::{cosine, psnr, worst};
 
 const TOLERANCE: f32 = 1e-4;
 

@@ -1,8 +1,6 @@
 //! Networks with weights by formula, and what PyTorch computes with them.
 #![allow(dead_code, reason = "each test file needs a part of it")]
 
-pub(crate) mod closeness;
-
 use std::collections::HashMap;
 use std::path::PathBuf;
 

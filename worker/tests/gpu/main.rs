@@ -7,6 +7,8 @@
     reason = "a test that panics has failed, which is the point"
 )]
 
+#[path = "../golden/closeness.rs"]
+mod closeness;
 #[path = "../golden/mod.rs"]
 mod golden;
 mod soundness;
@@ -17,7 +19,7 @@ use framewright_worker::frame::{FrameError, tiling_on_device, upscale_rgb8};
 use framewright_worker::models::{Upscaler, detect};
 use framewright_worker::tiles::Tiling;
 
-use golden::closeness::{cosine, psnr, worst};
+use closeness::{cosine, psnr, worst};
 
 fn gpu() -> Device {
     // A difference in the last bits of float32 is to be seen, so no TF32 in its place.
