@@ -59,7 +59,7 @@ pub struct PoolRef {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Upscale {
-    /// How many times larger each side gets. 1 to 4; default: the model's own factor. Below the model's factor the result is
+    /// How many times larger each side gets, as a whole number. 1 to 4; default: the model's own factor. Below the model's factor the result is
     /// reduced with a bicubic filter; a larger one than the model's is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4))]

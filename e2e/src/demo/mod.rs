@@ -170,7 +170,9 @@ impl Hands {
         );
         shown(upload).await?;
         progress.say("the pool has its weights; now the job, as a user submits it:");
-        eprintln!("\n$ kubectl framewright submit manifests/examples/demo.yaml");
+        eprintln!(
+            "\n$ kubectl framewright submit manifests/examples/demo.yaml --namespace {NAMESPACE}"
+        );
         clear(output)?;
         let mut submit = plugin();
         submit
@@ -255,7 +257,8 @@ fn tell(hands: &Hands, output: &Path, sheet: &Path) {
             .chain([hands.dist.as_path()])
             .map(|folder| folder.display().to_string())
             .collect();
-        eprintln!("export PATH=\"{}:$PATH\"", folders.join(":"));
+        // Behind what is there: the ffmpeg of the images can do little else.
+        eprintln!("export PATH=\"$PATH:{}\"", folders.join(":"));
     } else {
         eprintln!(
             "\nTo remove all of it from the cluster again:\n\n{}",

@@ -1,6 +1,8 @@
 //! What a person does with `kubectl framewright` after the submit: follow, list, get, cancel; and with a finished job: new links, its
 //! end.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use framewright_e2e::eventually;
 
@@ -40,8 +42,26 @@ async fn a_job_is_followed_listed_fetched_and_cancelled_and_a_done_one_leaves_in
         fleet.plugin(&output).await?;
         ensure!(measured(&results.join("job-large.mp4")).await? == (384, 216, 48));
 
+        let unasked = fleet.plugin(&["cancel", "long"]).await;
+        ensure!(unasked.is_err(), "cancelled without a yes: {unasked:?}");
+        fleet.jobs.get("long").await?;
         fleet.plugin(&["cancel", "long", "--yes"]).await?;
         ensure!(fleet.jobs.get_opt("long").await?.is_none());
+
+        let two = fleet.file("two.yaml");
+        fs::write(&two, TWO)?;
+        let wrong = fleet.plugin(&["submit", &two.display().to_string()]).await;
+        let wrong = wrong.err().map(|error| format!("{error:#}"));
+        let wrong = wrong.context("a job with a field that is not there")?;
+        ensure!(
+            wrong.contains("second") && wrong.contains("scal"),
+            "{wrong}"
+        );
+        let first = fleet.jobs.get_opt("first").await?;
+        ensure!(
+            first.is_none(),
+            "the first of two was made, though the second is wrong"
+        );
 
         let link = async || -> Result<String> {
             let status = fleet.jobs.get("job").await?.status.unwrap_or_default();
@@ -72,3 +92,18 @@ async fn a_job_is_followed_listed_fetched_and_cancelled_and_a_done_one_leaves_in
     })
     .await
 }
+
+/// The second one has a misspelt field.
+const TWO: &str = r"
+apiVersion: framewright.dev/v1alpha1
+kind: AIJob
+metadata: {name: first}
+spec:
+  steps: [{name: large, model: framewright-x2, upscale: {}, inputs: [{name: video, upload: {file: clip.mp4}}]}]
+---
+apiVersion: framewright.dev/v1alpha1
+kind: AIJob
+metadata: {name: second}
+spec:
+  steps: [{name: large, model: framewright-x2, upscale: {scal: 1}, inputs: [{name: video, upload: {file: clip.mp4}}]}]
+";

@@ -77,13 +77,15 @@ pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
         Resolution::ModelNotFound { searched } => waiting(
             job_reason::MODEL_NOT_FOUND,
             format!(
-                "no ModelPool in namespace {} has model {model}; create one, or correct the step's model or poolRef",
+                "no ModelPool in namespace {} has model {model}; create one, or delete this job and submit it with another model or poolRef",
                 searched.join(", ")
             ),
         ),
         Resolution::PoolNotFound { pool } => waiting(
             job_reason::POOL_NOT_FOUND,
-            format!("poolRef names ModelPool {pool}, which does not exist"),
+            format!(
+                "poolRef names ModelPool {pool}, which does not exist; create it, or delete this job and submit it with another poolRef"
+            ),
         ),
         Resolution::ModelNotInPool { pool, models } => waiting(
             job_reason::MODEL_NOT_FOUND,

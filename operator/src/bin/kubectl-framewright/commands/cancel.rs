@@ -1,6 +1,6 @@
 //! `cancel`: deletes a job, which stops its work and takes its results with it.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use framewright_crds::aijob::StepState;
@@ -27,7 +27,7 @@ pub(crate) enum Error {
     Api(#[from] ApiError),
     #[error("cannot read an answer; say --yes where nobody can be asked")]
     Ask(#[source] std::io::Error),
-    #[error("{owner} was not cancelled")]
+    #[error("{owner} was not cancelled: the answer was not yes (--yes does not ask)")]
     Declined { owner: Owner },
     #[error(
         "{owner} is marked for deletion and still there after {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether the operator runs",
@@ -59,7 +59,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Res
         .filter(|step| step.state == StepState::Succeeded)
         .count();
     let is_over = conditions::is_true(&status.conditions, job::FINISHED);
-    if !yes && std::io::stdin().is_terminal() && !ask(&question(&owner, is_over, done)).await? {
+    if !yes && !ask(&question(&owner, is_over, done)).await? {
         return Err(Error::Declined { owner });
     }
     let params = DeleteParams {
@@ -92,11 +92,8 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Res
 }
 
 fn question(owner: &Owner, is_over: bool, done: usize) -> String {
-    let what = if is_over { "is over" } else { "is stopped" };
-    format!(
-        "{owner} {what} and deleted{}. Go on? [y/N] ",
-        with_results(done)
-    )
+    let what = if is_over { "Delete" } else { "Stop and delete" };
+    format!("{what} {owner}{}? [y/N] ", with_results(done))
 }
 
 fn with_results(done: usize) -> String {

@@ -85,6 +85,13 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Res
         .unwrap_or(Path::new(""));
     let needed = needed::resolve(screen, &mut documents, &places, folder).await?;
 
+    if documents.len() > 1 {
+        for (index, owner) in in_order(cluster, &documents) {
+            if let Some(document) = documents.get(index) {
+                apply::check(cluster, &owner, document, force_conflicts).await?;
+            }
+        }
+    }
     let mut jobs = Vec::new();
     for (index, owner) in in_order(cluster, &documents) {
         let Some(document) = documents.get(index) else {
@@ -237,8 +244,18 @@ async fn finish(
     )
     .await;
     let mut ended = Ended::Well;
+    let mut lost = None;
     for (owner, end) in jobs.iter().zip(ends) {
-        let job = end?;
+        // What became of one job keeps nobody from the others' results.
+        let job = match end {
+            Ok(job) => job,
+            Err(error) => {
+                if let Some(earlier) = lost.replace(error) {
+                    screen.say(&earlier.to_string());
+                }
+                continue;
+            }
+        };
         if follow::report(owner, &job) == Ended::JobFailed {
             ended = Ended::JobFailed;
         }
@@ -248,5 +265,8 @@ async fn finish(
         ));
         get::results(cluster, screen, owner, &job, output).await?;
     }
-    Ok(ended)
+    match lost {
+        Some(error) => Err(error.into()),
+        None => Ok(ended),
+    }
 }

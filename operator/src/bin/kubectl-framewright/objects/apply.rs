@@ -50,6 +50,44 @@ pub(crate) enum Error {
     },
 }
 
+/// Has the API server look at a manifest and keep nothing: what is wrong with one of many is known before the first is applied.
+pub(crate) async fn check(
+    cluster: &Cluster,
+    owner: &Owner,
+    document: &Document,
+    force: bool,
+) -> Result<(), Error> {
+    let is_there = owner.kind == OwnerKind::AIJobs
+        && cluster
+            .jobs(&owner.namespace)
+            .get_opt(&owner.name)
+            .await
+            .map_err(ApiError::when(format!("read {owner}")))?
+            .is_some();
+    if is_there {
+        return Ok(());
+    }
+    let written = write(cluster, owner, document, force, Write::Dry).await;
+    written.map_err(|source| conflict(owner, source))
+}
+
+/// Whether what is written is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Write {
+    Kept,
+    Dry,
+}
+
+fn conflict(owner: &Owner, source: ApiError) -> Error {
+    match source.code() {
+        Some(409) => Error::Conflict {
+            owner: owner.to_string(),
+            source,
+        },
+        Some(_) | None => Error::Api(source),
+    }
+}
+
 /// Applies one manifest, whose files are digests by now.
 pub(crate) async fn apply(
     cluster: &Cluster,
@@ -59,14 +97,8 @@ pub(crate) async fn apply(
 ) -> Result<Applied, Error> {
     match owner.kind {
         OwnerKind::ModelPools => {
-            let written = write(cluster, owner, document, force).await;
-            written.map_err(|source| match source.code() {
-                Some(409) => Error::Conflict {
-                    owner: owner.to_string(),
-                    source,
-                },
-                Some(_) | None => Error::Api(source),
-            })?;
+            let written = write(cluster, owner, document, force, Write::Kept).await;
+            written.map_err(|source| conflict(owner, source))?;
             Ok(Applied::Pool)
         }
         OwnerKind::AIJobs => {
@@ -79,7 +111,7 @@ pub(crate) async fn apply(
             match there {
                 Some(job) => same(owner, &job, document),
                 None => {
-                    write(cluster, owner, document, false).await?;
+                    write(cluster, owner, document, false, Write::Kept).await?;
                     Ok(Applied::Job)
                 }
             }
@@ -92,6 +124,7 @@ async fn write(
     owner: &Owner,
     document: &Document,
     force: bool,
+    kept: Write,
 ) -> Result<(), ApiError> {
     let resource = match owner.kind {
         OwnerKind::AIJobs => ApiResource::erase::<AIJob>(&()),
@@ -100,9 +133,9 @@ async fn write(
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         force,
+        dry_run: kept == Write::Dry,
         // A misspelt field must not be dropped in silence.
         field_validation: Some(ValidationDirective::Strict),
-        ..PatchParams::default()
     };
     let objects: kube::Api<DynamicObject> = cluster.objects(&owner.namespace, &resource);
     objects

@@ -46,6 +46,11 @@ fn failure(attempt: &Attempt) -> String {
         started_at: _,
         finished_at: _,
     } = attempt;
+    if *cause == Some(Cause::Suspended) {
+        return format!(
+            "attempt {number} on {namespace}/{worker} was stopped: the job is suspended"
+        );
+    }
     let cause = cause.map_or("", Cause::as_str);
     let message = message
         .as_ref()
