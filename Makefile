@@ -69,7 +69,7 @@ test-cuda: ## Test what of the worker for NVIDIA GPUs needs no GPU, as test does
 worker-cuda: ## Build the worker for NVIDIA GPUs into dist/cuda/, and check it; needs no GPU
 	@echo "worker-cuda: about 4 minutes the first time on two cores, after the other programs are built"
 	@began=$$SECONDS; $(CUDA_CARGO) build $(CUDA_WORKER) --bin framewright-worker && echo "worker-cuda: built in $$((SECONDS - began)) s"
-	@mkdir -p $(DIST)/cuda/lib
+	@mkdir -p $(DIST)/cuda/lib $(DIST)/cuda/none
 	@strip --strip-debug -o $(DIST)/cuda/framewright-worker $(RELEASE)/framewright-worker
 	@cuda=$$($(INSTALL) cuda | sed -n 's/^cuda=//p') \
 		&& for library in cublas cublasLt curand; do cp --update --no-dereference --remove-destination $$cuda/lib/lib$$library.so.* $(DIST)/cuda/lib/; done \
