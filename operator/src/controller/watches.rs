@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::context::{Caches, Context, Guarded};
-use crate::pools::observe::pool_of;
+use crate::pools::pod::pool_of;
 
 /// The kinds that are watched.
 pub(super) const WATCHED: [&str; 4] = ["aijobs", "modelpools", "pods", "namespaces"];

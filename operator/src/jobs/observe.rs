@@ -14,7 +14,7 @@ use super::plan::{attempt, is_finished, presence, resolve};
 use super::seen::{Ended, Observed, Presence, StepSeen};
 use crate::context::Context;
 use crate::links::Place;
-use crate::pools::{facts, observe as pods};
+use crate::pools::{facts, pod as pods};
 
 /// One snapshot, with the time in it.
 pub async fn observe(job: &AIJob, context: &Context) -> Observed {

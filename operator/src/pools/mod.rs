@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - [`seen`]: what is known about a pool
-//! - [`observe`]: finds it out
+//! - [`observe`]: finds it out; [`pod`]: what a pod tells
 //! - [`template`]: what a worker pod looks like
 //! - [`plan`]: decides, without I/O
 //! - [`act`]: makes, drains, deletes and protects pods, tells workers their models
@@ -14,6 +14,7 @@ pub mod act;
 pub mod facts;
 pub mod observe;
 pub mod plan;
+pub mod pod;
 pub mod refusals;
 pub mod report;
 pub mod seen;

@@ -12,7 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
 use crate::names::{PoolName, WorkerRef};
-use crate::pools::observe::pool_of;
+use crate::pools::pod::pool_of;
 
 const REVIEW_LIMIT: Duration = Duration::from_secs(10);
 

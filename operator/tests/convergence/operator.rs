@@ -255,7 +255,7 @@ impl World {
             let Some(pod) = change.and_then(|(_, old, new)| new.or(old)) else {
                 continue;
             };
-            if let Some((pool, _)) = framewright_operator::pools::observe::pool_of(&pod) {
+            if let Some((pool, _)) = framewright_operator::pools::pod::pool_of(&pod) {
                 self.wake(index, About::Pool(pool), 0);
             }
             let uid = pod.uid().expect("every pod has one");
