@@ -41,7 +41,7 @@ const REFUSED: Backoff = Backoff {
 };
 
 /// A stream that was open for so long is dialled again at once when it breaks.
-const STEADY: Duration = Duration::from_secs(5);
+const STEADY: Duration = Duration::from_secs(1);
 
 /// Where the operator is and how to prove oneself.
 #[derive(Clone, Debug)]
