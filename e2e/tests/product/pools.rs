@@ -126,8 +126,11 @@ async fn a_wrong_weight_file_is_named_with_the_reason_and_the_other_models_of_th
                     .iter()
                     .map(|model| format!("{:?} {:?}", model.reason, model.message))
                     .collect();
+                // Before that it waits for the upload, and says so with the same name.
                 let says = models.iter().find(|model| {
-                    model.contains(&format!("{name}.safetensors")) && model.contains(why)
+                    model.contains(pool_reason::WEIGHTS_FAILED)
+                        && model.contains(&format!("{name}.safetensors"))
+                        && model.contains(why)
                 });
                 says.cloned().with_context(|| format!("it says {models:?}"))
             })
