@@ -102,12 +102,12 @@ impl Task {
             }
             Err(Ending::Failed { cause, message }) => {
                 warn!(?cause, "failed: {message}");
-                self.tools.metrics.task_over(cause_name(cause));
+                self.tools.metrics.task_over(cause.as_str());
                 News::Ended(Outcome::Failed { cause, message })
             }
             Err(Ending::DeviceLost { message }) => {
                 error!("failed: {message}");
-                let cause = cause_name(Cause::DeviceError);
+                let cause = Cause::DeviceError.as_str();
                 self.tools.metrics.task_over(cause);
                 News::DeviceLost { message }
             }
@@ -264,24 +264,5 @@ impl From<ScratchError> for Ending {
             Cause::Internal
         };
         failed(cause, sentence(&error))
-    }
-}
-
-/// The cause as a label of a metric.
-fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::InvalidInput => "InvalidInput",
-        Cause::WorkerLost => "WorkerLost",
-        Cause::WorkerDrained => "WorkerDrained",
-        Cause::OutOfMemory => "OutOfMemory",
-        Cause::ScratchFull => "ScratchFull",
-        Cause::Stuck => "Stuck",
-        Cause::PreRunningDeadline => "PreRunningDeadline",
-        Cause::ActiveDeadline => "ActiveDeadline",
-        Cause::WeightsFailed => "WeightsFailed",
-        Cause::StoreUnavailable => "StoreUnavailable",
-        Cause::DeviceError => "DeviceError",
-        Cause::Suspended => "Suspended",
-        Cause::Internal => "Internal",
     }
 }
