@@ -112,10 +112,21 @@ pub const MESSAGE_LIMIT: usize = 400;
 /// Cuts a text to [`MESSAGE_LIMIT`] characters.
 #[must_use]
 pub fn shortened(text: &str) -> String {
-    if text.chars().count() <= MESSAGE_LIMIT {
+    cut(text, MESSAGE_LIMIT)
+}
+
+/// A text and its end, of at most [`MESSAGE_LIMIT`] characters: what is cut is the text, not the end.
+#[must_use]
+pub fn ended_by(text: &str, end: &str) -> String {
+    let room = MESSAGE_LIMIT.saturating_sub(end.chars().count());
+    format!("{}{end}", cut(text, room))
+}
+
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(MESSAGE_LIMIT - 1).collect();
+    let mut short: String = text.chars().take(most.saturating_sub(1)).collect();
     short.push('…');
     short
 }
@@ -215,5 +226,8 @@ mod tests {
         let short = shortened(&text);
         assert_eq!(short.chars().count(), MESSAGE_LIMIT);
         assert!(short.ends_with('…'));
+        let short = ended_by(&text, "; the end");
+        assert_eq!(short.chars().count(), MESSAGE_LIMIT);
+        assert!(short.ends_with("ä…; the end"));
     }
 }

@@ -144,6 +144,11 @@ impl StdError for Reason {}
 impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let kube::Error::Api(status) = &self.0 {
+            let causes = status.details.iter().flat_map(|details| &details.causes);
+            let causes: Vec<String> = causes.map(|c| said(&c.field, &c.message)).collect();
+            if status.code == 422 && !causes.is_empty() {
+                return out.write_str(&causes.join("; "));
+            }
             return out.write_str(&answered(status.code, &status.message));
         }
         if let kube::Error::SerdeError(error) = &self.0 {
@@ -173,6 +178,27 @@ fn answered(code: u16, message: &str) -> String {
     }
 }
 
+/// One thing that is wrong with an object. What the API server puts between field and sentence is left out where it says nothing:
+/// it writes `<nil>` for no field, and "object" or nothing for a value.
+fn said(field: &str, message: &str) -> String {
+    let sentence = ["Invalid value: \"object\": ", "Invalid value: \"\": "]
+        .iter()
+        .find_map(|prefix| message.strip_prefix(prefix))
+        .unwrap_or(message);
+    // A check of the schema says the field in its sentence.
+    let by_schema = format!(": {field} in body ");
+    match sentence.strip_prefix("Invalid value: ") {
+        _ if field.is_empty() || field == "<nil>" || sentence.starts_with(field) => {
+            sentence.to_owned()
+        }
+        Some(value) if value.contains(&by_schema) => {
+            let (value, rule) = value.split_once(&by_schema).unwrap_or((value, ""));
+            format!("{field} {rule}, and is {value}")
+        }
+        Some(_) | None => format!("{field}: {sentence}"),
+    }
+}
+
 fn innermost(error: &dyn StdError) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -196,6 +222,34 @@ mod tests {
             answered(404, "aijobs.framewright.dev \"x\" not found"),
             "aijobs.framewright.dev \"x\" not found"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_object_is_said_without_the_api_servers_nothings() {
+        for (field, message, expected) in [
+            (
+                "<nil>",
+                "Invalid value: \"\": spec.steps[0].upscale.scale in body must be of type integer: \"number\"",
+                "spec.steps[0].upscale.scale in body must be of type integer: \"number\"",
+            ),
+            (
+                "spec.steps[0]",
+                "Invalid value: \"object\": step a must set exactly one pipeline; available: upscale",
+                "spec.steps[0]: step a must set exactly one pipeline; available: upscale",
+            ),
+            (
+                "spec.steps[0].upscale.scale",
+                "Invalid value: 9: spec.steps[0].upscale.scale in body should be less than or equal to 4",
+                "spec.steps[0].upscale.scale should be less than or equal to 4, and is 9",
+            ),
+            (
+                "metadata.name",
+                "Required value",
+                "metadata.name: Required value",
+            ),
+        ] {
+            assert_eq!(said(field, message), expected);
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The job's conditions and its one-line summary, from its steps.
 
 use framewright_crds::aijob::{AIJobStatus, Cause, StepState, StepStatus};
-use framewright_crds::conditions::{Truth, job, job_reason, set};
+use framewright_crds::conditions::{Truth, ended_by, job, job_reason, set};
+use jiff::Unit;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::steps::queue_limit;
 use super::{retry, waiting};
 use crate::jobs::seen::Observed;
 
@@ -122,7 +124,10 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
         return told(
             Truth::Unknown,
             job_reason::SUSPENDED,
-            "held back, since spec.suspend is true".to_owned(),
+            format!(
+                "held back, since spec.suspend is true; to go on: kubectl patch aijob {} -n {} --type merge -p '{{\"spec\":{{\"suspend\":false}}}}'",
+                seen.name, seen.namespace
+            ),
         );
     }
     let first = |wanted: StepState| steps.iter().find(|step| step.state == wanted);
@@ -145,11 +150,23 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
         .and_then(|step| step.message.clone())
         .unwrap_or_default();
     let name = blocked.map_or("", |step| step.name.as_str());
+    let message = format!("step {name} {message}");
     told(
         Truth::Unknown,
         job_reason::AWAITING_UPLOAD,
-        format!("step {name} {message}"),
+        blocked.map_or(message.clone(), |step| until(seen, step, &message)),
     )
+}
+
+/// What is waited for, and how long at most.
+fn until(seen: &Observed, step: &StepStatus, message: &str) -> String {
+    let end = step.queued_at.as_ref();
+    let end = end.and_then(|since| since.0.checked_add(queue_limit(seen)).ok());
+    let end = end.and_then(|end| end.round(Unit::Second).ok());
+    match end {
+        Some(end) => ended_by(message, &format!("; waits until {end} at most")),
+        None => message.to_owned(),
+    }
 }
 
 fn queued(seen: &Observed, step: &StepStatus) -> State {
@@ -165,7 +182,7 @@ fn queued(seen: &Observed, step: &StepStatus) -> State {
         .find(|spec| spec.name == step.name)
         .map_or("", |spec| &spec.model);
     let reason = waiting::reason(seen, &step.name, model).reason;
-    told(Truth::Unknown, &reason, message)
+    told(Truth::Unknown, &reason, until(seen, step, &message))
 }
 
 fn running(step: &StepStatus) -> String {

@@ -71,6 +71,7 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
     status.steps = steps;
     links::uploads(seen, &mut status, signer);
     conditions::summarize(seen, &mut status);
+    notes.splice(0..0, notes::turn(&seen.status, &status));
     if is_finished(&status) {
         links::results(seen, &mut status, signer);
     }

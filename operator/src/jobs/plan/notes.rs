@@ -1,7 +1,7 @@
 //! What people are told about a job, beside its status: Events.
 
-use framewright_crds::aijob::StepStatus;
-use framewright_crds::conditions::shortened;
+use framewright_crds::aijob::{AIJobStatus, StepStatus};
+use framewright_crds::conditions::{self, job, job_reason, shortened};
 
 /// The API server takes no longer action.
 const ACTION_LIMIT: usize = 128;
@@ -26,6 +26,35 @@ pub fn note(warning: bool, reason: &str, step: &StepStatus, message: &str) -> No
         message: shortened(message),
         action: format!("{}/{}", step.name, step.attempts_made),
     }
+}
+
+/// A note about the job as a whole, when it begins to wait for something or is over. A file that is waited for makes none: it is on
+/// its way as a rule, and its link stands in the status.
+#[must_use]
+pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
+    let new = conditions::get(&after.conditions, job::SUCCEEDED)?;
+    let old = conditions::get(&before.conditions, job::SUCCEEDED);
+    if old.is_some_and(|old| old.reason == new.reason) {
+        return None;
+    }
+    let warning = match new.reason.as_str() {
+        job_reason::QUEUED
+        | job_reason::POOL_NOT_READY
+        | job_reason::SUSPENDED
+        | job_reason::SUCCEEDED => false,
+        job_reason::MODEL_NOT_FOUND
+        | job_reason::POOL_NOT_FOUND
+        | job_reason::NOT_ALLOWED
+        | job_reason::BACKOFF_LIMIT_EXCEEDED => true,
+        // The steps' own notes tell the rest.
+        _ => return None,
+    };
+    Some(Note {
+        warning,
+        reason: new.reason.clone(),
+        message: new.message.clone(),
+        action: new.reason.clone(),
+    })
 }
 
 /// What went well becomes one note under the first reason, since each is a write of its own; each warning stays one.

@@ -1,6 +1,6 @@
 //! Watches a job until it is over: each change in words, a bar for each step; then what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use framewright_crds::AIJob;
@@ -59,7 +59,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Follow) -> Res
         .await
         .map_err(doing)?;
     screen.set_farewell(farewell(&owner));
-    let job = until_over(cluster, screen, &owner).await?;
+    let job = until_over(cluster, screen, &owner, &BTreeSet::new()).await?;
     let ended = report(&owner, &job);
     if ended == Ended::Well {
         screen.say(&format!(
@@ -82,11 +82,12 @@ pub(crate) fn farewell(owner: &Owner) -> String {
     )
 }
 
-/// The job as it was when it was over.
+/// The job as it was when it was over. The files whose digests are `sent` have just been uploaded for it.
 pub(crate) async fn until_over(
     cluster: &Cluster,
     screen: &Screen,
     owner: &Owner,
+    sent: &BTreeSet<String>,
 ) -> Result<AIJob, Error> {
     let watch =
         watcher::watch_object(cluster.jobs(&owner.namespace), &owner.name).default_backoff();
@@ -101,8 +102,10 @@ pub(crate) async fn until_over(
         let event = tokio::select! {
             event = watch.next() => event,
             _ = clock.tick() => {
-                if before.observed_generation.is_none() && !is_away {
-                    screen.say(&format!("{}: the operator has not looked at it yet; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs", owner.name));
+                let is_unnoticed = words::state(&before)
+                    .is_some_and(|state| words::is_awaited_though_sent(&before, state, sent));
+                if (before.observed_generation.is_none() || is_unnoticed) && !is_away {
+                    screen.say(&format!("{}: the operator has not looked at it for {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs", owner.name, LOOKED_AT.as_secs()));
                 }
                 continue;
             }
@@ -135,7 +138,7 @@ pub(crate) async fn until_over(
         heard = Instant::now();
         is_away = false;
         let status = job.status.clone().unwrap_or_default();
-        for line in words::changes(&owner.name, &before, &status, !screen.is_terminal) {
+        for line in words::changes(&owner.name, &before, &status, sent, !screen.is_terminal) {
             screen.say(&line);
         }
         bars.show(screen, &owner.name, &status.steps);
@@ -202,6 +205,7 @@ impl Drop for Bars {
 /// Prints what became of the job: its steps, and why it failed.
 pub(crate) fn report(owner: &Owner, job: &AIJob) -> Ended {
     let status = job.status.clone().unwrap_or_default();
+    println!("{owner}");
     print!("{}", table::steps(&status.steps, Timestamp::now()));
     if conditions::is_true(&status.conditions, job::SUCCEEDED) {
         return Ended::Well;

@@ -1,5 +1,6 @@
 //! `submit`: digests for paths, manifests to the API server, files to the store, then the job's story and its results.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -113,9 +114,16 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Res
             })));
         }
     }
+    let mut sent = BTreeSet::new();
     for (index, owner) in in_order(cluster, &documents) {
         let needed = needed.iter().filter(|needed| needed.document == index);
-        upload(cluster, screen, &owner, &needed.collect::<Vec<_>>()).await?;
+        sent.append(&mut upload(cluster, screen, &owner, &needed.collect::<Vec<_>>()).await?);
+        if owner.kind == OwnerKind::ModelPools {
+            screen.say(&format!(
+                "{owner}: to wait for its workers: kubectl wait --for=condition=Ready modelpool/{} -n {} --timeout=10m; what is wrong, if something is: kubectl describe modelpool {} -n {}",
+                owner.name, owner.namespace, owner.name, owner.namespace
+            ));
+        }
     }
     if !jobs.is_empty() {
         screen.set_farewell(join(jobs.iter().map(follow::farewell)));
@@ -129,7 +137,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Res
         }
         return Ok(Ended::Well);
     }
-    finish(cluster, screen, &jobs, &output).await
+    finish(cluster, screen, &jobs, &sent, &output).await
 }
 
 fn join(texts: impl Iterator<Item = String>) -> String {
@@ -174,21 +182,22 @@ fn in_order(cluster: &Cluster, documents: &[Document]) -> Vec<(usize, Owner)> {
     owners
 }
 
+/// Sends what the owner needs and is here; the digests of what the store then has.
 async fn upload(
     cluster: &Cluster,
     screen: &Screen,
     owner: &Owner,
     needed: &[&Needed],
-) -> Result<(), Error> {
+) -> Result<BTreeSet<String>, Error> {
+    let mut sent = BTreeSet::new();
     if needed.is_empty() {
-        return Ok(());
+        return Ok(sent);
     }
     let files = owner.files(cluster).await?;
     if files.over.is_some() {
-        return Ok(());
+        return Ok(sent);
     }
     let store = Store { cluster };
-    let mut sent: Vec<&str> = Vec::new();
     for Needed {
         document: _,
         label,
@@ -196,10 +205,9 @@ async fn upload(
         path,
     } in needed
     {
-        if sent.contains(&digest.sha256.as_str()) {
+        if sent.contains(&digest.sha256) {
             continue;
         }
-        sent.push(&digest.sha256);
         match path {
             Some(path) => {
                 let file = LocalFile {
@@ -207,6 +215,7 @@ async fn upload(
                     digest: digest.clone(),
                 };
                 send::send(&store, screen, owner, &file).await?;
+                sent.insert(digest.sha256.clone());
             }
             None if is_received(&files, digest) => {}
             None => {
@@ -221,7 +230,7 @@ async fn upload(
             }
         }
     }
-    Ok(())
+    Ok(sent)
 }
 
 fn is_received(files: &owner::Files, digest: &FileDigest) -> bool {
@@ -236,11 +245,12 @@ async fn finish(
     cluster: &Cluster,
     screen: &Screen,
     jobs: &[Owner],
+    sent: &BTreeSet<String>,
     output: &Path,
 ) -> Result<Ended, Error> {
     let ends = join_all(
         jobs.iter()
-            .map(|owner| follow::until_over(cluster, screen, owner)),
+            .map(|owner| follow::until_over(cluster, screen, owner, sent)),
     )
     .await;
     let mut ended = Ended::Well;

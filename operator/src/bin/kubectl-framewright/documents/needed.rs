@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::{self, FileDigest, LocalFile};
 use crate::documents::files::{self, Named, Place};
-use crate::documents::manifest::Document;
+use crate::documents::manifest::{Document, kind_name};
 use crate::told::screen::Screen;
 
 /// A file that one of the documents needs in the store.
@@ -21,8 +21,12 @@ pub(crate) struct Needed {
 /// Why a file cannot be named by its digest.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error(transparent)]
-    File(#[from] digest::Error),
+    #[error("{label}")]
+    File {
+        label: String,
+        #[source]
+        source: digest::Error,
+    },
     #[error(transparent)]
     Files(#[from] files::Error),
 }
@@ -48,7 +52,13 @@ pub(crate) async fn resolve(
                 } else {
                     folder.join(path)
                 };
-                let LocalFile { path, digest } = digest::of_file(screen, path).await?;
+                let LocalFile { path, digest } =
+                    digest::of_file(screen, path)
+                        .await
+                        .map_err(|source| Error::File {
+                            label: label_in(documents, place),
+                            source,
+                        })?;
                 files::fill(documents, place, &digest)?;
                 (digest, Some(path))
             }
@@ -67,6 +77,19 @@ pub(crate) async fn resolve(
         }
     }
     Ok(needed)
+}
+
+/// Such as "AIJob demo: input video of step large".
+fn label_in(documents: &[Document], place: &Place) -> String {
+    match documents.get(place.document) {
+        Some(document) => format!(
+            "{} {}: {}",
+            kind_name(document.kind),
+            document.name,
+            place.label
+        ),
+        None => place.label.clone(),
+    }
 }
 
 /// A file in the manifest's folder that has this content.

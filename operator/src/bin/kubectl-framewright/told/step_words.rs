@@ -73,7 +73,8 @@ fn state_words(step: &StepStatus) -> Option<String> {
         StepState::Blocked => None,
         // Before its first attempt, the job says for what it waits.
         StepState::Queued if step.attempts_made == 0 => None,
-        StepState::Queued => Some(format!("waits for a worker{because}")),
+        StepState::Queued if step.message.is_some() => Some(format!("waits{because}")),
+        StepState::Queued => Some("waits for a worker".to_owned()),
         StepState::Starting => Some(format!("starts{on}")),
         StepState::Running => Some(format!("computes{on}")),
         StepState::Succeeded => {

@@ -51,7 +51,14 @@ pub(crate) fn steps(steps: &[StepStatus], now: Timestamp) -> String {
     };
     let rows: Vec<Vec<String>> = steps.iter().map(row).collect();
     render(
-        &["STEP", "STATE", "WORKER", "ATTEMPTS", "TIME", "UNITS"],
+        &[
+            "STEP",
+            "STATE",
+            "WORKER",
+            "ATTEMPTS",
+            "TIME",
+            "UNITS (PIXELS)",
+        ],
         &rows,
     )
 }
@@ -152,7 +159,7 @@ mod tests {
         assert_eq!(
             steps(&[done, blocked("poster")], at(1000)),
             "\
-STEP     STATE       WORKER             ATTEMPTS   TIME         UNITS
+STEP     STATE       WORKER             ATTEMPTS   TIME         UNITS (PIXELS)
 large    Succeeded   fleet/upscaler-0   2          1 min 25 s   3,686,400
 poster   Blocked     -                  0          -            -
 "

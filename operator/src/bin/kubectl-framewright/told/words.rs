@@ -1,16 +1,20 @@
 //! A job's story in words: what changed between two looks at its status. No I/O and no clock.
 
+use std::collections::BTreeSet;
+
 use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::conditions::{self, job, job_reason as reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::told::step_words;
 
-/// Lines for what is new in `after`. With `with_progress`, every tenth part of a step too, for want of a bar.
+/// Lines for what is new in `after`. With `with_progress`, every tenth part of a step too, for want of a bar. The files whose
+/// digests are `sent` are in the store, though the operator may not have noticed yet.
 pub(crate) fn changes(
     job: &str,
     before: &AIJobStatus,
     after: &AIJobStatus,
+    sent: &BTreeSet<String>,
     with_progress: bool,
 ) -> Vec<String> {
     let mut lines = Vec::new();
@@ -25,6 +29,7 @@ pub(crate) fn changes(
     let (old, new) = (state(before), state(after));
     if let Some(new) = new
         && is_news(old, new)
+        && !is_awaited_though_sent(after, new, sent)
     {
         lines.push(format!("{job}: {}", in_words(new)));
     }
@@ -36,12 +41,23 @@ pub(crate) fn state(status: &AIJobStatus) -> Option<&Condition> {
     conditions::get(&status.conditions, job::SUCCEEDED)
 }
 
-/// While a worker works, its steps tell more than the job's message, which then changes often.
+/// Whether the job waits for nothing but files that are in the store.
+pub(crate) fn is_awaited_though_sent(
+    status: &AIJobStatus,
+    state: &Condition,
+    sent: &BTreeSet<String>,
+) -> bool {
+    let mut awaited = status.uploads.iter().filter(|upload| !upload.received);
+    state.reason == reason::AWAITING_UPLOAD && awaited.all(|upload| sent.contains(&upload.sha256))
+}
+
+/// While a worker works, its steps tell more than the job's message, which then changes often. Why it failed is told at the end,
+/// beneath its steps.
 fn is_news(old: Option<&Condition>, new: &Condition) -> bool {
     let is_told_by_steps =
         [reason::RUNNING, reason::STARTING, reason::RETRYING].contains(&new.reason.as_str());
     match old {
-        _ if is_told_by_steps => false,
+        _ if is_told_by_steps || new.status == "False" => false,
         Some(old) => old.reason != new.reason || old.message != new.message,
         None => true,
     }
@@ -84,13 +100,13 @@ mod tests {
             json!([step("Queued", 0, json!({}))]),
         );
         assert_eq!(
-            changes("demo", &AIJobStatus::default(), &waits, true),
+            told(&AIJobStatus::default(), &waits, true),
             ["demo: waits (Queued): all 2 workers of pool fleet/x are busy"]
         );
-        assert!(changes("demo", &waits, &waits, true).is_empty());
+        assert!(told(&waits, &waits, true).is_empty());
         let other = status("Queued", "another", json!([step("Queued", 0, json!({}))]));
         assert_eq!(
-            changes("demo", &waits, &other, true),
+            told(&waits, &other, true),
             ["demo: waits (Queued): another"]
         );
     }
@@ -103,15 +119,15 @@ mod tests {
             status("Running", "1 step", json!([step("Running", 1, more)]))
         };
         assert_eq!(
-            changes("demo", &queued, &runs(0), true),
+            told(&queued, &runs(0), true),
             ["demo/large: computes on fleet/upscaler-0, attempt 1"]
         );
-        assert!(changes("demo", &runs(30), &runs(39), true).is_empty());
+        assert!(told(&runs(30), &runs(39), true).is_empty());
         assert_eq!(
-            changes("demo", &runs(39), &runs(40), true),
+            told(&runs(39), &runs(40), true),
             ["demo/large: 40%, frame 3 of 9"]
         );
-        assert!(changes("demo", &runs(39), &runs(40), false).is_empty());
+        assert!(told(&runs(39), &runs(40), false).is_empty());
     }
 
     #[test]
@@ -139,10 +155,10 @@ mod tests {
             )]),
         );
         assert_eq!(
-            changes("demo", &runs, &failed, true),
+            told(&runs, &failed, true),
             [
                 "demo/large: attempt 1 on fleet/upscaler-0 failed: WorkerLost, its stream broke",
-                "demo/large: waits for a worker: tried again"
+                "demo/large: waits: tried again"
             ]
         );
         let again = status(
@@ -155,7 +171,7 @@ mod tests {
             )]),
         );
         assert_eq!(
-            changes("demo", &failed, &again, true),
+            told(&failed, &again, true),
             ["demo/large: starts on fleet/upscaler-0, attempt 2"]
         );
     }
@@ -173,7 +189,7 @@ mod tests {
         );
         let failed = status("Running", "", json!([step]));
         assert_eq!(
-            changes("demo", &AIJobStatus::default(), &failed, true),
+            told(&AIJobStatus::default(), &failed, true),
             [
                 "demo/large: attempt 1 on fleet/upscaler-0 failed: InvalidInput, it is no video",
                 "demo/large: failed"
@@ -197,9 +213,31 @@ mod tests {
             )]),
         );
         assert_eq!(
-            changes("demo", &AIJobStatus::default(), &done, true),
+            told(&AIJobStatus::default(), &done, true),
             ["demo/large: done in 42 s, 1,000,000 units", "demo: done"]
         );
+    }
+
+    #[test]
+    fn nothing_is_said_of_waiting_for_files_that_were_sent() {
+        let mut waits = status(
+            "AwaitingUpload",
+            "step large waits for the upload",
+            json!([]),
+        );
+        waits.uploads = serde_json::from_value(json!([
+            {"sha256": "a", "bytes": 1, "received": true},
+            {"sha256": "b", "bytes": 1, "received": false},
+        ]))
+        .expect("are uploads");
+        let before = AIJobStatus::default();
+        let sent = BTreeSet::from(["b".to_owned()]);
+        assert!(changes("demo", &before, &waits, &sent, true).is_empty());
+        assert_eq!(told(&before, &waits, true).len(), 1);
+    }
+
+    fn told(before: &AIJobStatus, after: &AIJobStatus, with_progress: bool) -> Vec<String> {
+        changes("demo", before, after, &BTreeSet::new(), with_progress)
     }
 
     fn status(reason: &str, message: &str, steps: Value) -> AIJobStatus {

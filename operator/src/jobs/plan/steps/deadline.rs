@@ -39,6 +39,8 @@ pub fn next_deadline(seen: &Observed, step: &StepStatus, all: &[StepStatus]) -> 
     }
 }
 
-pub(super) fn queue_limit(seen: &Observed) -> SignedDuration {
+/// How long a step may wait.
+#[must_use]
+pub fn queue_limit(seen: &Observed) -> SignedDuration {
     SignedDuration::from_secs(seen.spec.queue_deadline_seconds)
 }

@@ -12,7 +12,7 @@ mod running;
 use framewright_crds::aijob::{Step, StepState, StepStatus};
 use jiff::Timestamp;
 
-pub use deadline::next_deadline;
+pub use deadline::{next_deadline, queue_limit};
 pub use pending::{foreseen, is_pending};
 
 use super::attempt;
