@@ -71,6 +71,8 @@ pub mod pool_reason {
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// The API server refuses the pods.
     pub const PODS_REFUSED: &str = "PodsRefused";
+    /// Pods ended for good, such as evicted ones.
+    pub const PODS_ENDED: &str = "PodsEnded";
     /// The worker's container keeps ending.
     pub const WORKER_CRASHING: &str = "WorkerCrashing";
     /// A worker does not find the device that the pool states.
@@ -122,12 +124,25 @@ pub fn ended_by(text: &str, end: &str) -> String {
     format!("{}{end}", cut(text, room))
 }
 
+/// In one line, too: what a process says may hold what moves a terminal's cursor, or looks like lines of somebody else.
 fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
+    let is_whole = text.chars().count() <= most;
+    let kept = if is_whole {
+        most
+    } else {
+        most.saturating_sub(1)
+    };
+    let plain = |character: char| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    };
+    let mut short: String = text.chars().take(kept).map(plain).collect();
+    if !is_whole {
+        short.push('…');
     }
-    let mut short: String = text.chars().take(most.saturating_sub(1)).collect();
-    short.push('…');
     short
 }
 
@@ -218,6 +233,14 @@ mod tests {
         );
         assert_eq!(conditions[0].last_transition_time.0, at(3));
         assert_eq!(conditions.len(), 1);
+    }
+
+    #[test]
+    fn a_message_is_one_line_without_a_terminals_commands() {
+        assert_eq!(
+            shortened("bad\u{1b}[2J input\r\ndemo: done\u{9b}1m"),
+            "bad [2J input  demo: done 1m"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! - [`modelpool`]: the `ModelPool` kind, its models, its pod template and its status
 //! - `rules`: the longer CEL rules
 //! - [`conditions`]: every condition type and reason a person can see
-//! - [`names`]: labels, annotations, ports, pod names, task ids, artifact keys
+//! - [`names`]: labels, annotations, ports, task ids, artifact keys
 //! - [`wire`]: the messages on a worker's stream
 
 #![allow(

@@ -47,7 +47,7 @@ pub enum ToOperator {
     Model {
         /// The model's name.
         name: String,
-        /// SHA-256 over the digests of the files, as in [`ModelOrder`].
+        /// The digest of the weights, as in [`ModelOrder`].
         digest: String,
         /// Its state.
         state: ModelState,
@@ -98,7 +98,7 @@ pub enum ToOperator {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToWorker {
-    /// How often leadership has changed hands; a worker refuses a lower one than it has seen.
+    /// Number of the leader's term; a worker refuses a lower one than it has seen.
     pub epoch: u64,
     /// What.
     pub order: Order,

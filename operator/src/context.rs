@@ -19,6 +19,7 @@ use crate::dispatch::placements::Placements;
 use crate::leadership::Leadership;
 use crate::links::Links;
 use crate::metrics::Metrics;
+use crate::pools::leaving::Leaving;
 use crate::pools::refusals::Refusals;
 use crate::received::Received;
 use crate::recent::Recent;
@@ -42,6 +43,7 @@ pub struct Context {
     pub recent_pools: Recent<ModelPool>,
     pub received: Received,
     pub refusals: Refusals,
+    pub leaving: Leaving,
     pub links: Links,
     pub store: StoreClient,
     pub recorder: Recorder,
@@ -90,7 +92,7 @@ impl Context {
         self.leadership.since().unwrap_or_else(|| self.now())
     }
 
-    /// The time; here and nowhere else in the decisions' inputs.
+    /// The time, as decisions see it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::now()

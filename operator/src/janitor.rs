@@ -95,6 +95,7 @@ fn forget(context: &Context, known: &BTreeSet<String>) {
     let is_known = |uid: &str| known.contains(uid);
     context.recent_jobs.forget_old(now);
     context.recent_pools.forget_old(now);
+    context.leaving.forget_old(now);
     context.received.retain(is_known);
     context.refusals.retain(is_known);
     context.placements.retain(is_known);
@@ -105,13 +106,15 @@ fn forget(context: &Context, known: &BTreeSet<String>) {
     });
 }
 
-/// Has workers stop tasks of jobs that are gone. One that cannot be looked up holds up no other.
+/// Has workers stop tasks of jobs that are gone, or going: a finalizer may keep a deleted job for as long as it likes, but no worker.
+/// One that cannot be looked up holds up no other.
 async fn stop_strays(context: &Context) {
     let known: BTreeSet<String> = context
         .caches
         .jobs
         .state()
         .into_iter()
+        .filter(|job| job.meta().deletion_timestamp.is_none())
         .filter_map(|job| job.uid())
         .collect();
     for Stray { task, job, worker } in context.fleet.strays(|uid| known.contains(uid)) {
@@ -126,7 +129,11 @@ async fn stop_strays(context: &Context) {
                 continue;
             }
         };
-        if found.and_then(|found| found.uid()).as_deref() == Some(task.job_uid.as_str()) {
+        let is_wanted = found.is_some_and(|found| {
+            found.uid().as_deref() == Some(task.job_uid.as_str())
+                && found.metadata.deletion_timestamp.is_none()
+        });
+        if is_wanted {
             continue;
         }
         tracing::info!(%job, %task, worker = %worker.name, "task cancelled, its job is deleted");
@@ -140,7 +147,8 @@ async fn stop_strays(context: &Context) {
     }
 }
 
-/// Deletes artifacts whose owner is gone.
+/// Deletes artifacts whose owner is gone. What stands in the way of one namespace or owner holds up no other; the first such trouble
+/// is told at the end.
 async fn sweep(context: &Context, known: &BTreeSet<String>) -> Result<(), Error> {
     let stored = context.store.owners().await.map_err(Error::Store)?;
     let mut suspects: BTreeMap<(String, OwnerKind), Vec<Owner>> = BTreeMap::new();
@@ -153,17 +161,31 @@ async fn sweep(context: &Context, known: &BTreeSet<String>) -> Result<(), Error>
             .or_default()
             .push(owner);
     }
+    let mut trouble = None;
     for ((namespace, kind), owners) in suspects {
         let live = match kind {
-            OwnerKind::AIJobs => live_uids::<AIJob>(context, &namespace).await?,
-            OwnerKind::ModelPools => live_uids::<ModelPool>(context, &namespace).await?,
+            OwnerKind::AIJobs => live_uids::<AIJob>(context, &namespace).await,
+            OwnerKind::ModelPools => live_uids::<ModelPool>(context, &namespace).await,
+        };
+        let live = match live {
+            Ok(live) => live,
+            Err(error) => {
+                trouble.get_or_insert(error);
+                continue;
+            }
         };
         for owner in owners.iter().filter(|owner| !live.contains(owner.uid())) {
-            let deleted = context.store.delete(owner).await.map_err(Error::Store)?;
-            tracing::info!(%namespace, owner = owner.uid(), artifacts = deleted, "artifacts deleted with their owner");
+            match context.store.delete(owner).await {
+                Ok(deleted) => {
+                    tracing::info!(%namespace, owner = owner.uid(), artifacts = deleted, "artifacts deleted with their owner");
+                }
+                Err(error) => {
+                    trouble.get_or_insert(Error::Store(error));
+                }
+            }
         }
     }
-    Ok(())
+    trouble.map_or(Ok(()), Err)
 }
 
 async fn live_uids<K>(context: &Context, namespace: &str) -> Result<BTreeSet<String>, Error>

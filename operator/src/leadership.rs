@@ -203,15 +203,18 @@ impl Candidate {
         match written {
             Ok(lease) => {
                 self.seen = Some((lease, asked));
-                let since = match self.current() {
-                    Some(term) if term.epoch == epoch => term.since,
-                    Some(_) | None => Timestamp::now(),
-                };
+                let now = Instant::now();
+                let old = self.current();
+                let since = led_since(old, epoch, now);
                 self.set_term(Some(Term {
                     epoch,
                     until: asked + DURATION - MARGIN,
-                    since,
+                    since: since.unwrap_or_else(Timestamp::now),
                 }));
+                if old.is_some() && since.is_none() {
+                    // It ran out, and who saw that meanwhile is to look again, though the epoch may be the same.
+                    self.change.send_modify(|epoch| *epoch = None);
+                }
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
@@ -304,6 +307,13 @@ fn claim(
     }
 }
 
+/// Since when this process has led without a gap, at the moment at which it renews its lease in `epoch`. Workers whose streams a gap
+/// has closed need their time to come back.
+fn led_since(term: Option<Term>, epoch: u64, now: Instant) -> Option<Timestamp> {
+    term.filter(|term| term.epoch == epoch && now < term.until)
+        .map(|term| term.since)
+}
+
 fn next_epoch(last: u64, now: Timestamp) -> u64 {
     let minutes = (now.as_second() - YEAR_2020) / 60;
     (last + 1).max(u64::try_from(minutes).unwrap_or(0))
@@ -342,6 +352,21 @@ mod tests {
             check("me", 2001, Some(2000), 3),
             Claim::Take { epoch: 2002 }
         );
+    }
+
+    #[test]
+    fn a_leader_whose_term_ran_out_leads_anew_though_its_lease_is_still_its_own() {
+        let begun = Instant::now();
+        let until = begun + Duration::from_secs(10);
+        let term = Some(Term {
+            epoch: 7,
+            until,
+            since: NOW,
+        });
+        assert_eq!(led_since(term, 7, begun), Some(NOW));
+        assert_eq!(led_since(term, 7, until), None);
+        assert_eq!(led_since(term, 8, begun), None);
+        assert_eq!(led_since(None, 7, begun), None);
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod schedule;
 pub mod status;
 pub mod store;
 pub mod stream;
+mod trim;
 pub mod uploads;
 
 /// An error's own words. kube's repeat the API server's answer as Rust would print it.

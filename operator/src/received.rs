@@ -1,4 +1,4 @@
-//! Which uploads have arrived: asked of the store, remembered for good once the answer is yes.
+//! Which uploads have arrived: asked of the store, and remembered once the answer is yes, until there is a reason to doubt it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +22,8 @@ pub struct Received {
 #[derive(Clone, Debug, Default)]
 struct Owner {
     there: BTreeSet<String>,
+    /// Not there, whatever a status says that was written before.
+    missing: BTreeSet<String>,
     asked: Option<Timestamp>,
     trouble: Option<String>,
 }
@@ -36,25 +38,26 @@ pub struct Answer {
 
 impl Received {
     /// What has arrived of these, which an object made at `created` names; a no of the store is believed for half the time after
-    /// which the object is looked at again.
+    /// which the object is looked at again. A yes is believed unless `is_doubted`: a worker does not get the file, or a person asks
+    /// for new links, so the store may have lost it.
     pub async fn ask(
         &self,
         store: &StoreClient,
         place: &Place<'_>,
-        uploads: &[UploadStatus],
+        (uploads, is_doubted): (&[UploadStatus], bool),
         (created, now): (Timestamp, Timestamp),
     ) -> Answer {
         let mut owner = self.known(place.uid);
         owner.there.extend(
             uploads
                 .iter()
-                .filter(|upload| upload.received)
+                .filter(|upload| upload.received && !owner.missing.contains(&upload.sha256))
                 .map(|upload| upload.sha256.clone()),
         );
         let awaited: Vec<&str> = uploads
             .iter()
             .map(|upload| upload.sha256.as_str())
-            .filter(|sha256| !owner.there.contains(*sha256))
+            .filter(|sha256| is_doubted || !owner.there.contains(*sha256))
             .collect();
         let believed = crate::uploads::ask_every(now.duration_since(created)) / 2;
         // A clock that was set back makes no answer last longer.
@@ -63,7 +66,7 @@ impl Received {
             .is_none_or(|asked| now < asked || now.duration_since(asked) >= believed);
         if is_due && !awaited.is_empty() {
             owner.asked = Some(now);
-            owner.trouble = self.find(store, place, &awaited, &mut owner.there).await;
+            owner.trouble = self.find(store, place, &awaited, &mut owner).await;
         }
         let answer = Answer {
             received: owner.there.clone(),
@@ -73,14 +76,14 @@ impl Received {
         answer
     }
 
-    /// Adds those that are in the store; why it could not be asked, if so. While it does not answer, one asks for all: a store that
+    /// Notes which are in the store; why it could not be asked, if so. While it does not answer, one asks for all: a store that
     /// hangs must not hold up every job.
     async fn find(
         &self,
         store: &StoreClient,
         place: &Place<'_>,
         awaited: &[&str],
-        there: &mut BTreeSet<String>,
+        owner: &mut Owner,
     ) -> Option<String> {
         let trouble = self.trouble();
         let _only_one = match &trouble {
@@ -93,8 +96,14 @@ impl Received {
         let mut trouble = None;
         for sha256 in awaited {
             match stat(store, place, sha256).await {
-                Ok(true) => drop(there.insert((*sha256).to_owned())),
-                Ok(false) => {}
+                Ok(true) => {
+                    owner.there.insert((*sha256).to_owned());
+                    owner.missing.remove(*sha256);
+                }
+                Ok(false) => {
+                    owner.there.remove(*sha256);
+                    owner.missing.insert((*sha256).to_owned());
+                }
                 Err(error) => {
                     trouble = Some(crate::chain(&error).to_string());
                     break;

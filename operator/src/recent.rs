@@ -47,7 +47,8 @@ impl<K: ResourceExt + Clone> Recent<K> {
 
     fn learn(&self, object: &K, epoch: u64, at: Timestamp, written_at: Option<Timestamp>) {
         let Some(uid) = object.uid() else { return };
-        let object = object.clone();
+        let mut object = object.clone();
+        crate::trim::trim_own(&mut object);
         let known = Known {
             object,
             at,

@@ -42,7 +42,7 @@ pub enum Cause {
     InvalidInput,
     /// The worker pod is gone, or its stream did not come back in time.
     WorkerLost,
-    /// The worker was told to stop: it drains, or its pod is being replaced.
+    /// The worker was told to stop: it drains, or its pod was deleted.
     WorkerDrained,
     /// The worker ran out of memory.
     OutOfMemory,
@@ -60,7 +60,7 @@ pub enum Cause {
     StoreUnavailable,
     /// The device failed.
     DeviceError,
-    /// The job was suspended; this attempt does not count against backoffLimit.
+    /// The job was suspended.
     Suspended,
     /// A defect of the worker.
     Internal,

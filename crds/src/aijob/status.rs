@@ -91,13 +91,14 @@ pub struct StepStatus {
     /// The pool that it resolved to, as namespace/name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// SHA-256 over the digests of the model's files, in the order of their paths.
+    /// SHA-256, in hexadecimal, over the lines `path sha256` of the model's files, in the order of their paths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_digest: Option<String>,
     /// Attempts made so far.
     #[serde(default)]
     pub attempts_made: i32,
-    /// Attempts that failed and count against backoffLimit: not those that ended because the worker drained or the job was suspended.
+    /// Attempts that failed and count against backoffLimit. Those that ended because the worker drained, the store was away or the job
+    /// was suspended do not, up to 20 of them.
     #[serde(default)]
     pub failures: i32,
     /// The newest attempts, oldest first, at most three.

@@ -16,7 +16,11 @@ async fn a_step_whose_worker_pod_is_deleted_by_force_is_done_by_another() -> Res
         fleet
             .kubectl(&[&delete[..], &[&attempt.worker]].concat())
             .await?;
-        second_attempt(&fleet.succeeded("job").await?, &attempt)
+        let job = fleet.succeeded("job").await?;
+        second_attempt(&job, &attempt, Cause::WorkerDrained)?;
+        let failures = steps(&job).first().map(|step| step.failures);
+        ensure!(failures == Some(0), "it counts as {failures:?}");
+        Ok(())
     })
     .await
 }
@@ -28,7 +32,8 @@ async fn a_step_whose_worker_process_is_killed_is_done_by_another() -> Result<()
         let mut kill = fleet.cluster.inside("bash");
         let script = signal("KILL", "framewright-wor");
         said(kill.args(["-c", &script, "kill", &attempt.worker])).await?;
-        second_attempt(&fleet.succeeded("job").await?, &attempt)
+        let job = fleet.succeeded("job").await?;
+        second_attempt(&job, &attempt, Cause::WorkerLost)
     })
     .await
 }
@@ -75,14 +80,14 @@ async fn started(fleet: &Fleet<'_>, workers: u32) -> Result<Attempt> {
 }
 
 /// The job was done by a second attempt, on another worker than the first.
-fn second_attempt(job: &AIJob, lost: &Attempt) -> Result<()> {
+fn second_attempt(job: &AIJob, lost: &Attempt, cause: Cause) -> Result<()> {
     let step = steps(job).first().context("no step")?;
     let [first, second] = &step.attempts[..] else {
         bail!("the attempts are {:?}", step.attempts)
     };
     ensure!(step.attempts_made == 2, "{} attempts", step.attempts_made);
     ensure!(first.pod_uid == lost.pod_uid);
-    ensure!(first.cause == Some(Cause::WorkerLost), "{:?}", first.cause);
+    ensure!(first.cause == Some(cause), "{:?}", first.cause);
     println!("the first attempt: {:?}", first.message);
     ensure!(
         second.pod_uid != first.pod_uid,

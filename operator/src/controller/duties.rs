@@ -14,35 +14,53 @@ use crate::stream::endpoint;
 /// How often certificates are looked at.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);
 
+/// How often the workers' Service is looked at.
+const POINTED_EVERY: Duration = Duration::from_secs(10);
+
 /// Leads workers here whenever leadership comes, and lets them go when it goes.
 pub(super) async fn lead(context: Arc<Context>) {
     let mut changes = context.leadership.changes();
     loop {
         let epoch = *changes.borrow_and_update();
         context.metrics.leads(epoch.is_some());
-        match epoch {
-            Some(epoch) => {
-                tracing::info!(epoch, "this replica leads");
-                point_here(&context).await;
-            }
-            None => context.fleet.clear(),
+        // A stream is of one term: also where this replica has lost it and got it back at once.
+        context.fleet.clear();
+        if let Some(epoch) = epoch {
+            tracing::info!(epoch, "this replica leads");
         }
         context.wake.scheduler.notify_one();
-        if changes.changed().await.is_err() {
-            return;
+        loop {
+            let look_again = match epoch {
+                Some(_) => point_here(&context).await,
+                None => POINTED_EVERY,
+            };
+            tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep(look_again) => {}
+            }
         }
     }
 }
 
-async fn point_here(context: &Context) {
-    while context.leadership.epoch().is_some() {
-        match endpoint::point_here(context.client.clone(), &context.args).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again")
+/// Sees to it that the workers' Service leads here, whoever has changed it; when to look again.
+async fn point_here(context: &Context) -> Duration {
+    if context.leadership.epoch().is_none() {
+        return POINTED_EVERY;
+    }
+    match endpoint::point_here(context.client.clone(), &context.args).await {
+        Ok(pointed) => {
+            if pointed == endpoint::Pointed::Anew {
+                tracing::info!("the workers' Service leads here");
             }
+            POINTED_EVERY
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        Err(error) => {
+            tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again");
+            Duration::from_secs(1)
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use crate::dispatch::placements::Placements;
 use crate::leadership::Candidate;
 use crate::links::Links;
 use crate::metrics::Metrics;
+use crate::pools::leaving::Leaving;
 use crate::pools::refusals::Refusals;
 use crate::received::Received;
 use crate::recent::Recent;
@@ -111,6 +112,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         recent_pools: Recent::default(),
         received: Received::default(),
         refusals: Refusals::default(),
+        leaving: Leaving::default(),
         wake: Wake {
             jobs: jobs_wake,
             pools: pools_wake,

@@ -11,12 +11,13 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ReflectHandle};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::context::{Caches, Context, Guarded};
 use crate::pools::pod::pool_of;
+use crate::trim::{trim, trim_own};
 
 /// The kinds that are watched.
 pub(super) const WATCHED: [&str; 4] = ["aijobs", "modelpools", "pods", "namespaces"];
@@ -90,7 +91,7 @@ impl Watches {
         let config = || watcher::Config::default().timeout(WATCH_SECONDS);
 
         let watched = watcher(Api::<Guarded<AIJob>>::all(client.clone()), config())
-            .modify(prune)
+            .modify(trim_own)
             .default_backoff()
             .reflect_shared(jobs);
         background.spawn(drive(
@@ -108,7 +109,7 @@ impl Watches {
             },
         ));
         let watched = watcher(Api::<Guarded<ModelPool>>::all(client.clone()), config())
-            .modify(prune)
+            .modify(trim_own)
             .default_backoff()
             .reflect_shared(pools);
         background.spawn(drive(
@@ -118,7 +119,7 @@ impl Watches {
             |context, _| context.wake.scheduler.notify_one(),
         ));
         let watched = watcher(Api::<Pod>::all(client.clone()), config().labels(LABEL_POOL))
-            .modify(prune)
+            .modify(trim)
             .default_backoff()
             .reflect(pods);
         background.spawn(drive(
@@ -129,6 +130,9 @@ impl Watches {
                 watcher::Event::Apply(pod) | watcher::Event::Delete(pod) => {
                     pod_changed(context, pod)
                 }
+                watcher::Event::InitApply(pod) if pod.metadata.deletion_timestamp.is_some() => {
+                    pod_changed(context, pod)
+                }
                 watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
             },
         ));
@@ -136,7 +140,7 @@ impl Watches {
             Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
             config(),
         )
-        .modify(prune)
+        .modify(trim)
         .default_backoff()
         .reflect(namespaces);
         background.spawn(drive(
@@ -146,11 +150,6 @@ impl Watches {
             |context, _| context.wake.scheduler.notify_one(),
         ));
     }
-}
-
-/// Half of an object's metadata that nobody reads.
-fn prune<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
 }
 
 /// Runs one watch for ever, and shows each event to `look`.
@@ -181,6 +180,9 @@ fn pod_changed(context: &Context, pod: &Pod) {
     };
     context.wake.pool(&namespace, &pool);
     if let Some(uid) = pod.uid() {
+        if pod.metadata.deletion_timestamp.is_some() {
+            context.leaving.note(&uid, context.now());
+        }
         context.wake_jobs_on(&uid);
     }
 }

@@ -33,12 +33,21 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
         .as_ref()
         .map_or(now, |created| created.0);
     let is_over = is_finished(&status);
+    let held = context.fleet.held_by(&uid);
+    let renew_links = crate::uploads::renewal(job.annotations());
+    let is_doubted = held.iter().any(|held| held.store_trouble.is_some())
+        || (renew_links.is_some() && renew_links != status.links_renewed_for);
     let (received, store_trouble) = if is_over {
         (BTreeSet::new(), None)
     } else {
         let answer = context
             .received
-            .ask(&context.store, &place, &status.uploads, (created, now))
+            .ask(
+                &context.store,
+                &place,
+                (&status.uploads, is_doubted),
+                (created, now),
+            )
             .await;
         (answer.received, answer.trouble)
     };
@@ -52,13 +61,13 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
         generation: job.metadata.generation,
         created,
         spec: job.spec.clone(),
-        renew_links: crate::uploads::renewal(job.annotations()),
+        renew_links,
         now,
         written_at: context.recent_jobs.written_at(&uid),
         received,
         store_trouble,
         steps,
-        held: context.fleet.held_by(&uid),
+        held,
         namespace,
         uid,
         status,
@@ -146,7 +155,8 @@ async fn worker(open: &Attempt, context: &Context) -> (Presence, Option<Ended>) 
     };
     let restart = pod.and_then(|pod| pods::ended_since(&pod, open.bound_at.0));
     let since = context.leads_since();
-    let presence = presence::presence(open, linked, has_pod, restart.as_ref(), since);
+    let is_leaving = context.leaving.has(&open.pod_uid);
+    let presence = presence::presence(open, linked, (has_pod, is_leaving), restart.as_ref(), since);
     (presence, restart)
 }
 

@@ -8,10 +8,11 @@
 //! - [`act`]: makes, drains, deletes and protects pods, tells workers their models
 //! - [`report`]: writes the status
 //! - [`facts`]: what jobs need to know about pools
-//! - [`refusals`]: what the API server said about pods
+//! - [`refusals`]: what the API server said about pods; [`leaving`]: which pods are being deleted
 
 pub mod act;
 pub mod facts;
+pub mod leaving;
 pub mod observe;
 pub mod plan;
 pub mod pod;

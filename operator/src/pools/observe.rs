@@ -33,21 +33,29 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         .creation_timestamp
         .as_ref()
         .map_or(now, |created| created.0);
-    let Answer { received, trouble } = context
-        .received
-        .ask(&context.store, &place, &status.uploads, (created, now))
-        .await;
     let pods = context
         .caches
         .pods
         .state_filter(|pod| is_of(pod, &namespace, &uid));
     let annotations = template.pod.metadata.annotations.as_ref();
     let pods = pods_seen(pods.iter().map(AsRef::as_ref), annotations, context, now);
+    let renew_links = crate::uploads::renewal(pool.annotations());
+    let is_doubted = pods.iter().any(PodSeen::waits_for_weights)
+        || (renew_links.is_some() && renew_links != status.links_renewed_for);
+    let Answer { received, trouble } = context
+        .received
+        .ask(
+            &context.store,
+            &place,
+            (&status.uploads, is_doubted),
+            (created, now),
+        )
+        .await;
     Observed {
         name: pool.name_any(),
         generation: pool.metadata.generation,
         spec: pool.spec.clone(),
-        renew_links: crate::uploads::renewal(pool.annotations()),
+        renew_links,
         now,
         leads_since: context.leads_since(),
         revision: template.revision.clone(),

@@ -7,7 +7,9 @@ use framewright_crds::aijob::Cause;
 use framewright_crds::conditions::pool_reason;
 use framewright_crds::names::{LABEL_POOL, LABEL_REVISION, WORKER_CONTAINER};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
+};
 use kube::{Resource, ResourceExt};
 
 use super::plan::protection;
@@ -34,16 +36,9 @@ pub fn ended_since(pod: &Pod, since: Timestamp) -> Option<Ended> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
     if let Some("Failed" | "Succeeded") = status.phase.as_deref() {
-        let reason = status
-            .reason
-            .clone()
-            .unwrap_or_else(|| "it ended".to_owned());
-        let detail = status.message.clone().unwrap_or_default();
         return Some(Ended {
             cause: Cause::WorkerLost,
-            message: format!("worker pod {name}: {reason} {detail}")
-                .trim_end()
-                .to_owned(),
+            message: format!("worker pod {name}: {}", end_of_pod(pod, status)),
         });
     }
     let container = container(pod)?;
@@ -58,6 +53,19 @@ pub fn ended_since(pod: &Pod, since: Timestamp) -> Option<Ended> {
         cause: cause_of(end),
         message: format!("the process of worker {name} ended: {}", end_in_words(end)),
     })
+}
+
+/// Why a pod ended for good: the kubelet's reason and words, or else how its process ended.
+fn end_of_pod(pod: &Pod, status: &PodStatus) -> String {
+    let process = || {
+        let state = container(pod)?.state.as_ref()?;
+        terminated(state).map(end_in_words)
+    };
+    match (&status.reason, &status.message) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        (Some(text), None) | (None, Some(text)) => text.clone(),
+        (None, None) => process().unwrap_or_else(|| "it ended".to_owned()),
+    }
 }
 
 /// A pod, and what its worker says. `template` are the annotations that its pool gives it.
@@ -125,7 +133,14 @@ fn ended_at(pod: &Pod) -> Option<Timestamp> {
 }
 
 fn trouble(pod: &Pod) -> Option<PodTrouble> {
-    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let status = pod.status.as_ref()?;
+    if let Some("Failed" | "Succeeded") = status.phase.as_deref() {
+        return Some(PodTrouble {
+            reason: pool_reason::PODS_ENDED,
+            message: end_of_pod(pod, status),
+        });
+    }
+    let conditions = status.conditions.iter().flatten();
     let unscheduled = conditions.clone().find(|condition| {
         condition.type_ == "PodScheduled"
             && condition.status == "False"

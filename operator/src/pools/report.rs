@@ -12,13 +12,14 @@ use crate::events;
 use crate::status::{Error, Writer};
 
 /// Reasons that a person must do something about.
-const TROUBLE: [&str; 6] = [
+const TROUBLE: [&str; 7] = [
     pool_reason::WEIGHTS_FAILED,
     pool_reason::PODS_REFUSED,
     pool_reason::DEVICE_MISSING,
     pool_reason::UNSCHEDULABLE,
     pool_reason::IMAGE_PULL_FAILED,
     pool_reason::WORKER_CRASHING,
+    pool_reason::PODS_ENDED,
 ];
 
 /// # Errors

@@ -124,6 +124,15 @@ impl PodSeen {
         tasks == 0 && self.bound == 0 && !is_silent
     }
 
+    /// Whether its worker tries in vain to get the weights of a model.
+    #[must_use]
+    pub fn waits_for_weights(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| {
+            let mut states = stream.models.values().map(|(_, state)| state);
+            states.any(|state| matches!(state, ModelState::Loading { trouble: Some(_) }))
+        })
+    }
+
     /// Whether its worker takes tasks for all these models.
     #[must_use]
     pub fn is_ready(&self, models: &[framewright_crds::modelpool::Model]) -> bool {

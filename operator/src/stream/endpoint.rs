@@ -1,4 +1,4 @@
-//! Leads the Service that workers dial to the leader: one EndpointSlice, which each new leader writes.
+//! Leads the Service that workers dial to the leader: one EndpointSlice, which each new leader writes, and mends if it is changed.
 
 use std::net::IpAddr;
 
@@ -11,14 +11,26 @@ use kube::api::{Api, Patch, PatchParams};
 use crate::args::RunArgs;
 use framewright_crds::names::LINK_PORT;
 
-/// Points the Service at this pod.
+/// What it took to have the Service point at this pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pointed {
+    Already,
+    Anew,
+}
+
+/// Points the Service at this pod; writes nothing if it does already.
 ///
 /// # Errors
 /// The API server's.
-pub async fn point_here(client: Client, args: &RunArgs) -> kube::Result<()> {
+pub async fn point_here(client: Client, args: &RunArgs) -> kube::Result<Pointed> {
     let slices: Api<EndpointSlice> = Api::namespaced(client, &args.namespace);
     let slice = slice(args);
     let name = slice.metadata.name.clone().unwrap_or_default();
+    if let Some(there) = slices.get_opt(&name).await?
+        && leads_alike(&there, &slice)
+    {
+        return Ok(Pointed::Already);
+    }
     slices
         .patch(
             &name,
@@ -26,7 +38,27 @@ pub async fn point_here(client: Client, args: &RunArgs) -> kube::Result<()> {
             &Patch::Apply(&slice),
         )
         .await?;
-    Ok(())
+    Ok(Pointed::Anew)
+}
+
+fn leads_alike(there: &EndpointSlice, wanted: &EndpointSlice) -> bool {
+    let addresses = |slice: &EndpointSlice| -> Vec<String> {
+        let endpoints = slice.endpoints.iter();
+        endpoints.flat_map(|end| end.addresses.clone()).collect()
+    };
+    let ports = |slice: &EndpointSlice| -> Vec<Option<i32>> {
+        let ports = slice.ports.iter().flatten();
+        ports.map(|port| port.port).collect()
+    };
+    let labels = there.metadata.labels.clone().unwrap_or_default();
+    addresses(there) == addresses(wanted)
+        && ports(there) == ports(wanted)
+        && wanted
+            .metadata
+            .labels
+            .iter()
+            .flatten()
+            .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 fn slice(args: &RunArgs) -> EndpointSlice {

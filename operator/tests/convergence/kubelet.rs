@@ -88,6 +88,7 @@ impl World {
         self.api.edit_pod(&name, |pod| {
             pod.metadata.deletion_timestamp = Some(Time(whole(now)));
         });
+        self.pod_leaves(uid);
         let is_up = self.workers.get(uid).is_some_and(|worker| worker.is_up);
         if is_up {
             self.pod_later(GRACE, uid, Fate::Killed);

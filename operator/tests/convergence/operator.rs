@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_crds::{AIJob, ModelPool};
 use framewright_operator::backoff::Backoff;
 use framewright_operator::dispatch::placements::Placements;
+use framewright_operator::pools::leaving::Leaving;
 use framewright_operator::recent::Recent;
 use framewright_operator::stream::fleet::Fleet;
 use jiff::Timestamp;
@@ -43,6 +44,7 @@ pub(crate) struct Operator {
     pub placements: Placements,
     pub recent_jobs: Recent<AIJob>,
     pub recent_pools: Recent<ModelPool>,
+    pub leaving: Leaving,
     pub received: BTreeMap<String, Received>,
     pub backoff: Backoff,
     pub due: BTreeMap<About, Millis>,
@@ -77,6 +79,14 @@ impl World {
             placements: Placements::default(),
             recent_jobs: Recent::default(),
             recent_pools: Recent::default(),
+            leaving: {
+                let leaving = Leaving::default();
+                let pods = self.api.pods.live.values();
+                for pod in pods.filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                    leaving.note(&pod.uid().expect("every pod has one"), at(self.now));
+                }
+                leaving
+            },
             received: BTreeMap::new(),
             backoff: Backoff::default(),
             due: BTreeMap::new(),
@@ -92,7 +102,22 @@ impl World {
 
     pub(crate) fn elect(&mut self, index: usize) {
         self.highest_epoch += 1;
-        let epoch = self.highest_epoch;
+        self.lead(index, self.highest_epoch);
+    }
+
+    /// A leader that could not renew its lease in time gets through again before anybody else has taken it.
+    pub(crate) fn regain(&mut self, index: usize, life: u64, epoch: u64) {
+        let operator = &self.operators[index];
+        if operator.is_alive
+            && operator.life == life
+            && operator.term.is_none()
+            && self.highest_epoch == epoch
+        {
+            self.lead(index, epoch);
+        }
+    }
+
+    fn lead(&mut self, index: usize, epoch: u64) {
         let since = at(self.now);
         self.note(|| format!("operator {index} leads with epoch {epoch}"));
         self.end_term(index);
@@ -259,6 +284,9 @@ impl World {
                 self.wake(index, About::Pool(pool), 0);
             }
             let uid = pod.uid().expect("every pod has one");
+            if pod.metadata.deletion_timestamp.is_some() {
+                self.operators[index].leaving.note(&uid, at(self.now));
+            }
             for name in self.jobs_on(index, &uid) {
                 self.wake(index, About::Job(name), 0);
             }

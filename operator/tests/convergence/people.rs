@@ -311,6 +311,9 @@ impl World {
             return;
         };
         let new = 1 - old;
+        if self.chance.percent(30) {
+            return self.lapse(old);
+        }
         if !self.operators[new].is_alive {
             return;
         }
@@ -325,6 +328,21 @@ impl World {
             wait,
             Happening::Overthrown {
                 operator: old,
+                epoch,
+            },
+        );
+    }
+
+    /// The API server answers nobody about the lease for a while.
+    fn lapse(&mut self, leader: usize) {
+        let (life, epoch) = (self.operators[leader].life, self.highest_epoch);
+        self.end_term(leader);
+        let wait = self.chance.between(1, 5000);
+        self.after(
+            wait,
+            Happening::Regained {
+                operator: leader,
+                life,
                 epoch,
             },
         );

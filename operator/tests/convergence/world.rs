@@ -50,6 +50,11 @@ pub(crate) enum Happening {
         operator: usize,
         life: u64,
     },
+    Regained {
+        operator: usize,
+        life: u64,
+        epoch: u64,
+    },
     Overthrown {
         operator: usize,
         epoch: u64,
@@ -240,6 +245,11 @@ impl World {
                     self.end_term(operator);
                 }
             }
+            Happening::Regained {
+                operator,
+                life,
+                epoch,
+            } => self.regain(operator, life, epoch),
             Happening::Lease => self.hold_election(),
             Happening::Dial { pod, process } => self.dial(&pod, process),
             Happening::Up { stream } => self.up(stream),

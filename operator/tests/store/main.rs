@@ -4,5 +4,6 @@ mod downloads;
 mod fixture;
 mod links;
 mod process;
+mod received;
 mod uploads;
 mod volume_full;

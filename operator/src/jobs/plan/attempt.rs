@@ -90,7 +90,10 @@ pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
     if let Some(lost) = lost(seen, &step.name, attempt) {
         return lost;
     }
-    if let Some(late) = late(seen, &step.name, attempt, held) {
+    // What an absent worker does is not known: it may be computing or have finished, so only its absence has a limit.
+    if away_since(seen, &step.name).is_none()
+        && let Some(late) = late(seen, &step.name, attempt, held)
+    {
         return late;
     }
     if shown_at(seen, &step.name, attempt).is_some_and(|at| at > seen.now) {
@@ -151,6 +154,9 @@ pub fn has_started(held: Option<&Held>) -> bool {
 /// The next moment at which time alone ends this attempt.
 #[must_use]
 pub fn deadline(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
+    if let Some(since) = away_since(seen, step) {
+        return since.checked_add(AWAY_LIMIT).ok();
+    }
     let held = held(seen, step, attempt);
     let time_limit = match started_at(seen, step, attempt) {
         Some(started) => started.checked_add(active_limit(seen, held)),
@@ -159,18 +165,19 @@ pub fn deadline(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timest
             .0
             .checked_add(seconds(seen.spec.pre_running_deadline_seconds)),
     };
-    let away = match seen.steps.get(step).and_then(|step| step.presence.as_ref()) {
-        Some(Presence::Away { since }) => since.checked_add(AWAY_LIMIT).ok(),
-        Some(Presence::Connected | Presence::Gone(_)) | None => None,
-    };
     let stuck = held
         .filter(|held| has_started(Some(held)))
         .and_then(|held| held.changed_at.checked_add(patience(&held.state)).ok());
     let shown = shown_at(seen, step, attempt).filter(|at| *at > seen.now);
-    [time_limit.ok(), away, stuck, shown]
-        .into_iter()
-        .flatten()
-        .min()
+    [time_limit.ok(), stuck, shown].into_iter().flatten().min()
+}
+
+/// Since when the attempt's worker has not been heard, if its pod is there.
+fn away_since(seen: &Observed, step: &str) -> Option<Timestamp> {
+    match seen.steps.get(step)?.presence.as_ref()? {
+        Presence::Away { since } => Some(*since),
+        Presence::Connected | Presence::Gone(_) => None,
+    }
 }
 
 fn lost(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {

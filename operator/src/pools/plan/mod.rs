@@ -1,11 +1,13 @@
 //! Decides everything about one pool: which pods to make, drain, delete and protect, and its next status. No I/O, no clock.
 //!
 //! # Layout
+//! - [`ended`]: what follows from pods that ended for good
 //! - [`models`]: what workers are told of the pool's models
 //! - [`pods`]: which pods to make, drain and delete
 //! - [`protection`]: which pods ask node autoscalers to leave them alone
 //! - [`status`]: the Ready condition, the models, the upload links
 
+pub mod ended;
 pub mod models;
 pub mod pods;
 pub mod protection;
@@ -16,7 +18,7 @@ use jiff::SignedDuration;
 
 use crate::links::Signer;
 use crate::names::WorkerRef;
-use crate::pools::seen::Observed;
+use crate::pools::seen::{Observed, PodSeen};
 
 /// All that is to be done about a pool now.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,12 +48,13 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
     let status = status::next(seen, signer);
     let awaits = crate::uploads::are_awaited(&status.uploads);
     let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
+    let waits_for_weights = seen.pods.iter().any(PodSeen::waits_for_weights);
     let soon = SignedDuration::from_secs(2);
     let refused = seen
         .refused
         .as_ref()
         .map(|refusal| refusal.retry_at.duration_since(seen.now).max(soon));
-    let look_again = if awaits || has_ended || !drain.is_empty() {
+    let look_again = if awaits || has_ended || waits_for_weights || !drain.is_empty() {
         soon
     } else {
         refused.unwrap_or(SignedDuration::from_secs(60))

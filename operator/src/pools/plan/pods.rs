@@ -5,16 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use jiff::SignedDuration;
-
+use super::ended;
 use crate::names::WorkerRef;
-use crate::pools::seen::{Observed, Phase, PodSeen};
+use crate::pools::seen::{Observed, PodSeen};
 
 /// Most pods made in one go.
 const CREATE_AT_ONCE: usize = 50;
-/// How long an ended pod stays, so that a person can read why, and so that a pod that always fails is not made in a hurry.
-const ENDED_POD_STAYS: SignedDuration = SignedDuration::from_secs(10);
-
 /// What to do to the pool's pods.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Changes {
@@ -46,18 +42,12 @@ pub fn changes(seen: &Observed) -> Changes {
     if let Some(old) = next_to_replace(seen, kept) {
         release(seen, old, &mut changes);
     }
-    for pod in &seen.pods {
-        if let Phase::Ended { at } = pod.phase
-            && seen.now.duration_since(at) >= ENDED_POD_STAYS
-        {
-            changes.delete.push(pod.worker.clone());
-        }
-    }
+    changes.delete.extend(ended::to_delete(seen));
     let waits = seen
         .refused
         .as_ref()
         .is_some_and(|refusal| refusal.holds_back(seen.generation, seen.now));
-    if !waits {
+    if !waits && ended::next_try(seen).is_none_or(|at| at <= seen.now) {
         changes.create = missing(seen, wanted.saturating_sub(alive.len()));
     }
     changes
@@ -115,7 +105,7 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
 #[cfg(test)]
 pub(super) mod fixture {
     use super::*;
-    use crate::pools::seen::{Protection, StreamSeen};
+    use crate::pools::seen::{Phase, Protection, StreamSeen};
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
     use jiff::Timestamp;
     use std::collections::BTreeMap;
@@ -189,7 +179,7 @@ mod tests {
     use super::fixture::{observed, pod};
     use super::*;
     use crate::pools::refusals::Refusal;
-    use jiff::Timestamp;
+    use jiff::{SignedDuration, Timestamp};
 
     fn check(replicas: i32, pods: Vec<PodSeen>, create: &str, drain: &str, delete: &str) {
         let seen = observed(replicas, pods);
@@ -275,14 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_pod_is_deleted_and_replaced() {
-        check(
-            1,
-            vec![pod("p-r2-0", "r2", "ended")],
-            "p-r2-1",
-            "",
-            "p-r2-0",
-        );
+    fn an_ended_pod_is_replaced_and_stays_until_the_other_is_ready() {
+        let ended = || pod("p-r2-0", "r2", "ended");
+        check(1, vec![ended()], "p-r2-1", "", "");
+        check(1, vec![ended(), pod("p-r2-1", "r2", "pending")], "", "", "");
+        check(1, vec![ended(), pod("p-r2-1", "r2", "")], "", "", "p-r2-0");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use framewright_crds::conditions::{Truth, pool, pool_reason, set, shortened};
 use framewright_crds::modelpool::{Model, ModelFile, ModelPoolStatus, ModelStatus};
 use framewright_crds::names::{LABEL_POOL, OwnerKind};
 use framewright_crds::wire::ModelState;
+use jiff::Unit;
 
+use super::ended;
 use crate::links::{Place, Signer};
 use crate::pools::seen::{Observed, Phase, PodSeen, StreamSeen};
 use crate::uploads::Known;
@@ -120,6 +122,20 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
                 Some(delayed) => format!("{told}; the others load their models: {delayed}"),
                 None => format!("{told}; the others load their models"),
             },
+        );
+    }
+    if let Some((pod, why)) = ended::newest(seen) {
+        let again = match ended::next_try(seen).filter(|at| *at > seen.now) {
+            Some(at) => format!(
+                "the next one is made at {}",
+                at.round(Unit::Second).unwrap_or(at)
+            ),
+            None => "another one is made".to_owned(),
+        };
+        return (
+            Truth::False,
+            pool_reason::PODS_ENDED,
+            format!("{told}; pod {} ended: {why}; {again}", pod.worker.name),
         );
     }
     (

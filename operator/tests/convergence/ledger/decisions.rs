@@ -96,8 +96,8 @@ impl World {
             }
             Cause::Stuck => !is_late_in_calm && since(open.bound_at.0) >= 300,
             Cause::StoreUnavailable => !is_late_in_calm && since(open.bound_at.0) >= 3600,
+            Cause::WorkerDrained => self.ledger.leaving.contains(pod) && self.has_died(pod, open),
             Cause::InvalidInput
-            | Cause::WorkerDrained
             | Cause::ScratchFull
             | Cause::WeightsFailed
             | Cause::DeviceError

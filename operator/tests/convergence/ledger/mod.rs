@@ -52,6 +52,8 @@ pub(crate) struct Ledger {
     failures: BTreeSet<(TaskId, String, Cause)>,
     deaths: BTreeMap<String, Millis>,
     gone: BTreeSet<String>,
+    /// Pods whose deletion was asked for.
+    leaving: BTreeSet<String>,
     suspended: BTreeSet<String>,
     /// When the last stream of a pod to an operator ended.
     parted: BTreeMap<(usize, String), Millis>,
@@ -79,6 +81,10 @@ impl World {
 
     pub(crate) fn process_over(&mut self, pod: &str) {
         self.ledger.deaths.insert(pod.to_owned(), self.now);
+    }
+
+    pub(crate) fn pod_leaves(&mut self, pod: &str) {
+        self.ledger.leaving.insert(pod.to_owned());
     }
 
     pub(crate) fn pod_gone(&mut self, pod: &str) {

@@ -248,7 +248,9 @@ impl World {
                 let linked = operator.fleet.presence(&open.pod_uid);
                 let has_pod =
                     pod.is_some() || linked == Some(Presence::Connected) || self.is_pod_there(open);
-                presence(open, linked, has_pod, restart.as_ref(), leads_since)
+                let is_leaving = operator.leaving.has(&open.pod_uid);
+                let pod = (has_pod, is_leaving);
+                presence(open, linked, pod, restart.as_ref(), leads_since)
             });
             let seen = StepSeen {
                 resolution: Some(resolve(

@@ -34,6 +34,10 @@ pub(crate) enum Error {
         GONE.as_secs()
     )]
     StillThere { owner: Owner },
+    #[error(
+        "{owner} is marked for deletion and its work stops, but its finalizers keep it: {finalizers}; whoever put them there has to remove them"
+    )]
+    Kept { owner: Owner, finalizers: String },
 }
 
 pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Result<Ended, Error> {
@@ -79,11 +83,15 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Res
             .get_opt(&owner.name)
             .await
             .map_err(ApiError::when(format!("read {owner}")))?;
-        if there.is_none_or(|there| there.metadata.uid != job.metadata.uid) {
+        let Some(there) = there.filter(|there| there.metadata.uid == job.metadata.uid) else {
             break;
-        }
+        };
         if begun.elapsed() >= GONE {
-            return Err(Error::StillThere { owner });
+            let finalizers = there.metadata.finalizers.unwrap_or_default().join(", ");
+            return Err(match finalizers.as_str() {
+                "" => Error::StillThere { owner },
+                _ => Error::Kept { owner, finalizers },
+            });
         }
         sleep(LOOK).await;
     }

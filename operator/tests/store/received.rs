@@ -1,0 +1,54 @@
+//! What the operator believes of the store: a file that has come is there, until there is a reason to doubt it.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use framewright_crds::aijob::UploadStatus;
+use framewright_crds::names::OwnerKind;
+use framewright_operator::links::Place;
+use framewright_operator::received::Received;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::fixture::{Store, content, key_of};
+
+#[tokio::test]
+async fn a_file_that_the_store_has_lost_is_awaited_again_once_somebody_misses_it() -> Result<()> {
+    let store = Store::new().await?;
+    let bytes = content(1000);
+    let key = key_of("a", &bytes)?;
+    assert_eq!(store.put(&key, bytes).await?.status(), 201);
+    let upload = UploadStatus {
+        sha256: key.sha256().to_owned(),
+        bytes: 1000,
+        received: true,
+        link: None,
+        expires_at: None,
+    };
+    let place = Place {
+        namespace: key.owner().namespace(),
+        kind: OwnerKind::AIJobs,
+        uid: key.owner().uid(),
+    };
+    let (client, received) = (store.client()?, Received::default());
+    let mut now = Timestamp::from_second(1000)?;
+    let mut ask = async |is_doubted| {
+        now += SignedDuration::from_secs(10);
+        let uploads = (&[upload.clone()][..], is_doubted);
+        let times = (Timestamp::UNIX_EPOCH, now);
+        received.ask(&client, &place, uploads, times).await.received
+    };
+    let there = BTreeSet::from([key.sha256().to_owned()]);
+    assert_eq!(ask(false).await, there);
+    assert_eq!(ask(true).await, there);
+
+    assert_eq!(client.delete(key.owner()).await?, 1);
+    assert_eq!(ask(false).await, there, "nobody doubts it");
+    assert_eq!(ask(true).await, BTreeSet::new());
+    // The status says otherwise until the next write.
+    assert_eq!(ask(false).await, BTreeSet::new());
+
+    assert_eq!(store.put(&key, content(1000)).await?.status(), 201);
+    assert_eq!(ask(false).await, there);
+    store.stop().await?;
+    Ok(())
+}
