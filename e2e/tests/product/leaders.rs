@@ -1,11 +1,13 @@
 //! Two operators, and the one that leads is cut off: the other one takes over, and what the first one does afterwards changes nothing.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use framewright_e2e::{Cluster, eventually};
+use framewright_e2e::{Cluster, Component, eventually};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 
-use crate::fleet::{Fleet, PATIENCE, restarts, steps, uid, with_fleet};
+use crate::fleet::{Fleet, PATIENCE, last_attempt, restarts, steps, uid, with_fleet};
 use crate::installation::{SYSTEM, said};
 use crate::ledger::{self, never_go_back, statuses};
 use crate::losses::{leader, signal};
@@ -22,6 +24,29 @@ async fn a_leader_that_stands_still_is_replaced_and_changes_nothing_when_it_goes
     let stop = signal("STOP", "framewright-ope");
     let go_on = signal("CONT", "framewright-ope");
     replaced("leader-stopped", &stop, &go_on).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_for_longer_than_a_term_costs_no_attempt() -> Result<()> {
+    with_fleet("api-away", async |fleet| {
+        fleet.ready_pool(1).await?;
+        fleet.clip("clip.mp4", 20).await?;
+        fleet.submit("job", "clip.mp4", "").await?;
+        let before = fleet.running("job").await?;
+        // The leader gives up after ten seconds; nobody else may take over before fifteen.
+        fleet.cluster.kill(Component::ApiServer).await?;
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        fleet.cluster.restart(Component::ApiServer).await?;
+        let job = fleet.succeeded("job").await?;
+        let after = last_attempt(steps(&job).first())?;
+        ensure!(
+            after.number == 1 && after.started_at == before.started_at,
+            "it was started again: {:?}",
+            steps(&job)
+        );
+        Ok(())
+    })
+    .await
 }
 
 /// `cut` and `mend` are run on the node with the name and the address of the leader's pod.
