@@ -3,6 +3,7 @@
 
 use framewright_crds::aijob::{AIJob, Step, Upload, Upscale};
 use framewright_crds::modelpool::{Device, Model, ModelFile, ModelPool};
+use framewright_crds::schema::Breach;
 
 use super::{admission, documents};
 
@@ -66,6 +67,13 @@ pub enum PlanError {
         name: String,
         #[source]
         source: serde_json::Error,
+    },
+    #[error("{kind} {name}")]
+    Schema {
+        kind: &'static str,
+        name: String,
+        #[source]
+        source: Breach,
     },
     #[error("{kind} {name}: unknown field {field}; kubectl explain {explain} lists what there is")]
     UnknownField {
@@ -205,7 +213,7 @@ fn pool_for<'a>(
 }
 
 /// What the job names, or else each step's result that no other step takes.
-fn outputs(job: &AIJob) -> Vec<(String, usize)> {
+pub(super) fn outputs(job: &AIJob) -> Vec<(String, usize)> {
     let steps = &job.spec.steps;
     if let Some(outputs) = &job.spec.outputs {
         let named = outputs.iter().filter_map(|output| {
@@ -243,7 +251,7 @@ spec:
   models:
   - name: twice
     source: {upload: {}}
-    files: [{path: x.safetensors, sha256: aa, bytes: 5}]
+    files: [{path: x.safetensors, sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad, bytes: 5}]
 ";
 
     fn job(steps: &str) -> String {
@@ -281,7 +289,7 @@ spec:
     }
 
     #[test]
-    fn what_admission_refuses_is_refused_in_its_words() {
+    fn what_the_schema_and_what_a_rule_refuses_is_refused() {
         let forward = format!(
             "[{}, {}]",
             step("a", "fromStep: {name: b}"),
@@ -291,12 +299,28 @@ spec:
             refusal(&forward)
                 .contains("step a takes an input from a step that does not come before it")
         );
-        let twice = format!("[{}, {}]", step("a", &upload()), step("a", &upload()));
-        assert!(refusal(&twice).contains("duplicate value \"a\""));
-        let none = "[{name: a, model: twice, inputs: [{name: video, fromStep: {name: b}}]}]";
-        assert!(refusal(none).contains("step a must set exactly one pipeline"));
         let scale = step("a", &upload()).replace("upscale: {}", "upscale: {scale: 9}");
-        assert!(refusal(&format!("[{scale}]")).contains("upscale.scale must be 1 to 4"));
+        assert_eq!(
+            refusal(&format!("[{scale}]")),
+            "AIJob demo: spec.steps[0].upscale.scale: 9 should be at most 4"
+        );
+        let pool = POOL.replace("bytes: 5", "bytes: 0");
+        let refused = plan(&[job(&format!("[{}]", step("a", &upload()))), pool]).expect_err("0");
+        assert_eq!(
+            crate::sentence::sentence(&refused),
+            "ModelPool cpu: spec.models[0].files[0].bytes: 0 should be at least 1"
+        );
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_output_folder_is_refused() {
+        for name in ["../x", "/tmp/x", "a/b", "..", "''"] {
+            let job = job(&format!("[{}]", step("a", &upload())));
+            let job = job.replace("name: demo", &format!("name: {name}"));
+            let refused = plan(&[job, POOL.into()]).expect_err(name);
+            let said = crate::sentence::sentence(&refused);
+            assert!(said.contains("metadata.name: "), "{said}");
+        }
     }
 
     #[test]
