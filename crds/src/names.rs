@@ -25,6 +25,10 @@ pub const STORE_PORT: u16 = 8443;
 pub const STORE_LOCAL_PORT: u16 = 8080;
 /// Port of health and metrics, on operator, store and worker (plain HTTP).
 pub const HEALTH_PORT: u16 = 8081;
+/// Where each of them answers on that port whether it lives.
+pub const HEALTH_PATH: &str = "/healthz";
+/// Where each answers whether it can do its work.
+pub const READY_PATH: &str = "/readyz";
 /// Label that the chart puts on the store's pods, by which the kubectl plugin finds them.
 pub const STORE_SELECTOR: &str =
     "app.kubernetes.io/name=framewright,app.kubernetes.io/component=store";

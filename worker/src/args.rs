@@ -87,7 +87,7 @@ pub struct ServeArgs {
     /// The most that they may take: bytes, or a number with Ki, Mi, Gi, Ti.
     #[arg(long, env = "FRAMEWRIGHT_SCRATCH_LIMIT", default_value = "10Gi")]
     pub scratch_limit: Size,
-    /// Port of /healthz, /ready and /metrics.
+    /// Port of /healthz, /readyz and /metrics.
     #[arg(long, env = "FRAMEWRIGHT_HEALTH_PORT", default_value_t = HEALTH_PORT)]
     pub health_port: u16,
     /// Where ffmpeg is.

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum_server::tls_rustls::RustlsConfig;
-use framewright_crds::names::{LINK_PATH, LINK_PORT};
+use framewright_crds::names::{HEALTH_PATH, LINK_PATH, LINK_PORT};
 use framewright_crds::wire::{MESSAGE_LIMIT, Order, PROTOCOL, ToOperator, ToWorker};
 use futures::{SinkExt, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
@@ -52,7 +52,7 @@ pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<
     };
     let router = Router::new()
         .route(LINK_PATH, get(open))
-        .route("/healthz", get(|| async { "ok" }))
+        .route(HEALTH_PATH, get(|| async { "ok" }))
         .with_state(Arc::new(door));
     axum_server::from_tcp_rustls(everywhere(LINK_PORT)?, tls)?
         .serve(router.into_make_service_with_connect_info::<SocketAddr>())

@@ -41,7 +41,7 @@ async fn a_task_goes_from_order_to_outcome() {
     })
     .await;
     assert_eq!(worker.get("/healthz").await.0, 200);
-    assert_eq!(worker.get("/ready").await.0, 200);
+    assert_eq!(worker.get("/readyz").await.0, 200);
     let (_, metrics) = worker.get("/metrics").await;
     assert!(
         metrics.contains("framewright_worker_frames_total 10"),

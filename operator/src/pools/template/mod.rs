@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_crds::ModelPool;
 use framewright_crds::modelpool::{Device, VolumeSource, WorkerContainer};
 use framewright_crds::names::{
-    HEALTH_PORT, LABEL_POOL, LABEL_REVISION, LINK_PATH, TOKEN_AUDIENCE, VOLUMES_FOLDER,
-    WORKER_CONTAINER,
+    HEALTH_PATH, HEALTH_PORT, LABEL_POOL, LABEL_REVISION, LINK_PATH, READY_PATH, TOKEN_AUDIENCE,
+    VOLUMES_FOLDER, WORKER_CONTAINER,
 };
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
@@ -224,8 +224,8 @@ fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Cont
             ..ContainerPort::default()
         }]),
         resources: Some(given.resources.unwrap_or_else(default_resources)),
-        liveness_probe: Some(probe("/healthz", 10, 6)),
-        readiness_probe: Some(probe("/ready", 5, 3)),
+        liveness_probe: Some(probe(HEALTH_PATH, 10, 6)),
+        readiness_probe: Some(probe(READY_PATH, 5, 3)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
