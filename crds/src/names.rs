@@ -37,6 +37,30 @@ pub const WORKER_CONTAINER: &str = "worker";
 /// Folder in a worker pod under which each volume with weights is mounted, by the claim's name.
 pub const VOLUMES_FOLDER: &str = "/var/lib/framewright/volumes";
 
+/// Environment variables by which the operator sets a worker.
+pub mod env {
+    /// The operator's stream for workers, as a `wss://` URL.
+    pub const OPERATOR: &str = "FRAMEWRIGHT_OPERATOR";
+    /// The certificate authority of operator and store, as PEM text.
+    pub const CA: &str = "FRAMEWRIGHT_CA";
+    /// The file with the projected token.
+    pub const TOKEN_FILE: &str = "FRAMEWRIGHT_TOKEN_FILE";
+    /// What to compute on: cpu or cuda.
+    pub const DEVICE: &str = "FRAMEWRIGHT_DEVICE";
+    /// The folder for verified weights.
+    pub const WEIGHTS: &str = "FRAMEWRIGHT_WEIGHTS";
+    /// The most that they may take, in bytes.
+    pub const WEIGHTS_LIMIT: &str = "FRAMEWRIGHT_WEIGHTS_LIMIT";
+    /// The folder for the files of tasks.
+    pub const SCRATCH: &str = "FRAMEWRIGHT_SCRATCH";
+    /// The most that they may take, in bytes.
+    pub const SCRATCH_LIMIT: &str = "FRAMEWRIGHT_SCRATCH_LIMIT";
+    /// Threads that compute on the CPU.
+    pub const THREADS: &str = "FRAMEWRIGHT_THREADS";
+    /// What is logged.
+    pub const LOG: &str = "RUST_LOG";
+}
+
 /// One try of one step: deterministic, so that a repeated order is the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId {

@@ -99,9 +99,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
         .await
         .unwrap_or(Ok(()))
         .map_err(|source| ServeError::Programs { source })?;
-    let scratch = Scratch::open(&args.scratch, args.scratch_limit.bytes(), args.slots)
+    let scratch = Scratch::open(&args.scratch, args.scratch_limit, args.slots)
         .map_err(|source| ServeError::Scratch { source })?;
-    let cache = Cache::open(&args.weights_cache, args.weights_cache_limit.bytes())
+    let cache = Cache::open(&args.weights_cache, args.weights_cache_limit)
         .map_err(|source| ServeError::Cache { source })?;
     let health = Health::default();
     let listener = health::listen(args.health_port).map_err(|source| ServeError::Health {
