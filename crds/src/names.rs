@@ -163,6 +163,15 @@ impl OwnerKind {
     }
 }
 
+/// Whether this is a SHA-256 as text: 64 lower-case hexadecimal digits.
+#[must_use]
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The address of an artifact, as it stands in a status. The name alone opens nothing.
 #[must_use]
 pub fn artifact_uri(namespace: &str, kind: OwnerKind, uid: &str, sha256: &str) -> String {
@@ -183,6 +192,21 @@ mod tests {
         };
         assert_eq!(id.to_string(), "0b5c/large/0/2");
         assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn a_digest_is_64_lower_case_hexadecimal_digits() {
+        let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        assert!(is_sha256(digest));
+        for text in [
+            "",
+            &digest[1..],
+            &digest.to_uppercase(),
+            &digest.replace('9', "g"),
+        ] {
+            assert!(!is_sha256(text), "{text}");
+        }
+        assert!(!is_sha256(&format!("sha256:{digest}")));
     }
 
     #[test]

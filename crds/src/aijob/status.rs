@@ -162,6 +162,28 @@ pub struct Artifact {
     pub bytes: i64,
 }
 
+impl Artifact {
+    /// The bare digest.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        bare(&self.digest)
+    }
+}
+
+impl OutputStatus {
+    /// The bare digest.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        bare(&self.digest)
+    }
+}
+
+const PREFIX: &str = "sha256:";
+
+fn bare(digest: &str) -> &str {
+    digest.strip_prefix(PREFIX).unwrap_or(digest)
+}
+
 /// A published result.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]

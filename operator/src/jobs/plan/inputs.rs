@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::aijob::{AIJobSpec, Artifact, Step, StepState, StepStatus, UploadStatus};
+use framewright_crds::aijob::{AIJobSpec, Step, StepState, StepStatus, UploadStatus};
 
 /// What a step lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,20 +73,11 @@ pub fn present(step: &Step, done: &[StepStatus], uploads: &[UploadStatus]) -> Op
                 .as_ref()?;
             Some(Present {
                 name: input.name.clone(),
-                sha256: sha256_of(output).to_owned(),
+                sha256: output.sha256().to_owned(),
                 bytes: output.bytes,
             })
         })
         .collect()
-}
-
-/// The bare digest of an artifact.
-#[must_use]
-pub fn sha256_of(artifact: &Artifact) -> &str {
-    artifact
-        .digest
-        .strip_prefix("sha256:")
-        .unwrap_or(&artifact.digest)
 }
 
 /// The steps whose result no other step takes, in the order of the spec.
