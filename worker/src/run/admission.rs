@@ -6,7 +6,7 @@ use framewright_crds::aijob::{AIJob, MAX_OUTPUTS, Step};
 use framewright_crds::modelpool::{ModelPool, ModelSource, WorkerTemplate};
 use framewright_crds::quantity;
 
-use super::plan::{PlanError, name_of, outputs};
+use super::plan::{PlanError, name_of};
 
 /// # Errors
 /// The first rule that the pool breaks.
@@ -104,7 +104,7 @@ pub(super) fn check_job(job: &AIJob) -> Result<(), PlanError> {
         ))
     };
     let too_many = || {
-        (outputs(job).len() > MAX_OUTPUTS).then(|| {
+        (job.spec.published().len() > MAX_OUTPUTS).then(|| {
             format!("spec.steps: more than {MAX_OUTPUTS} steps have results that no other step takes; list in spec.outputs the {MAX_OUTPUTS} or fewer that you want")
         })
     };

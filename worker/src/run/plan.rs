@@ -212,30 +212,13 @@ fn pool_for<'a>(
     })
 }
 
-/// What the job names, or else each step's result that no other step takes.
-pub(super) fn outputs(job: &AIJob) -> Vec<(String, usize)> {
-    let steps = &job.spec.steps;
-    if let Some(outputs) = &job.spec.outputs {
-        let named = outputs.iter().filter_map(|output| {
-            let step = steps
-                .iter()
-                .position(|step| step.name == output.from_step.name)?;
-            Some((output.name.clone(), step))
-        });
-        return named.collect();
-    }
-    let is_taken = |name: &str| {
-        let inputs = steps.iter().flat_map(|step| &step.inputs);
-        inputs
-            .filter_map(|input| input.from_step.as_ref())
-            .any(|from| from.name == name)
-    };
-    let last = steps
-        .iter()
-        .enumerate()
-        .filter(|(_, step)| !is_taken(&step.name));
-    last.map(|(position, step)| (step.name.clone(), position))
-        .collect()
+/// What the job publishes, by the positions of its steps.
+fn outputs(job: &AIJob) -> Vec<(String, usize)> {
+    let published = job.spec.published().into_iter().filter_map(|output| {
+        let is_meant = |step: &Step| step.name == output.from_step.name;
+        Some((output.name, job.spec.steps.iter().position(is_meant)?))
+    });
+    published.collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::aijob::{AIJobSpec, Step, StepState, StepStatus, UploadStatus};
+use framewright_crds::aijob::{Step, StepState, StepStatus, UploadStatus};
 
 /// What a step lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,21 +77,5 @@ pub fn present(step: &Step, done: &[StepStatus], uploads: &[UploadStatus]) -> Op
                 bytes: output.bytes,
             })
         })
-        .collect()
-}
-
-/// The steps whose result no other step takes, in the order of the spec.
-#[must_use]
-pub fn last_steps(spec: &AIJobSpec) -> Vec<&Step> {
-    let taken: BTreeSet<&str> = spec
-        .steps
-        .iter()
-        .flat_map(|step| &step.inputs)
-        .filter_map(|input| input.from_step.as_ref())
-        .map(|from| from.name.as_str())
-        .collect();
-    spec.steps
-        .iter()
-        .filter(|step| !taken.contains(step.name.as_str()))
         .collect()
 }
