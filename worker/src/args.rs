@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use framewright_crds::modelpool::Device;
 use framewright_crds::names::{HEALTH_PORT, env};
 use framewright_crds::wire::SLOTS_MAX;
 
-use crate::device::DeviceKind;
 use crate::media::Programs;
 use crate::serve::trust::Trust;
 
@@ -59,7 +59,7 @@ pub struct ServeArgs {
     pub token_file: PathBuf,
     /// What to compute on: cpu or cuda. Never guessed.
     #[arg(long, env = env::DEVICE)]
-    pub device: DeviceKind,
+    pub device: Device,
     /// How many tasks to work on at a time; they share the device.
     #[arg(long, env = "FRAMEWRIGHT_SLOTS", default_value_t = 1, value_parser = slots)]
     pub slots: usize,
@@ -100,7 +100,7 @@ pub struct RunArgs {
     pub output: PathBuf,
     /// What to compute on, instead of what the pool says.
     #[arg(long)]
-    pub device: Option<DeviceKind>,
+    pub device: Option<Device>,
     /// Where ffmpeg is.
     #[command(flatten)]
     pub media: MediaArgs,

@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::Progress;
+use framewright_crds::modelpool::Device;
 use tempfile::TempDir;
 
 use crate::args::RunArgs;
-use crate::device::{DeviceError, DeviceKind};
+use crate::device::DeviceError;
 use crate::engine::EngineError;
 use crate::media::{MediaError, Programs};
 use crate::memory;
@@ -70,7 +71,7 @@ pub enum RunError {
     #[error("step {step} cannot run on {device}")]
     Device {
         step: String,
-        device: DeviceKind,
+        device: Device,
         #[source]
         source: DeviceError,
     },

@@ -9,7 +9,7 @@ use super::find::{self, Wanted};
 use super::plan::{Origin, Plan, PlannedInput, PlannedStep};
 use super::{RunError, listed};
 use crate::args::RunArgs;
-use crate::device::DeviceKind;
+use crate::device;
 use crate::engine::{Engine, Weights};
 
 /// A step with its files, ready to be worked on.
@@ -29,23 +29,20 @@ pub(super) fn ready(plan: &Plan, args: &RunArgs) -> Result<Vec<Ready>, RunError>
     check_named_inputs(plan, args)?;
     let mut beside: Vec<PathBuf> = args.files.iter().map(|file| folder_of(file)).collect();
     beside.dedup();
-    let mut engines: HashMap<&'static str, Engine> = HashMap::new();
+    let mut engines: HashMap<Device, Engine> = HashMap::new();
     let mut ready = Vec::new();
     for step in &plan.steps {
-        let device = args.device.unwrap_or(match step.device {
-            Device::Cpu => DeviceKind::Cpu,
-            Device::Cuda => DeviceKind::Cuda,
-        });
-        let engine = match engines.get(label(device)) {
+        let device = args.device.unwrap_or(step.device);
+        let engine = match engines.get(&device) {
             Some(engine) => engine.clone(),
             None => {
-                let opened = device.open().map_err(|source| RunError::Device {
+                let opened = device::open(device).map_err(|source| RunError::Device {
                     step: step.name.clone(),
                     device,
                     source,
                 })?;
                 let engine = Engine::start(opened).map_err(|source| RunError::Engine { source })?;
-                engines.insert(label(device), engine.clone());
+                engines.insert(device, engine.clone());
                 engine
             }
         };
@@ -61,13 +58,6 @@ pub(super) fn ready(plan: &Plan, args: &RunArgs) -> Result<Vec<Ready>, RunError>
         });
     }
     Ok(ready)
-}
-
-fn label(device: DeviceKind) -> &'static str {
-    match device {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Cuda => "cuda",
-    }
 }
 
 fn folder_of(file: &Path) -> PathBuf {

@@ -248,10 +248,6 @@ fn environment(
     settings: &Settings,
     resources: Option<&ResourceRequirements>,
 ) -> Vec<EnvVar> {
-    let device = match pool.spec.device {
-        Device::Cpu => "cpu",
-        Device::Cuda => "cuda",
-    };
     let set = |name: &str, value: String| EnvVar {
         name: name.to_owned(),
         value: Some(value),
@@ -264,7 +260,7 @@ fn environment(
         ),
         set(env::CA, settings.authority.clone()),
         set(env::TOKEN_FILE, format!("{TOKEN_FOLDER}/token")),
-        set(env::DEVICE, device.to_owned()),
+        set(env::DEVICE, pool.spec.device.to_string()),
         set(env::WEIGHTS, CACHE_FOLDER.to_owned()),
         set(env::WEIGHTS_LIMIT, bytes(&cache_limit(pool))),
         set(env::SCRATCH, SCRATCH_FOLDER.to_owned()),
