@@ -89,7 +89,7 @@ pub struct RunArgs {
     /// A YAML file with one AIJob and one or more ModelPools, or several files that hold them.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// A file for an upload input: NAME=PATH, where NAME is the input's, or STEP.NAME. Default: files beside FILE, by digest.
+    /// A file for an upload input: STEP.NAME=PATH, or NAME=PATH where one input alone is called so. Default: files beside FILE, by digest.
     #[arg(long = "input", value_name = "NAME=PATH", value_parser = named_path)]
     pub inputs: Vec<(String, PathBuf)>,
     /// Where weights are: a file or a folder. Default: beside FILE.

@@ -47,19 +47,29 @@ impl fmt::Display for Breach {
 
 impl std::error::Error for Breach {}
 
-/// Compares a document with the schema of its kind, and its name with what Kubernetes allows as one.
+/// Compares a document with the schema of its kind in its version, and its name with what Kubernetes allows as one.
 ///
 /// # Errors
 /// The first breach, by the path of its field.
 pub fn check<K: CustomResourceExt>(document: &Value) -> Result<(), Breach> {
     check_name(&document["metadata"]["name"])?;
-    let definition = K::crd();
-    let schema = definition
-        .spec
-        .versions
-        .into_iter()
-        .find_map(|version| version.schema?.open_api_v3_schema);
-    let mut schema = schema.unwrap_or_default();
+    let spec = K::crd().spec;
+    let is_asked = |version: &str| document["apiVersion"] == format!("{}/{version}", spec.group);
+    let Some(version) = spec.versions.iter().find(|version| is_asked(&version.name)) else {
+        let known = spec.versions.iter();
+        let known: Vec<String> = known
+            .map(|version| format!("{}/{}", spec.group, version.name))
+            .collect();
+        let is = shown(&document["apiVersion"]);
+        return wrong(
+            "apiVersion",
+            format!("{is} should be {}", known.join(" or ")),
+        );
+    };
+    let schema = version.schema.clone();
+    let mut schema = schema
+        .and_then(|schema| schema.open_api_v3_schema)
+        .unwrap_or_default();
     let properties = schema.properties.get_or_insert_default();
     for name in NOT_IN_THE_SCHEMA {
         let anything = JSONSchemaProps {

@@ -23,6 +23,8 @@ const JOBS: &str = r#"
 /metadata/name | "a_b" | metadata.name: "a_b" must
 /metadata/name | 7 | metadata.name: 7 must
 /metadata/name | "@254" | have at most 253 characters
+/apiVersion | "framewright.dev/v1" | apiVersion: "framewright.dev/v1" should be framewright.dev/v1alpha1
+/apiVersion | null | apiVersion: null should be
 /sepc | {} | unknown field sepc
 /spec/steps | [] | spec.steps: has 0 items and should have at least 1
 /spec/steps/- | {"name": "large", "model": "m", "inputs": [{"name": "video"}]} | spec.steps[1]: duplicate value {"name":"large"}

@@ -51,10 +51,10 @@ pub enum RunError {
         #[source]
         source: PlanError,
     },
-    #[error(
-        "--input {name}: no step has an input of that name that is to be uploaded; there are: {known}"
-    )]
+    #[error("--input {name}: no step takes an upload by that name; there are: {known}")]
     UnknownInput { name: String, known: String },
+    #[error("--input {name}: more than one input is called so; write one of: {known}")]
+    AmbiguousInput { name: String, known: String },
     #[error(transparent)]
     Find(#[from] FindError),
     #[error("model {model}: files[].sha256")]

@@ -74,19 +74,26 @@ fn check_named_inputs(plan: &Plan, args: &RunArgs) -> Result<(), RunError> {
         .flat_map(|step| step.inputs.iter().map(move |input| (step, input)))
         .filter(|(_, input)| matches!(input.from, Origin::Upload(_)))
         .collect();
+    let names = |inputs: &[(&PlannedStep, &PlannedInput)]| {
+        let inputs = inputs.iter();
+        listed(inputs.map(|(step, input)| format!("{}.{}", step.name, input.name)))
+    };
     for (name, _) in &args.inputs {
-        if !known
-            .iter()
-            .any(|(step, input)| is_named(name, step, input))
-        {
-            return Err(RunError::UnknownInput {
-                name: name.clone(),
-                known: listed(
-                    known
-                        .iter()
-                        .map(|(step, input)| format!("{}.{}", step.name, input.name)),
-                ),
-            });
+        let meant = known.iter().copied();
+        let meant: Vec<_> = meant
+            .filter(|(step, input)| is_named(name, step, input))
+            .collect();
+        let name = name.clone();
+        match meant.len() {
+            0 => {
+                let known = names(&known);
+                return Err(RunError::UnknownInput { name, known });
+            }
+            1 => {}
+            _ => {
+                let known = names(&meant);
+                return Err(RunError::AmbiguousInput { name, known });
+            }
         }
     }
     Ok(())
@@ -118,7 +125,7 @@ fn upload(
         .map(|(_, path)| path.clone())
         .collect();
     let found = match given.as_slice() {
-        // One that is named must be the one; several may serve several steps.
+        // One that is named must be the one; of several, one must.
         [path] => find::exactly(wanted, path),
         [] => find::among(wanted, beside, None, "--input NAME=PATH"),
         several => find::among(wanted, several, None, "--input NAME=PATH"),
