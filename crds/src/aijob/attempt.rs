@@ -108,9 +108,37 @@ pub struct Progress {
     pub frames: Option<i64>,
 }
 
+impl std::fmt::Display for Progress {
+    /// Such as "33%, frame 3 of 9", or "frame 3" of a file that does not tell how many there are.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = self.percent;
+        match (self.frame, self.frames) {
+            (Some(frame), Some(frames)) => write!(out, "{percent}%, frame {frame} of {frames}"),
+            (Some(frame), None) => write!(out, "frame {frame}"),
+            (None, _) => write!(out, "{percent}%"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_is_told_as_far_as_it_is_known() {
+        for (percent, frame, frames, words) in [
+            (33, Some(3), Some(9), "33%, frame 3 of 9"),
+            (0, Some(3), None, "frame 3"),
+            (50, None, None, "50%"),
+        ] {
+            let progress = Progress {
+                percent,
+                frame,
+                frames,
+            };
+            assert_eq!(progress.to_string(), words);
+        }
+    }
 
     #[test]
     fn a_cause_is_called_the_same_in_statuses_and_in_events() {

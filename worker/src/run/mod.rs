@@ -222,7 +222,7 @@ async fn work(
             let mut progress = |further: Progress| {
                 if last.elapsed() >= PROGRESS_INTERVAL {
                     last = Instant::now();
-                    println!("{}: {}", step.name, words(further));
+                    println!("{}: {further}", step.name);
                 }
             };
             let mut watch = Watch {
@@ -232,20 +232,6 @@ async fn work(
             upscale(&step.upscale, &inputs, &network, &workplace, &mut watch)
         })
         .await
-}
-
-fn words(progress: Progress) -> String {
-    match progress {
-        Progress {
-            percent,
-            frame: Some(frame),
-            frames: Some(frames),
-        } => format!("{percent}% (frame {frame} of {frames})"),
-        Progress {
-            frame: Some(frame), ..
-        } => format!("frame {frame}"),
-        Progress { percent, .. } => format!("{percent}%"),
-    }
 }
 
 /// The first signal stops the work between tiles, so that nothing is left behind. Returns at the second one.
