@@ -1,5 +1,6 @@
 //! One try of a step on one worker, how far it is, and why it failed.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -31,6 +32,24 @@ pub struct Attempt {
     /// The failure as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl Attempt {
+    /// One that begins: it is bound to a worker pod.
+    #[must_use]
+    pub fn bound(number: i32, namespace: &str, worker: &str, pod_uid: &str, at: Timestamp) -> Self {
+        Attempt {
+            number,
+            namespace: namespace.to_owned(),
+            worker: worker.to_owned(),
+            pod_uid: pod_uid.to_owned(),
+            bound_at: Time(at),
+            started_at: None,
+            finished_at: None,
+            cause: None,
+            message: None,
+        }
+    }
 }
 
 /// Why an attempt failed. The operator decides by it whether there is another one.

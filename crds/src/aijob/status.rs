@@ -114,6 +114,27 @@ pub struct StepStatus {
     pub units: Option<i64>,
 }
 
+impl StepStatus {
+    /// A step that nothing has happened to yet.
+    #[must_use]
+    pub fn blocked(name: &str) -> StepStatus {
+        StepStatus {
+            name: name.to_owned(),
+            state: StepState::Blocked,
+            message: None,
+            queued_at: None,
+            pool: None,
+            weights_digest: None,
+            attempts_made: 0,
+            failures: 0,
+            attempts: Vec::new(),
+            progress: None,
+            output: None,
+            units: None,
+        }
+    }
+}
+
 /// Where a step is. Derived from its attempts; the terminal ones never change.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepState {
