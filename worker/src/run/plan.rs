@@ -6,6 +6,7 @@ use framewright_crds::modelpool::{Device, Model, ModelFile, ModelPool};
 use framewright_crds::schema::Breach;
 
 use super::{admission, documents};
+use crate::weights::upscaler_file;
 
 /// The work, in the order in which it is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,13 +134,8 @@ pub(super) fn name_of(name: &Option<String>) -> &str {
 
 fn planned(step: &Step, job: &AIJob, pools: &[ModelPool]) -> Result<PlannedStep, PlanError> {
     let (pool, model) = pool_for(step, job, pools)?;
-    let [weights] = model.files.as_slice() else {
-        return Err(PlanError::Refused(format!(
-            "model {}: an upscaling model has exactly one file, and {} are listed; correct spec.models[].files",
-            model.name,
-            model.files.len()
-        )));
-    };
+    let weights = upscaler_file(&model.files)
+        .map_err(|error| PlanError::Refused(format!("model {}: {error}", model.name)))?;
     let position = |name: &str| job.spec.steps.iter().position(|step| step.name == name);
     let inputs = step.inputs.iter().filter_map(|input| {
         let from = match (&input.from_step, &input.upload) {
