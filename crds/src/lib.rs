@@ -6,6 +6,8 @@
 //! - `rules`: the longer CEL rules
 //! - [`conditions`]: every condition type and reason a person can see
 //! - [`names`]: labels, annotations, ports, task ids, artifact keys
+//! - [`quantity`]: how many bytes a Kubernetes quantity is
+//! - [`schema`]: whether a document keeps to a kind's schema, where no API server looks
 //! - [`wire`]: the messages on a worker's stream
 
 #![allow(
@@ -21,7 +23,9 @@ pub mod aijob;
 pub mod conditions;
 pub mod modelpool;
 pub mod names;
+pub mod quantity;
 mod rules;
+pub mod schema;
 pub mod wire;
 
 pub use aijob::AIJob;

@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use crate::aijob::UploadStatus;
 
@@ -105,6 +107,46 @@ pub enum Device {
     Cpu,
     /// An NVIDIA GPU; ask for it in template.spec.containers[0].resources.
     Cuda,
+}
+
+impl Device {
+    /// As it stands in a pool's spec and on a command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+/// A text that names no device.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownDevice(String);
+
+impl fmt::Display for UnknownDevice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "unknown device {:?}: give cpu or cuda", self.0)
+    }
+}
+
+impl std::error::Error for UnknownDevice {}
+
+impl FromStr for Device {
+    type Err = UnknownDevice;
+
+    fn from_str(name: &str) -> Result<Self, UnknownDevice> {
+        [Device::Cpu, Device::Cuda]
+            .into_iter()
+            .find(|device| device.as_str() == name)
+            .ok_or_else(|| UnknownDevice(name.to_owned()))
+    }
 }
 
 /// A model: a name, its files, and where they come from.
@@ -354,4 +396,19 @@ pub struct ModelStatus {
     /// The same as a sentence, which names the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_called_the_same_in_a_spec_and_on_a_command_line() {
+        for device in [Device::Cpu, Device::Cuda] {
+            assert_eq!(serde_json::to_value(device).expect("JSON"), device.as_str());
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        let error = "gpu".parse::<Device>().expect_err("unknown").to_string();
+        assert_eq!(error, "unknown device \"gpu\": give cpu or cuda");
+    }
 }

@@ -25,6 +25,10 @@ pub const STORE_PORT: u16 = 8443;
 pub const STORE_LOCAL_PORT: u16 = 8080;
 /// Port of health and metrics, on operator, store and worker (plain HTTP).
 pub const HEALTH_PORT: u16 = 8081;
+/// Where each of them answers on that port whether it lives.
+pub const HEALTH_PATH: &str = "/healthz";
+/// Where each answers whether it can do its work.
+pub const READY_PATH: &str = "/readyz";
 /// Label that the chart puts on the store's pods, by which the kubectl plugin finds them.
 pub const STORE_SELECTOR: &str =
     "app.kubernetes.io/name=framewright,app.kubernetes.io/component=store";
@@ -32,6 +36,30 @@ pub const STORE_SELECTOR: &str =
 pub const WORKER_CONTAINER: &str = "worker";
 /// Folder in a worker pod under which each volume with weights is mounted, by the claim's name.
 pub const VOLUMES_FOLDER: &str = "/var/lib/framewright/volumes";
+
+/// Environment variables by which the operator sets a worker.
+pub mod env {
+    /// The operator's stream for workers, as a `wss://` URL.
+    pub const OPERATOR: &str = "FRAMEWRIGHT_OPERATOR";
+    /// The certificate authority of operator and store, as PEM text.
+    pub const CA: &str = "FRAMEWRIGHT_CA";
+    /// The file with the projected token.
+    pub const TOKEN_FILE: &str = "FRAMEWRIGHT_TOKEN_FILE";
+    /// What to compute on: cpu or cuda.
+    pub const DEVICE: &str = "FRAMEWRIGHT_DEVICE";
+    /// The folder for verified weights.
+    pub const WEIGHTS: &str = "FRAMEWRIGHT_WEIGHTS";
+    /// The most that they may take, in bytes.
+    pub const WEIGHTS_LIMIT: &str = "FRAMEWRIGHT_WEIGHTS_LIMIT";
+    /// The folder for the files of tasks.
+    pub const SCRATCH: &str = "FRAMEWRIGHT_SCRATCH";
+    /// The most that they may take, in bytes.
+    pub const SCRATCH_LIMIT: &str = "FRAMEWRIGHT_SCRATCH_LIMIT";
+    /// Threads that compute on the CPU.
+    pub const THREADS: &str = "FRAMEWRIGHT_THREADS";
+    /// What is logged.
+    pub const LOG: &str = "RUST_LOG";
+}
 
 /// One try of one step: deterministic, so that a repeated order is the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,6 +163,15 @@ impl OwnerKind {
     }
 }
 
+/// Whether this is a SHA-256 as text: 64 lower-case hexadecimal digits.
+#[must_use]
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The address of an artifact, as it stands in a status. The name alone opens nothing.
 #[must_use]
 pub fn artifact_uri(namespace: &str, kind: OwnerKind, uid: &str, sha256: &str) -> String {
@@ -155,6 +192,21 @@ mod tests {
         };
         assert_eq!(id.to_string(), "0b5c/large/0/2");
         assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn a_digest_is_64_lower_case_hexadecimal_digits() {
+        let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        assert!(is_sha256(digest));
+        for text in [
+            "",
+            &digest[1..],
+            &digest.to_uppercase(),
+            &digest.replace('9', "g"),
+        ] {
+            assert!(!is_sha256(text), "{text}");
+        }
+        assert!(!is_sha256(&format!("sha256:{digest}")));
     }
 
     #[test]

@@ -20,6 +20,15 @@ pub const PROTOCOL: u32 = 1;
 /// Largest message, in bytes.
 pub const MESSAGE_LIMIT: usize = 1 << 20;
 
+/// How often the operator pings, in seconds.
+pub const PING_SECONDS: u64 = 5;
+
+/// A stream on which nothing came for so many seconds is dead, for either side.
+pub const SILENCE_SECONDS: u64 = 20;
+
+/// The most tasks that a worker takes at a time.
+pub const SLOTS_MAX: u32 = 64;
+
 /// What a worker says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -38,7 +47,7 @@ pub enum ToOperator {
         device: Device,
         /// Why it cannot: the device is missing, or the driver too old. Such a worker gets no task.
         device_trouble: Option<String>,
-        /// How many tasks it takes at a time.
+        /// How many tasks it takes at a time, at most [`SLOTS_MAX`].
         slots: u32,
         /// The tasks that it holds: running, or finished and not yet settled.
         tasks: Vec<TaskReport>,

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use framewright_crds::names::HEALTH_PORT;
+use framewright_crds::names::{HEALTH_PATH, HEALTH_PORT, READY_PATH};
 
 use crate::listen::everywhere;
 use crate::metrics::Metrics;
@@ -19,14 +19,14 @@ struct Shown {
     metrics: Arc<Metrics>,
 }
 
-/// Serves `/healthz`, `/ready` (the caches have been filled) and `/metrics` until the process ends.
+/// Serves `/healthz`, `/readyz` (the caches have been filled) and `/metrics` until the process ends.
 ///
 /// # Errors
 /// The listener's own.
 pub async fn serve(is_ready: Arc<AtomicBool>, metrics: Arc<Metrics>) -> std::io::Result<()> {
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/ready", get(ready))
+        .route(HEALTH_PATH, get(|| async { "ok" }))
+        .route(READY_PATH, get(ready))
         .route("/metrics", get(show))
         .with_state(Shown { is_ready, metrics });
     let listener = tokio::net::TcpListener::from_std(everywhere(HEALTH_PORT)?)?;

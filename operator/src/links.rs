@@ -117,11 +117,7 @@ impl Signer for Links {
         file_name: &str,
         expires: Timestamp,
     ) -> String {
-        let sha256 = artifact
-            .digest
-            .strip_prefix("sha256:")
-            .unwrap_or(&artifact.digest);
-        let link = at.key(sha256).map(|key| {
+        let link = at.key(artifact.sha256()).map(|key| {
             let verb = Verb::Get {
                 key,
                 file_name: file_name.to_owned(),

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use framewright_crds::names::{HEALTH_PATH, READY_PATH};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -47,14 +48,14 @@ pub fn listen(port: u16) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Serves `/healthz`, `/ready` and `/metrics` until the process ends.
+/// Serves `/healthz`, `/readyz` and `/metrics` until the process ends.
 ///
 /// # Errors
 /// The listener fails.
 pub async fn serve(listener: TcpListener, health: Health) -> io::Result<()> {
     let routes = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/ready", get(ready))
+        .route(HEALTH_PATH, get(|| async { "ok\n" }))
+        .route(READY_PATH, get(ready))
         .route("/metrics", get(metrics))
         .with_state(health);
     axum::serve(listener, routes).await

@@ -10,7 +10,8 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{CudaDevice, Device};
 use framewright_crds::aijob::Cause;
-use framewright_worker::device::DeviceKind;
+use framewright_crds::modelpool;
+use framewright_worker::device;
 use framewright_worker::engine::{Engine, EngineError};
 use framewright_worker::pipelines::PipelineError;
 
@@ -23,8 +24,7 @@ const FAULT: &str = "
 
 #[tokio::test]
 async fn a_gpu_that_is_lost_is_a_device_error_and_the_engine_says_that_it_is_lost() {
-    let device = DeviceKind::Cuda
-        .open()
+    let device = device::open(modelpool::Device::Cuda)
         .unwrap_or_else(|trouble| panic!("this test needs an NVIDIA GPU: {trouble}"));
     let engine = Engine::start(device.clone()).unwrap();
     engine.compute(|_| Ok(())).await.unwrap();

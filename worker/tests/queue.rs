@@ -345,10 +345,7 @@ fn text(effect: &Effect) -> String {
             let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
             format!("hold {}", names.join(" "))
         }
-        Effect::Start { order, weights } => {
-            assert_eq!(*weights, digest(&order.model));
-            format!("start {}", order.task.step)
-        }
+        Effect::Start(order) => format!("start {}", order.task.step),
         Effect::Renew(order) => format!("renew {}", order.task.step),
         Effect::Grant { task, .. } => format!("grant {}", task.step),
         Effect::Stop(task) => format!("stop {}", task.step),

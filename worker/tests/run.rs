@@ -125,6 +125,32 @@ fn files_that_are_named_must_be_the_ones_that_are_pinned() {
 }
 
 #[test]
+fn an_input_name_that_two_steps_share_is_refused() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "x.safetensors", &weights());
+    let image = picture(folder.path());
+    let step = |name: &str| {
+        format!(
+            "
+  - name: {name}
+    model: twice
+    upscale: {{}}
+    inputs: [{{name: image, upload: {{sha256: {}, bytes: {}}}}}]",
+            digest(&image),
+            image.len()
+        )
+    };
+    job(&folder, &format!("{}{}\n", step("a"), step("b")));
+    fails(
+        &folder,
+        &["--input", "image=picture.png"],
+        "--input image: more than one input is called so; write one of: a.image, b.image",
+    );
+    let one = run(&folder, &["--input", "b.image=picture.png"]);
+    assert!(one.status.success(), "{}", text(&one));
+}
+
+#[test]
 fn a_broken_job_is_refused_before_anything_is_done() {
     let folder = TempDir::new().unwrap();
     write(&folder, "job.yaml", b"kind: [");

@@ -1,5 +1,6 @@
 //! One try of a step on one worker, how far it is, and why it failed.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -31,6 +32,24 @@ pub struct Attempt {
     /// The failure as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl Attempt {
+    /// One that begins: it is bound to a worker pod.
+    #[must_use]
+    pub fn bound(number: i32, namespace: &str, worker: &str, pod_uid: &str, at: Timestamp) -> Self {
+        Attempt {
+            number,
+            namespace: namespace.to_owned(),
+            worker: worker.to_owned(),
+            pod_uid: pod_uid.to_owned(),
+            bound_at: Time(at),
+            started_at: None,
+            finished_at: None,
+            cause: None,
+            message: None,
+        }
+    }
 }
 
 /// Why an attempt failed. The operator decides by it whether there is another one.
@@ -108,9 +127,37 @@ pub struct Progress {
     pub frames: Option<i64>,
 }
 
+impl std::fmt::Display for Progress {
+    /// Such as "33%, frame 3 of 9", or "frame 3" of a file that does not tell how many there are.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = self.percent;
+        match (self.frame, self.frames) {
+            (Some(frame), Some(frames)) => write!(out, "{percent}%, frame {frame} of {frames}"),
+            (Some(frame), None) => write!(out, "frame {frame}"),
+            (None, _) => write!(out, "{percent}%"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_is_told_as_far_as_it_is_known() {
+        for (percent, frame, frames, words) in [
+            (33, Some(3), Some(9), "33%, frame 3 of 9"),
+            (0, Some(3), None, "frame 3"),
+            (50, None, None, "50%"),
+        ] {
+            let progress = Progress {
+                percent,
+                frame,
+                frames,
+            };
+            assert_eq!(progress.to_string(), words);
+        }
+    }
 
     #[test]
     fn a_cause_is_called_the_same_in_statuses_and_in_events() {

@@ -10,6 +10,8 @@ mod attempt;
 mod status;
 mod step;
 
+use std::collections::BTreeSet;
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +146,32 @@ pub struct AIJobSpec {
     pub suspend: bool,
 }
 
+impl AIJobSpec {
+    /// The results that the job publishes: those in [`AIJobSpec::outputs`], else each step's result that no other step takes, named
+    /// after the step.
+    #[must_use]
+    pub fn published(&self) -> Vec<JobOutput> {
+        if let Some(outputs) = &self.outputs {
+            return outputs.clone();
+        }
+        let inputs = self.steps.iter().flat_map(|step| &step.inputs);
+        let taken: BTreeSet<&str> = inputs
+            .filter_map(|input| Some(input.from_step.as_ref()?.name.as_str()))
+            .collect();
+        let last = self
+            .steps
+            .iter()
+            .filter(|step| !taken.contains(step.name.as_str()));
+        last.map(|step| JobOutput {
+            name: step.name.clone(),
+            from_step: FromStep {
+                name: step.name.clone(),
+            },
+        })
+        .collect()
+    }
+}
+
 fn queue_deadline_default() -> i64 {
     3600
 }
@@ -172,4 +200,34 @@ pub struct JobOutput {
     pub name: String,
     /// The step whose result it is.
     pub from_step: FromStep,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn without_outputs_what_no_other_step_takes_is_published() {
+        let step = |name, from: Option<&str>| {
+            let from = from.map(|name| json!({"name": name}));
+            json!({"name": name, "model": "m", "inputs": [{"name": "video", "fromStep": from}]})
+        };
+        let steps = [step("a", None), step("b", Some("a")), step("c", Some("a"))];
+        let output = json!({"name": "all", "fromStep": {"name": "a"}});
+        for (outputs, expected) in [
+            (json!(null), vec![("b", "b"), ("c", "c")]),
+            (json!([output]), vec![("all", "a")]),
+        ] {
+            let spec = json!({"steps": steps, "outputs": outputs});
+            let spec: AIJobSpec = serde_json::from_value(spec).expect("a spec");
+            let published = spec.published();
+            let published: Vec<(&str, &str)> = published
+                .iter()
+                .map(|output| (output.name.as_str(), output.from_step.name.as_str()))
+                .collect();
+            assert_eq!(published, expected);
+        }
+    }
 }

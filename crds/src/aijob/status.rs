@@ -115,6 +115,27 @@ pub struct StepStatus {
     pub units: Option<i64>,
 }
 
+impl StepStatus {
+    /// A step that nothing has happened to yet.
+    #[must_use]
+    pub fn blocked(name: &str) -> StepStatus {
+        StepStatus {
+            name: name.to_owned(),
+            state: StepState::Blocked,
+            message: None,
+            queued_at: None,
+            pool: None,
+            weights_digest: None,
+            attempts_made: 0,
+            failures: 0,
+            attempts: Vec::new(),
+            progress: None,
+            output: None,
+            units: None,
+        }
+    }
+}
+
 /// Where a step is. Derived from its attempts; the terminal ones never change.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepState {
@@ -161,6 +182,28 @@ pub struct Artifact {
     pub media_type: String,
     /// Its size.
     pub bytes: i64,
+}
+
+impl Artifact {
+    /// The bare digest.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        bare(&self.digest)
+    }
+}
+
+impl OutputStatus {
+    /// The bare digest.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        bare(&self.digest)
+    }
+}
+
+const PREFIX: &str = "sha256:";
+
+fn bare(digest: &str) -> &str {
+    digest.strip_prefix(PREFIX).unwrap_or(digest)
 }
 
 /// A published result.

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use framewright_crds::names::{HEALTH_PATH, READY_PATH};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -101,8 +102,8 @@ impl Metrics {
 /// The three paths that need no link.
 pub(crate) fn router(store: Arc<Store>) -> Router {
     Router::new()
-        .route("/healthz", get(|| std::future::ready("ok\n")))
-        .route("/readyz", get(ready))
+        .route(HEALTH_PATH, get(|| std::future::ready("ok\n")))
+        .route(READY_PATH, get(ready))
         .route("/metrics", get(metrics))
         .with_state(store)
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use framewright_crds::names::OwnerKind;
+use framewright_crds::names::{OwnerKind, is_sha256};
 
 const KINDS: [OwnerKind; 2] = [OwnerKind::AIJobs, OwnerKind::ModelPools];
 
@@ -149,13 +149,6 @@ fn is_label(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-}
-
-fn is_sha256(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Enough of a stranger's text to recognise it in a message.

@@ -3,7 +3,7 @@
 
 use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::conditions::shortened;
-use framewright_crds::names::TaskId;
+use framewright_crds::names::{TaskId, is_sha256};
 use framewright_crds::wire::{ModelState, Outcome, OutputFile, TaskReport, TaskState, ToOperator};
 
 /// Tasks that one worker may hold, finished ones that are not settled included.
@@ -166,13 +166,6 @@ fn bounded(progress: Progress) -> Progress {
         frame: frame.map(|frame| frame.max(0)),
         frames: frames.map(|frames| frames.max(0)),
     }
-}
-
-fn is_sha256(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

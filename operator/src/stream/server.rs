@@ -12,8 +12,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum_server::tls_rustls::RustlsConfig;
-use framewright_crds::names::{LINK_PATH, LINK_PORT};
-use framewright_crds::wire::{MESSAGE_LIMIT, Order, PROTOCOL, ToOperator, ToWorker};
+use framewright_crds::names::{HEALTH_PATH, LINK_PATH, LINK_PORT};
+use framewright_crds::wire::{
+    MESSAGE_LIMIT, Order, PING_SECONDS, PROTOCOL, SILENCE_SECONDS, SLOTS_MAX, ToOperator, ToWorker,
+};
 use futures::{SinkExt, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -25,9 +27,8 @@ use crate::listen::everywhere;
 
 /// How long a worker may take for its first message.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
-const PING_EVERY: Duration = Duration::from_secs(5);
-/// A stream on which nothing came for so long is dead.
-const SILENCE_LIMIT: Duration = Duration::from_secs(20);
+const PING_EVERY: Duration = Duration::from_secs(PING_SECONDS);
+const SILENCE_LIMIT: Duration = Duration::from_secs(SILENCE_SECONDS);
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// Orders that may wait for a slow worker.
 const ORDERS_WAITING: usize = 256;
@@ -52,7 +53,7 @@ pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<
     };
     let router = Router::new()
         .route(LINK_PATH, get(open))
-        .route("/healthz", get(|| async { "ok" }))
+        .route(HEALTH_PATH, get(|| async { "ok" }))
         .with_state(Arc::new(door));
     axum_server::from_tcp_rustls(everywhere(LINK_PORT)?, tls)?
         .serve(router.into_make_service_with_connect_info::<SocketAddr>())
@@ -176,7 +177,7 @@ async fn hello(socket: &mut WebSocket, identity: &Identity) -> Result<Greeting, 
             pool: identity.pool.clone(),
             device,
             device_trouble,
-            slots: slots.min(64),
+            slots: slots.min(SLOTS_MAX),
             tasks,
         });
     }

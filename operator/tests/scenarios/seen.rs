@@ -111,35 +111,25 @@ fn status(name: &str, story: &Story) -> Option<StepStatus> {
     let is_open = state == StepState::Starting || state == StepState::Running;
     let worker = after("on");
     let attempts = worker.map(|worker| Attempt {
-        number: failures + 1,
-        namespace: "fleet".into(),
-        worker: worker.into(),
-        pod_uid: worker.into(),
-        bound_at: Time(at(since)),
         started_at: (state == StepState::Running).then(|| Time(at(since))),
         finished_at: (!is_open).then(|| Time(at(since))),
-        cause: None,
-        message: None,
+        ..Attempt::bound(failures + 1, "fleet", worker, worker, at(since))
     });
     Some(StepStatus {
-        name: name.to_owned(),
         state,
-        message: None,
         queued_at: (state == StepState::Queued || state == StepState::Blocked && since > 0)
             .then(|| Time(at(since))),
         pool: worker.map(|_| "fleet/p".into()),
-        weights_digest: None,
         attempts_made: failures + i32::from(worker.is_some()),
         failures,
         attempts: attempts.into_iter().collect(),
-        progress: None,
         output: (state == StepState::Succeeded).then(|| framewright_crds::aijob::Artifact {
             uri: Some("artifact://".into()),
             digest: format!("sha256:{}", digest()),
             media_type: "video/mp4".into(),
             bytes: 7,
         }),
-        units: None,
+        ..StepStatus::blocked(name)
     })
 }
 

@@ -14,7 +14,8 @@ mod video;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
-use framewright_worker::device::DeviceKind;
+use framewright_crds::modelpool;
+use framewright_worker::device;
 
 /// What is measured where.
 pub(crate) struct Setting {
@@ -67,9 +68,8 @@ fn setting() -> Result<Setting> {
             video_frames: 3,
         });
     }
-    let device = DeviceKind::Cuda
-        .open()
-        .context("this benchmark needs an NVIDIA GPU")?;
+    let device =
+        device::open(modelpool::Device::Cuda).context("this benchmark needs an NVIDIA GPU")?;
     Ok(Setting {
         device,
         dtype: DType::F16,

@@ -9,26 +9,14 @@ pub mod trouble;
 #[cfg(feature = "cuda")]
 mod vitals;
 
-use std::fmt;
-use std::str::FromStr;
-
 use candle_core::{DType, Device};
+use framewright_crds::modelpool;
 
 use crate::memory;
 use crate::metrics::Metrics;
 
-/// What a pool or a command line asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceKind {
-    Cpu,
-    /// The first CUDA device that the process sees.
-    Cuda,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    #[error("unknown device {name:?}: give cpu or cuda")]
-    Unknown { name: String },
     #[cfg(not(feature = "cuda"))]
     #[error(
         "this worker was built without CUDA: use an image built with the cuda feature, or ask for device cpu"
@@ -38,13 +26,11 @@ pub enum DeviceError {
     Gpu(#[from] trouble::Trouble),
 }
 
-impl DeviceKind {
-    /// Opens the device, or says why it can't.
-    pub fn open(self) -> Result<Device, DeviceError> {
-        match self {
-            DeviceKind::Cpu => Ok(Device::Cpu),
-            DeviceKind::Cuda => open_cuda(),
-        }
+/// Opens what a pool or a command line asks for, or says why it can't: of CUDA devices, the first that the process sees.
+pub fn open(wanted: modelpool::Device) -> Result<Device, DeviceError> {
+    match wanted {
+        modelpool::Device::Cpu => Ok(Device::Cpu),
+        modelpool::Device::Cuda => open_cuda(),
     }
 }
 
@@ -119,54 +105,19 @@ pub fn tile_bytes(device: &Device) -> u64 {
     }
 }
 
-impl FromStr for DeviceKind {
-    type Err = DeviceError;
-
-    fn from_str(name: &str) -> Result<Self, DeviceError> {
-        match name {
-            "cpu" => Ok(DeviceKind::Cpu),
-            "cuda" => Ok(DeviceKind::Cuda),
-            _ => Err(DeviceError::Unknown {
-                name: name.to_owned(),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for DeviceKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DeviceKind::Cpu => "cpu",
-            DeviceKind::Cuda => "cuda",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn cpu_opens_everywhere() {
-        assert!(DeviceKind::Cpu.open().unwrap().is_cpu());
+        assert!(open(modelpool::Device::Cpu).unwrap().is_cpu());
     }
 
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn cuda_without_the_feature_is_an_error_and_never_the_cpu() {
-        let error = DeviceKind::Cuda.open().unwrap_err();
+        let error = open(modelpool::Device::Cuda).unwrap_err();
         assert!(error.to_string().contains("built without CUDA"), "{error}");
-    }
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for kind in [DeviceKind::Cpu, DeviceKind::Cuda] {
-            assert_eq!(kind.to_string().parse::<DeviceKind>().unwrap(), kind);
-        }
-        let error = "gpu".parse::<DeviceKind>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "unknown device \"gpu\": give cpu or cuda"
-        );
     }
 }

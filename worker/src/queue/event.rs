@@ -77,13 +77,8 @@ pub enum Effect {
     HangUp,
     /// Fetch and verify these models, and forget all others.
     Hold(Vec<ModelOrder>),
-    /// Work on this task, with these weights.
-    Start {
-        /// The task.
-        order: Box<TaskOrder>,
-        /// The digest of its model.
-        weights: String,
-    },
+    /// Work on this task.
+    Start(Box<TaskOrder>),
     /// Hand new grants to a started task.
     Renew(Box<TaskOrder>),
     /// Hand the grant for its upload to a started task.

@@ -207,15 +207,11 @@ impl Queue {
                 }
                 Some(HeldModel {
                     state: ModelState::Ready,
-                    digest,
                     ..
                 }) if free > 0 => {
                     free -= 1;
                     held.stage = Stage::Active(TaskState::Starting);
-                    effects.push(Effect::Start {
-                        order: Box::new(held.order.clone()),
-                        weights: digest.clone(),
-                    });
+                    effects.push(Effect::Start(Box::new(held.order.clone())));
                 }
                 Some(_) => {}
             }

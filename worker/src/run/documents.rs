@@ -1,6 +1,6 @@
-//! Which of our objects are in a text, and is every field of them one that we know? Pure.
+//! Which of our objects are in a text, and do they keep to the schemas of their kinds? Pure.
 
-use serde::Serialize;
+use framewright_crds::schema::{self, Breach, CustomResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -25,8 +25,8 @@ pub(super) fn read(texts: &[String]) -> Result<Vec<Value>, PlanError> {
 /// The objects of this kind; `explain` is what `kubectl explain` calls their spec.
 ///
 /// # Errors
-/// One of them is not as its kind is, or has a field that its kind does not have.
-pub(super) fn all<T: DeserializeOwned + Serialize>(
+/// One of them does not keep to the schema of its kind.
+pub(super) fn all<T: DeserializeOwned + CustomResourceExt>(
     documents: &[Value],
     kind: &'static str,
     explain: &'static str,
@@ -40,55 +40,26 @@ pub(super) fn all<T: DeserializeOwned + Serialize>(
             let name = document["metadata"]["name"]
                 .as_str()
                 .unwrap_or("without a name");
-            let shape = |source| PlanError::Shape {
-                kind,
-                name: name.to_owned(),
-                source,
-            };
-            let object: T = serde_json::from_value(document.clone()).map_err(shape)?;
-            let known = serde_json::to_value(&object).map_err(shape)?;
-            match unknown_field("spec", &document["spec"], &known["spec"]) {
-                Some(field) => Err(PlanError::UnknownField {
+            match schema::check::<T>(document) {
+                Ok(()) => {
+                    serde_json::from_value(document.clone()).map_err(|source| PlanError::Shape {
+                        kind,
+                        name: name.to_owned(),
+                        source,
+                    })
+                }
+                Err(Breach::Unknown { field }) => Err(PlanError::UnknownField {
                     kind,
                     name: name.to_owned(),
                     field,
                     explain,
                 }),
-                None => Ok(object),
+                Err(source @ Breach::Wrong { .. }) => Err(PlanError::Schema {
+                    kind,
+                    name: name.to_owned(),
+                    source,
+                }),
             }
         })
         .collect()
-}
-
-/// The path of something in `given` that did not survive being read as our type.
-fn unknown_field(path: &str, given: &Value, known: &Value) -> Option<String> {
-    match (given, known) {
-        (Value::Object(given), Value::Object(known)) => given.iter().find_map(|(key, value)| {
-            let path = format!("{path}.{key}");
-            match known.get(key) {
-                Some(known) => unknown_field(&path, value, known),
-                None if is_empty(value) => None,
-                None => Some(path),
-            }
-        }),
-        (Value::Array(given), Value::Array(known)) => {
-            given
-                .iter()
-                .zip(known)
-                .enumerate()
-                .find_map(|(index, (given, known))| {
-                    unknown_field(&format!("{path}[{index}]"), given, known)
-                })
-        }
-        _ => None,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(members) => members.is_empty(),
-        Value::Array(members) => members.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
 }

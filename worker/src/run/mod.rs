@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::Progress;
+use framewright_crds::modelpool::Device;
 use tempfile::TempDir;
 
 use crate::args::RunArgs;
-use crate::device::{DeviceError, DeviceKind};
+use crate::device::DeviceError;
 use crate::engine::EngineError;
 use crate::media::{MediaError, Programs};
 use crate::memory;
@@ -50,10 +51,10 @@ pub enum RunError {
         #[source]
         source: PlanError,
     },
-    #[error(
-        "--input {name}: no step has an input of that name that is to be uploaded; there are: {known}"
-    )]
+    #[error("--input {name}: no step takes an upload by that name; there are: {known}")]
     UnknownInput { name: String, known: String },
+    #[error("--input {name}: more than one input is called so; write one of: {known}")]
+    AmbiguousInput { name: String, known: String },
     #[error(transparent)]
     Find(#[from] FindError),
     #[error("model {model}: files[].sha256")]
@@ -70,7 +71,7 @@ pub enum RunError {
     #[error("step {step} cannot run on {device}")]
     Device {
         step: String,
-        device: DeviceKind,
+        device: Device,
         #[source]
         source: DeviceError,
     },
@@ -221,7 +222,7 @@ async fn work(
             let mut progress = |further: Progress| {
                 if last.elapsed() >= PROGRESS_INTERVAL {
                     last = Instant::now();
-                    println!("{}: {}", step.name, words(further));
+                    println!("{}: {further}", step.name);
                 }
             };
             let mut watch = Watch {
@@ -231,20 +232,6 @@ async fn work(
             upscale(&step.upscale, &inputs, &network, &workplace, &mut watch)
         })
         .await
-}
-
-fn words(progress: Progress) -> String {
-    match progress {
-        Progress {
-            percent,
-            frame: Some(frame),
-            frames: Some(frames),
-        } => format!("{percent}% (frame {frame} of {frames})"),
-        Progress {
-            frame: Some(frame), ..
-        } => format!("frame {frame}"),
-        Progress { percent, .. } => format!("{percent}%"),
-    }
 }
 
 /// The first signal stops the work between tiles, so that nothing is left behind. Returns at the second one.

@@ -3,8 +3,10 @@
 
 use framewright_crds::aijob::{AIJob, Step, Upload, Upscale};
 use framewright_crds::modelpool::{Device, Model, ModelFile, ModelPool};
+use framewright_crds::schema::Breach;
 
 use super::{admission, documents};
+use crate::weights::upscaler_file;
 
 /// The work, in the order in which it is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +69,13 @@ pub enum PlanError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("{kind} {name}")]
+    Schema {
+        kind: &'static str,
+        name: String,
+        #[source]
+        source: Breach,
+    },
     #[error("{kind} {name}: unknown field {field}; kubectl explain {explain} lists what there is")]
     UnknownField {
         kind: &'static str,
@@ -125,13 +134,8 @@ pub(super) fn name_of(name: &Option<String>) -> &str {
 
 fn planned(step: &Step, job: &AIJob, pools: &[ModelPool]) -> Result<PlannedStep, PlanError> {
     let (pool, model) = pool_for(step, job, pools)?;
-    let [weights] = model.files.as_slice() else {
-        return Err(PlanError::Refused(format!(
-            "model {}: an upscaling model has exactly one file, and {} are listed; correct spec.models[].files",
-            model.name,
-            model.files.len()
-        )));
-    };
+    let weights = upscaler_file(&model.files)
+        .map_err(|error| PlanError::Refused(format!("model {}: {error}", model.name)))?;
     let position = |name: &str| job.spec.steps.iter().position(|step| step.name == name);
     let inputs = step.inputs.iter().filter_map(|input| {
         let from = match (&input.from_step, &input.upload) {
@@ -204,30 +208,13 @@ fn pool_for<'a>(
     })
 }
 
-/// What the job names, or else each step's result that no other step takes.
+/// What the job publishes, by the positions of its steps.
 fn outputs(job: &AIJob) -> Vec<(String, usize)> {
-    let steps = &job.spec.steps;
-    if let Some(outputs) = &job.spec.outputs {
-        let named = outputs.iter().filter_map(|output| {
-            let step = steps
-                .iter()
-                .position(|step| step.name == output.from_step.name)?;
-            Some((output.name.clone(), step))
-        });
-        return named.collect();
-    }
-    let is_taken = |name: &str| {
-        let inputs = steps.iter().flat_map(|step| &step.inputs);
-        inputs
-            .filter_map(|input| input.from_step.as_ref())
-            .any(|from| from.name == name)
-    };
-    let last = steps
-        .iter()
-        .enumerate()
-        .filter(|(_, step)| !is_taken(&step.name));
-    last.map(|(position, step)| (step.name.clone(), position))
-        .collect()
+    let published = job.spec.published().into_iter().filter_map(|output| {
+        let is_meant = |step: &Step| step.name == output.from_step.name;
+        Some((output.name, job.spec.steps.iter().position(is_meant)?))
+    });
+    published.collect()
 }
 
 #[cfg(test)]
@@ -243,7 +230,7 @@ spec:
   models:
   - name: twice
     source: {upload: {}}
-    files: [{path: x.safetensors, sha256: aa, bytes: 5}]
+    files: [{path: x.safetensors, sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad, bytes: 5}]
 ";
 
     fn job(steps: &str) -> String {
@@ -281,7 +268,7 @@ spec:
     }
 
     #[test]
-    fn what_admission_refuses_is_refused_in_its_words() {
+    fn what_the_schema_and_what_a_rule_refuses_is_refused() {
         let forward = format!(
             "[{}, {}]",
             step("a", "fromStep: {name: b}"),
@@ -291,12 +278,28 @@ spec:
             refusal(&forward)
                 .contains("step a takes an input from a step that does not come before it")
         );
-        let twice = format!("[{}, {}]", step("a", &upload()), step("a", &upload()));
-        assert!(refusal(&twice).contains("duplicate value \"a\""));
-        let none = "[{name: a, model: twice, inputs: [{name: video, fromStep: {name: b}}]}]";
-        assert!(refusal(none).contains("step a must set exactly one pipeline"));
         let scale = step("a", &upload()).replace("upscale: {}", "upscale: {scale: 9}");
-        assert!(refusal(&format!("[{scale}]")).contains("upscale.scale must be 1 to 4"));
+        assert_eq!(
+            refusal(&format!("[{scale}]")),
+            "AIJob demo: spec.steps[0].upscale.scale: 9 should be at most 4"
+        );
+        let pool = POOL.replace("bytes: 5", "bytes: 0");
+        let refused = plan(&[job(&format!("[{}]", step("a", &upload()))), pool]).expect_err("0");
+        assert_eq!(
+            crate::sentence::sentence(&refused),
+            "ModelPool cpu: spec.models[0].files[0].bytes: 0 should be at least 1"
+        );
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_output_folder_is_refused() {
+        for name in ["../x", "/tmp/x", "a/b", "..", "''"] {
+            let job = job(&format!("[{}]", step("a", &upload())));
+            let job = job.replace("name: demo", &format!("name: {name}"));
+            let refused = plan(&[job, POOL.into()]).expect_err(name);
+            let said = crate::sentence::sentence(&refused);
+            assert!(said.contains("metadata.name: "), "{said}");
+        }
     }
 
     #[test]

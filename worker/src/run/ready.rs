@@ -9,7 +9,7 @@ use super::find::{self, Wanted};
 use super::plan::{Origin, Plan, PlannedInput, PlannedStep};
 use super::{RunError, listed};
 use crate::args::RunArgs;
-use crate::device::DeviceKind;
+use crate::device;
 use crate::engine::{Engine, Weights};
 
 /// A step with its files, ready to be worked on.
@@ -29,23 +29,20 @@ pub(super) fn ready(plan: &Plan, args: &RunArgs) -> Result<Vec<Ready>, RunError>
     check_named_inputs(plan, args)?;
     let mut beside: Vec<PathBuf> = args.files.iter().map(|file| folder_of(file)).collect();
     beside.dedup();
-    let mut engines: HashMap<&'static str, Engine> = HashMap::new();
+    let mut engines: HashMap<Device, Engine> = HashMap::new();
     let mut ready = Vec::new();
     for step in &plan.steps {
-        let device = args.device.unwrap_or(match step.device {
-            Device::Cpu => DeviceKind::Cpu,
-            Device::Cuda => DeviceKind::Cuda,
-        });
-        let engine = match engines.get(label(device)) {
+        let device = args.device.unwrap_or(step.device);
+        let engine = match engines.get(&device) {
             Some(engine) => engine.clone(),
             None => {
-                let opened = device.open().map_err(|source| RunError::Device {
+                let opened = device::open(device).map_err(|source| RunError::Device {
                     step: step.name.clone(),
                     device,
                     source,
                 })?;
                 let engine = Engine::start(opened).map_err(|source| RunError::Engine { source })?;
-                engines.insert(label(device), engine.clone());
+                engines.insert(device, engine.clone());
                 engine
             }
         };
@@ -63,13 +60,6 @@ pub(super) fn ready(plan: &Plan, args: &RunArgs) -> Result<Vec<Ready>, RunError>
     Ok(ready)
 }
 
-fn label(device: DeviceKind) -> &'static str {
-    match device {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Cuda => "cuda",
-    }
-}
-
 fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
@@ -84,19 +74,26 @@ fn check_named_inputs(plan: &Plan, args: &RunArgs) -> Result<(), RunError> {
         .flat_map(|step| step.inputs.iter().map(move |input| (step, input)))
         .filter(|(_, input)| matches!(input.from, Origin::Upload(_)))
         .collect();
+    let names = |inputs: &[(&PlannedStep, &PlannedInput)]| {
+        let inputs = inputs.iter();
+        listed(inputs.map(|(step, input)| format!("{}.{}", step.name, input.name)))
+    };
     for (name, _) in &args.inputs {
-        if !known
-            .iter()
-            .any(|(step, input)| is_named(name, step, input))
-        {
-            return Err(RunError::UnknownInput {
-                name: name.clone(),
-                known: listed(
-                    known
-                        .iter()
-                        .map(|(step, input)| format!("{}.{}", step.name, input.name)),
-                ),
-            });
+        let meant = known.iter().copied();
+        let meant: Vec<_> = meant
+            .filter(|(step, input)| is_named(name, step, input))
+            .collect();
+        let name = name.clone();
+        match meant.len() {
+            0 => {
+                let known = names(&known);
+                return Err(RunError::UnknownInput { name, known });
+            }
+            1 => {}
+            _ => {
+                let known = names(&meant);
+                return Err(RunError::AmbiguousInput { name, known });
+            }
         }
     }
     Ok(())
@@ -128,7 +125,7 @@ fn upload(
         .map(|(_, path)| path.clone())
         .collect();
     let found = match given.as_slice() {
-        // One that is named must be the one; several may serve several steps.
+        // One that is named must be the one; of several, one must.
         [path] => find::exactly(wanted, path),
         [] => find::among(wanted, beside, None, "--input NAME=PATH"),
         several => find::among(wanted, several, None, "--input NAME=PATH"),

@@ -166,7 +166,7 @@ impl Desk {
             }
             // The stocker outlives the desk, and the newest orders are the ones that count.
             Effect::Hold(models) => drop(self.orders.send_replace(models)),
-            Effect::Start { order, weights } => self.start(*order, &weights),
+            Effect::Start(order) => self.start(*order),
             Effect::Renew(order) => {
                 let task = order.task.clone();
                 self.notify(&task, Notice::Renewed(order));
@@ -201,7 +201,7 @@ impl Desk {
         }
     }
 
-    fn start(&mut self, order: TaskOrder, weights: &str) {
+    fn start(&mut self, order: TaskOrder) {
         let (notices, noticed) = mpsc::channel(WAITING_NOTICES);
         let stop = CancellationToken::new();
         let id = order.task.clone();
@@ -212,7 +212,7 @@ impl Desk {
             attempt = id.attempt
         );
         let events = self.events.clone();
-        let Some(weights) = self.shelf.find(weights) else {
+        let Some(weights) = self.shelf.find(&order.digest) else {
             let outcome = Outcome::Failed {
                 cause: Cause::WeightsFailed,
                 message: format!(

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use crate::args::ServeArgs;
-use crate::device::{self, DeviceError, DeviceKind};
+use crate::device::{self, DeviceError};
 use crate::engine::{Engine, EngineError};
 use crate::fetch::Store;
 use crate::health::{self, Health};
@@ -99,9 +99,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
         .await
         .unwrap_or(Ok(()))
         .map_err(|source| ServeError::Programs { source })?;
-    let scratch = Scratch::open(&args.scratch, args.scratch_limit.bytes(), args.slots)
+    let scratch = Scratch::open(&args.scratch, args.scratch_limit, args.slots)
         .map_err(|source| ServeError::Scratch { source })?;
-    let cache = Cache::open(&args.weights_cache, args.weights_cache_limit.bytes())
+    let cache = Cache::open(&args.weights_cache, args.weights_cache_limit)
         .map_err(|source| ServeError::Cache { source })?;
     let health = Health::default();
     let listener = health::listen(args.health_port).map_err(|source| ServeError::Health {
@@ -110,14 +110,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     })?;
     tokio::spawn(health::serve(listener, health.clone()));
 
-    let (device, device_trouble) = opened(args.device.open());
+    let (device, device_trouble) = opened(device::open(args.device));
     if let Some(trouble) = &device_trouble {
         tracing::error!("takes no task: {trouble}");
     }
     let engine = Engine::start(device.clone()).map_err(|source| ServeError::Engine { source })?;
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        device: wire_device(args.device),
+        device: args.device,
         device_trouble,
         slots: args.slots,
     };
@@ -177,12 +177,5 @@ fn opened(
     match device {
         Ok(device) => (device, None),
         Err(error) => (candle_core::Device::Cpu, Some(sentence(&error))),
-    }
-}
-
-fn wire_device(device: DeviceKind) -> framewright_crds::modelpool::Device {
-    match device {
-        DeviceKind::Cpu => framewright_crds::modelpool::Device::Cpu,
-        DeviceKind::Cuda => framewright_crds::modelpool::Device::Cuda,
     }
 }

@@ -20,8 +20,8 @@ use crate::fetch::{Remedy, Store, StoreError};
 use crate::queue::Event;
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError, Held};
-use crate::weights::check_upscaler;
 use crate::weights::verify::Sha256;
+use crate::weights::{check_upscaler, upscaler_file};
 
 const RETRY: Backoff = Backoff {
     first: Duration::from_secs(1),
@@ -165,12 +165,8 @@ impl Stocker {
     }
 
     async fn hold(&self, order: &ModelOrder) -> Result<Weights, Missing> {
-        let [file] = order.files.as_slice() else {
-            return Err(Missing::Wrong(format!(
-                "an upscaling model has exactly one file, and {} are listed; correct spec.models[].files",
-                order.files.len()
-            )));
-        };
+        let file =
+            upscaler_file(&order.files).map_err(|error| Missing::Wrong(error.to_string()))?;
         let sha256: Sha256 = file
             .sha256
             .parse()

@@ -49,6 +49,25 @@ pub enum WeightsError {
     Load { file: String, source: ModelError },
 }
 
+/// A model that lists no file, or several.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "an upscaling model has exactly one file, and {listed} are listed; correct spec.models[].files"
+)]
+pub struct NotOneFile {
+    listed: usize,
+}
+
+/// The file that holds an upscaling model's network, of those that the model lists.
+pub fn upscaler_file<File>(files: &[File]) -> Result<&File, NotOneFile> {
+    match files {
+        [file] => Ok(file),
+        files => Err(NotOneFile {
+            listed: files.len(),
+        }),
+    }
+}
+
 impl WeightsError {
     /// True when the file itself is at fault, so that trying again changes nothing.
     pub fn blames_the_file(&self) -> bool {

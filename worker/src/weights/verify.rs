@@ -6,7 +6,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 
-use ring::digest::{Context, SHA256};
+use framewright_crds::names::is_sha256;
+
+use crate::digest::digest_through;
 
 /// A file's SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,20 +62,8 @@ pub fn verify(name: &str, path: &Path, pinned: Sha256) -> Result<(), VerifyError
 
 impl Sha256 {
     /// The digest of all that is still to be read.
-    pub fn of(mut bytes: impl Read) -> io::Result<Sha256> {
-        let mut context = Context::new(&SHA256);
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match bytes.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => context.update(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let mut digest = [0; 32];
-        digest.copy_from_slice(context.finish().as_ref());
-        Ok(Sha256(digest))
+    pub fn of(bytes: impl Read) -> io::Result<Sha256> {
+        Ok(Sha256(digest_through(bytes)?.0))
     }
 }
 
@@ -82,9 +72,8 @@ impl FromStr for Sha256 {
 
     fn from_str(text: &str) -> Result<Self, NoSha256> {
         let mut digest = [0; 32];
-        let upper_case = text.bytes().any(|byte| byte.is_ascii_uppercase());
         match hex::decode_to_slice(text, &mut digest) {
-            Ok(()) if !upper_case => Ok(Sha256(digest)),
+            Ok(()) if is_sha256(text) => Ok(Sha256(digest)),
             Ok(()) | Err(_) => Err(NoSha256 {
                 text: text.chars().take(80).collect(),
             }),

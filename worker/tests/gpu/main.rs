@@ -14,7 +14,8 @@ mod golden;
 mod soundness;
 
 use candle_core::{DType, Device, Tensor};
-use framewright_worker::device::DeviceKind;
+use framewright_crds::modelpool;
+use framewright_worker::device;
 use framewright_worker::frame::{FrameError, tiling_on_device, upscale_rgb8};
 use framewright_worker::models::{Upscaler, detect};
 use framewright_worker::tiles::Tiling;
@@ -24,8 +25,7 @@ use closeness::{cosine, psnr, worst};
 fn gpu() -> Device {
     // A difference in the last bits of float32 is to be seen, so no TF32 in its place.
     candle_core::cuda::set_gemm_reduced_precision_f32(false);
-    DeviceKind::Cuda
-        .open()
+    device::open(modelpool::Device::Cuda)
         .unwrap_or_else(|trouble| panic!("this test needs an NVIDIA GPU: {trouble}"))
 }
 

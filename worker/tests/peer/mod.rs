@@ -133,6 +133,7 @@ impl Peer {
                 "--scratch".as_ref(),
                 self.folder.path().join("scratch").as_os_str(),
             ])
+            .args(["--weights-cache-limit", "20000000000"])
             .args(["--health-port", &health.to_string()])
             .args(more)
             .env("FRAMEWRIGHT_CA", &self.ca)
@@ -142,6 +143,9 @@ impl Peer {
         command.stderr(std::fs::File::create(&log).unwrap());
         if !more.contains(&"--device") {
             command.args(["--device", "cpu"]);
+        }
+        if !more.contains(&"--scratch-limit") {
+            command.args(["--scratch-limit", "10000000000"]);
         }
         Worker {
             process: command.spawn().unwrap(),

@@ -121,5 +121,5 @@ async fn an_operator_of_another_authority_gets_no_token() {
     })
     .await;
     assert!(impostor.nobody_came());
-    assert_eq!(worker.get("/ready").await.0, 503);
+    assert_eq!(worker.get("/readyz").await.0, 503);
 }

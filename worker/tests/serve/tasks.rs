@@ -41,7 +41,7 @@ async fn a_task_goes_from_order_to_outcome() {
     })
     .await;
     assert_eq!(worker.get("/healthz").await.0, 200);
-    assert_eq!(worker.get("/ready").await.0, 200);
+    assert_eq!(worker.get("/readyz").await.0, 200);
     let (_, metrics) = worker.get("/metrics").await;
     assert!(
         metrics.contains("framewright_worker_frames_total 10"),
@@ -155,7 +155,7 @@ async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_needs_more_scratch_than_there_is_says_so() {
     let mut peer = Peer::start().await;
-    let _worker = peer.worker_with(&["--scratch-limit", "60k"]);
+    let _worker = peer.worker_with(&["--scratch-limit", "60000"]);
     let mut link = welcomed(&mut peer).await;
     let large = clip(peer.folder.path(), 600);
     let noise = peer::noise(peer.folder.path());

@@ -189,17 +189,7 @@ fn running(step: &StepStatus) -> String {
     if let Some(trouble) = &step.message {
         return format!("step {}: {trouble}", step.name);
     }
-    let progress = step.progress.unwrap_or_default();
-    match (progress.frame, progress.frames) {
-        (Some(frame), Some(frames)) => {
-            format!(
-                "step {}: frame {frame} of {frames} ({}%)",
-                step.name, progress.percent
-            )
-        }
-        (Some(frame), None) => format!("step {}: frame {frame}", step.name),
-        (None, _) => format!("step {}: {}%", step.name, progress.percent),
-    }
+    format!("step {}: {}", step.name, step.progress.unwrap_or_default())
 }
 
 fn failure(seen: &Observed, step: &StepStatus) -> State {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::aijob::{AIJobSpec, Artifact, Step, StepState, StepStatus, UploadStatus};
+use framewright_crds::aijob::{Step, StepState, StepStatus, UploadStatus};
 
 /// What a step lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,34 +73,9 @@ pub fn present(step: &Step, done: &[StepStatus], uploads: &[UploadStatus]) -> Op
                 .as_ref()?;
             Some(Present {
                 name: input.name.clone(),
-                sha256: sha256_of(output).to_owned(),
+                sha256: output.sha256().to_owned(),
                 bytes: output.bytes,
             })
         })
-        .collect()
-}
-
-/// The bare digest of an artifact.
-#[must_use]
-pub fn sha256_of(artifact: &Artifact) -> &str {
-    artifact
-        .digest
-        .strip_prefix("sha256:")
-        .unwrap_or(&artifact.digest)
-}
-
-/// The steps whose result no other step takes, in the order of the spec.
-#[must_use]
-pub fn last_steps(spec: &AIJobSpec) -> Vec<&Step> {
-    let taken: BTreeSet<&str> = spec
-        .steps
-        .iter()
-        .flat_map(|step| &step.inputs)
-        .filter_map(|input| input.from_step.as_ref())
-        .map(|from| from.name.as_str())
-        .collect();
-    spec.steps
-        .iter()
-        .filter(|step| !taken.contains(step.name.as_str()))
         .collect()
 }

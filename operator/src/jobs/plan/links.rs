@@ -1,10 +1,9 @@
 //! Links for uploads and results: which there are, and when they are made anew.
 
-use framewright_crds::aijob::{AIJobStatus, FromStep, JobOutput, OutputStatus};
+use framewright_crds::aijob::{AIJobStatus, OutputStatus};
 use framewright_crds::names::OwnerKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::inputs;
 use crate::jobs::seen::Observed;
 use crate::links::{Place, Signer};
 use crate::uploads::{Known, expiry};
@@ -36,11 +35,7 @@ pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
 /// Sets `status.outputs`, with new links.
 pub fn results(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
     let place = place(seen);
-    let wanted = seen
-        .spec
-        .outputs
-        .clone()
-        .unwrap_or_else(|| default_outputs(seen));
+    let wanted = seen.spec.published();
     let outputs = wanted.iter().filter_map(|wanted| {
         let step = status
             .steps
@@ -76,19 +71,6 @@ fn place(seen: &Observed) -> Place<'_> {
         kind: OwnerKind::AIJobs,
         uid: &seen.uid,
     }
-}
-
-/// Each step's result that no other step takes, named after the step.
-fn default_outputs(seen: &Observed) -> Vec<JobOutput> {
-    inputs::last_steps(&seen.spec)
-        .into_iter()
-        .map(|step| JobOutput {
-            name: step.name.clone(),
-            from_step: FromStep {
-                name: step.name.clone(),
-            },
-        })
-        .collect()
 }
 
 fn extension(media_type: &str) -> &'static str {

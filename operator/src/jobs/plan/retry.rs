@@ -71,29 +71,16 @@ mod tests {
     /// A step after so many attempts, the last of which has ended so.
     fn step(attempts_made: i32, failures: i32, cause: Cause) -> StepStatus {
         let last = Attempt {
-            number: attempts_made,
-            namespace: "fleet".into(),
-            worker: "w".into(),
-            pod_uid: "u".into(),
-            bound_at: Time(Timestamp::UNIX_EPOCH),
-            started_at: None,
             finished_at: Some(Time(Timestamp::UNIX_EPOCH)),
             cause: Some(cause),
-            message: None,
+            ..Attempt::bound(attempts_made, "fleet", "w", "u", Timestamp::UNIX_EPOCH)
         };
         StepStatus {
-            name: "large".into(),
             state: StepState::Queued,
-            message: None,
-            queued_at: None,
-            pool: None,
-            weights_digest: None,
             attempts_made,
             failures,
             attempts: vec![last],
-            progress: None,
-            output: None,
-            units: None,
+            ..StepStatus::blocked("large")
         }
     }
 

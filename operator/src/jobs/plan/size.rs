@@ -76,30 +76,29 @@ mod tests {
     /// Steps that have failed three times each, with all that there was to say about it.
     fn wordy(steps: usize) -> AIJobStatus {
         let message = Some("–".repeat(400));
+        let epoch = jiff::Timestamp::UNIX_EPOCH;
         let attempt = |number| Attempt {
-            number,
-            namespace: "fleet".into(),
-            worker: "upscale-0123456789-0".into(),
-            pod_uid: "3".repeat(36),
-            bound_at: Time(jiff::Timestamp::UNIX_EPOCH),
-            started_at: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
-            finished_at: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
+            started_at: Some(Time(epoch)),
+            finished_at: Some(Time(epoch)),
             cause: Some(Cause::Internal),
             message: message.clone(),
+            ..Attempt::bound(
+                number,
+                "fleet",
+                "upscale-0123456789-0",
+                &"3".repeat(36),
+                epoch,
+            )
         };
         let step = |index: usize| StepStatus {
-            name: format!("step-{index}"),
             state: StepState::Queued,
             message: message.clone(),
-            queued_at: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
+            queued_at: Some(Time(epoch)),
             pool: Some("fleet/upscale".into()),
-            weights_digest: None,
             attempts_made: 3,
             failures: 3,
             attempts: (1..=3).map(attempt).collect(),
-            progress: None,
-            output: None,
-            units: None,
+            ..StepStatus::blocked(&format!("step-{index}"))
         };
         AIJobStatus {
             steps: (0..steps).map(step).collect(),

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_crds::ModelPool;
 use framewright_crds::modelpool::{Device, VolumeSource, WorkerContainer};
 use framewright_crds::names::{
-    HEALTH_PORT, LABEL_POOL, LABEL_REVISION, LINK_PATH, TOKEN_AUDIENCE, VOLUMES_FOLDER,
-    WORKER_CONTAINER,
+    HEALTH_PATH, HEALTH_PORT, LABEL_POOL, LABEL_REVISION, LINK_PATH, READY_PATH, TOKEN_AUDIENCE,
+    VOLUMES_FOLDER, WORKER_CONTAINER, env,
 };
+use framewright_crds::quantity;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
     PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe,
@@ -224,8 +225,8 @@ fn worker(pool: &ModelPool, settings: &Settings, given: WorkerContainer) -> Cont
             ..ContainerPort::default()
         }]),
         resources: Some(given.resources.unwrap_or_else(default_resources)),
-        liveness_probe: Some(probe("/healthz", 10, 6)),
-        readiness_probe: Some(probe("/ready", 5, 3)),
+        liveness_probe: Some(probe(HEALTH_PATH, 10, 6)),
+        readiness_probe: Some(probe(READY_PATH, 5, 3)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -247,10 +248,6 @@ fn environment(
     settings: &Settings,
     resources: Option<&ResourceRequirements>,
 ) -> Vec<EnvVar> {
-    let device = match pool.spec.device {
-        Device::Cpu => "cpu",
-        Device::Cuda => "cuda",
-    };
     let set = |name: &str, value: String| EnvVar {
         name: name.to_owned(),
         value: Some(value),
@@ -258,17 +255,17 @@ fn environment(
     };
     let mut environment = vec![
         set(
-            "FRAMEWRIGHT_OPERATOR",
+            env::OPERATOR,
             format!("wss://{}{LINK_PATH}", settings.operator),
         ),
-        set("FRAMEWRIGHT_CA", settings.authority.clone()),
-        set("FRAMEWRIGHT_TOKEN_FILE", format!("{TOKEN_FOLDER}/token")),
-        set("FRAMEWRIGHT_DEVICE", device.to_owned()),
-        set("FRAMEWRIGHT_WEIGHTS", CACHE_FOLDER.to_owned()),
-        set("FRAMEWRIGHT_WEIGHTS_LIMIT", cache_limit(pool).0),
-        set("FRAMEWRIGHT_SCRATCH", SCRATCH_FOLDER.to_owned()),
-        set("FRAMEWRIGHT_SCRATCH_LIMIT", scratch_limit(pool).0),
-        set("RUST_LOG", settings.log.clone()),
+        set(env::CA, settings.authority.clone()),
+        set(env::TOKEN_FILE, format!("{TOKEN_FOLDER}/token")),
+        set(env::DEVICE, pool.spec.device.to_string()),
+        set(env::WEIGHTS, CACHE_FOLDER.to_owned()),
+        set(env::WEIGHTS_LIMIT, bytes(&cache_limit(pool))),
+        set(env::SCRATCH, SCRATCH_FOLDER.to_owned()),
+        set(env::SCRATCH_LIMIT, bytes(&scratch_limit(pool))),
+        set(env::LOG, settings.log.clone()),
         // The scratch volume is the one place that can be written to.
         set("TMPDIR", SCRATCH_FOLDER.to_owned()),
     ];
@@ -360,6 +357,11 @@ fn scratch_limit(pool: &ModelPool) -> Quantity {
     given.unwrap_or_else(|| Quantity(DEFAULT_SCRATCH.to_owned()))
 }
 
+/// As a worker reads it. What the API admits is a quantity.
+fn bytes(limit: &Quantity) -> String {
+    quantity::bytes(&limit.0).unwrap_or_default().to_string()
+}
+
 fn default_resources() -> ResourceRequirements {
     let requests = [("cpu", "250m"), ("memory", "512Mi")];
     let requests = requests.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())));
@@ -387,8 +389,8 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
 mod tests {
     use super::*;
 
-    fn worker_of(device: &str, image: &str) -> Container {
-        let pool: ModelPool = serde_json::from_value(serde_json::json!({
+    fn pool(device: &str, container: &str) -> serde_json::Value {
+        serde_json::json!({
             "apiVersion": "framewright.dev/v1alpha1",
             "kind": "ModelPool",
             "metadata": {"name": "pool", "namespace": "fleet", "uid": "1"},
@@ -396,10 +398,17 @@ mod tests {
                 "device": device,
                 "replicas": 1,
                 "models": [],
-                "template": {"spec": {"containers": [serde_json::from_str::<serde_json::Value>(image).unwrap()]}},
+                "template": {"spec": {"containers": [serde_json::from_str::<serde_json::Value>(container).unwrap()]}},
             },
-        }))
-        .unwrap();
+        })
+    }
+
+    fn worker_of(device: &str, container: &str) -> Container {
+        worker_in(pool(device, container))
+    }
+
+    fn worker_in(pool: serde_json::Value) -> Container {
+        let pool: ModelPool = serde_json::from_value(pool).unwrap();
         let settings = Settings {
             image: "worker:1".into(),
             image_cuda: "worker-cuda:1".into(),
@@ -420,6 +429,34 @@ mod tests {
             ("cuda", r#"{"name": "worker", "image": "mine:2"}"#, "mine:2"),
         ] {
             assert_eq!(worker_of(device, container).image.as_deref(), Some(image));
+        }
+    }
+
+    #[test]
+    fn a_worker_is_told_each_limit_in_bytes_whatever_unit_the_pool_writes() {
+        for (given, told) in [
+            (serde_json::json!({}), ["21474836480", "10737418240"]),
+            (
+                serde_json::json!({"weightsCache": {"sizeLimit": "1Pi"}, "scratch": {"sizeLimit": "1E"}}),
+                ["1125899906842624", "1000000000000000000"],
+            ),
+            (
+                serde_json::json!({"weightsCache": {"sizeLimit": "5u"}, "scratch": {"sizeLimit": 7}}),
+                ["1", "7"],
+            ),
+        ] {
+            let mut pool = pool("cpu", r#"{"name": "worker"}"#);
+            for (field, value) in given.as_object().unwrap() {
+                pool["spec"][field] = value.clone();
+            }
+            let set = worker_in(pool).env.unwrap();
+            for (name, told) in [env::WEIGHTS_LIMIT, env::SCRATCH_LIMIT]
+                .into_iter()
+                .zip(told)
+            {
+                let variable = set.iter().find(|variable| variable.name == name).unwrap();
+                assert_eq!(variable.value.as_deref(), Some(told), "{given}");
+            }
         }
     }
 

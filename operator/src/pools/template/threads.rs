@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use framewright_crds::names::env;
 use k8s_openapi::api::core::v1::{
     EnvVar, EnvVarSource, ResourceFieldSelector, ResourceRequirements,
 };
@@ -26,7 +27,7 @@ pub(super) fn setting(given: Option<&ResourceRequirements>) -> Option<EnvVar> {
         divisor: Some(Quantity("1".to_owned())),
     };
     Some(EnvVar {
-        name: "FRAMEWRIGHT_THREADS".to_owned(),
+        name: env::THREADS.to_owned(),
         value: None,
         value_from: Some(EnvVarSource {
             resource_field_ref: Some(field),
@@ -42,6 +43,7 @@ fn has_cpu(amounts: Option<&BTreeMap<String, Quantity>>) -> bool {
 #[cfg(test)]
 mod tests {
     use framewright_crds::ModelPool;
+    use framewright_crds::names::env;
     use serde_json::{Value, json};
 
     use crate::pools::template::{Settings, build};
@@ -90,7 +92,7 @@ mod tests {
         let environment = spec.containers.into_iter().next().unwrap().env.unwrap();
         let setting = environment
             .into_iter()
-            .find(|setting| setting.name == "FRAMEWRIGHT_THREADS")?;
+            .find(|setting| setting.name == env::THREADS)?;
         Some(setting.value_from?.resource_field_ref?.resource)
     }
 }

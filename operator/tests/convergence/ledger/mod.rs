@@ -14,7 +14,7 @@ use framewright_crds::wire::Outcome;
 use framewright_crds::{AIJob, ModelPool};
 use framewright_operator::jobs::plan::orders::{Addressed, Order};
 use framewright_operator::jobs::plan::size::{STATUS_LIMIT, weight};
-use framewright_operator::jobs::plan::{Plan, attempt, inputs, is_finished, retry};
+use framewright_operator::jobs::plan::{Plan, attempt, is_finished, retry};
 use framewright_operator::jobs::seen::Observed;
 use framewright_operator::names::WorkerRef;
 use framewright_operator::pools::plan as pool_plan;

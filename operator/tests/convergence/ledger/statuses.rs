@@ -112,7 +112,7 @@ impl World {
         let Some(output) = &step.output else {
             return self.blame(|| format!("{name} succeeded without an output"));
         };
-        let sha256 = inputs::sha256_of(output);
+        let sha256 = output.sha256();
         let last = step.attempts.last();
         let expected = last.map(|last| {
             let task = attempt::task_id(uid, &step.name, last.number);

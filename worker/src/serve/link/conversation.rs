@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framewright_crds::wire::{Order, ToOperator, ToWorker};
+use framewright_crds::wire::{Order, SILENCE_SECONDS, ToOperator, ToWorker};
 use futures::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -13,8 +13,7 @@ use super::error::LinkError;
 use super::{LinkEvent, Stream};
 
 pub(super) const SEND_DEADLINE: Duration = Duration::from_secs(20);
-/// The operator pings every five seconds.
-pub(super) const SILENCE: Duration = Duration::from_secs(20);
+pub(super) const SILENCE: Duration = Duration::from_secs(SILENCE_SECONDS);
 /// Messages that may wait to be sent; a connection on which more wait is as good as dead.
 const WAITING_MESSAGES: usize = 256;
 

@@ -18,7 +18,6 @@ use crate::args::Follow;
 use crate::cluster::{ApiError, Cluster};
 use crate::objects::owner::Owner;
 use crate::told::screen::Screen;
-use crate::told::step_words;
 use crate::told::table;
 use crate::told::words;
 
@@ -173,12 +172,10 @@ impl Bars {
                     let bar = bar.or_insert_with(|| screen.step(format!("{job}/{}", step.name)));
                     let percent = step.progress.map_or(0, |progress| progress.percent);
                     bar.set_position(u64::try_from(percent).unwrap_or(0));
-                    let far = step_words::how_far(step).unwrap_or_else(|| "starts".to_owned());
-                    let frames = far
-                        .split_once(", ")
-                        .map_or("", |(_, frames)| frames)
-                        .to_owned();
-                    bar.set_message(frames);
+                    let far = step.progress.unwrap_or_default().to_string();
+                    // The bar itself shows the percentage.
+                    let frames = far.find("frame").map_or("", |start| &far[start..]);
+                    bar.set_message(frames.to_owned());
                 }
                 StepState::Blocked
                 | StepState::Queued

@@ -117,15 +117,5 @@ fn tenth(old: Option<&StepStatus>, new: &StepStatus) -> Option<String> {
         .filter(|old| old.attempts_made == new.attempts_made)
         .and_then(|old| old.progress);
     let before = before.map_or(0, |progress| progress.percent / 10);
-    (progress.percent / 10 > before).then(|| how_far(new).unwrap_or_default())
-}
-
-/// Such as "40%, frame 20 of 50".
-pub(crate) fn how_far(step: &StepStatus) -> Option<String> {
-    let progress = step.progress?;
-    Some(match (progress.frame, progress.frames) {
-        (Some(frame), Some(frames)) => format!("{}%, frame {frame} of {frames}", progress.percent),
-        (Some(frame), None) => format!("{}%, frame {frame}", progress.percent),
-        (None, _) => format!("{}%", progress.percent),
-    })
+    (progress.percent / 10 > before).then(|| progress.to_string())
 }

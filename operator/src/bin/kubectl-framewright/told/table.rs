@@ -149,15 +149,14 @@ mod tests {
     #[test]
     fn the_steps_stand_in_columns() {
         let done = StepStatus {
-            name: "large".into(),
             state: StepState::Succeeded,
             attempts_made: 2,
             attempts: vec![attempt(Some(10), Some(95))],
             units: Some(3_686_400),
-            ..blocked("large")
+            ..StepStatus::blocked("large")
         };
         assert_eq!(
-            steps(&[done, blocked("poster")], at(1000)),
+            steps(&[done, StepStatus::blocked("poster")], at(1000)),
             "\
 STEP     STATE       WORKER             ATTEMPTS   TIME         UNITS (PIXELS)
 large    Succeeded   fleet/upscaler-0   2          1 min 25 s   3,686,400
@@ -197,34 +196,11 @@ poster   Blocked     -                  0          -            -
         assert_eq!(ages, ["119s", "2m", "2h", "2d"]);
     }
 
-    fn blocked(name: &str) -> StepStatus {
-        StepStatus {
-            name: name.into(),
-            state: StepState::Blocked,
-            message: None,
-            queued_at: None,
-            pool: None,
-            weights_digest: None,
-            attempts_made: 0,
-            failures: 0,
-            attempts: Vec::new(),
-            progress: None,
-            output: None,
-            units: None,
-        }
-    }
-
     fn attempt(started: Option<i64>, finished: Option<i64>) -> Attempt {
         Attempt {
-            number: 1,
-            namespace: "fleet".into(),
-            worker: "upscaler-0".into(),
-            pod_uid: "u".into(),
-            bound_at: Time(at(0)),
             started_at: started.map(|second| Time(at(second))),
             finished_at: finished.map(|second| Time(at(second))),
-            cause: None,
-            message: None,
+            ..Attempt::bound(1, "fleet", "upscaler-0", "u", at(0))
         }
     }
 

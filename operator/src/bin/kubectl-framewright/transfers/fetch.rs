@@ -75,7 +75,7 @@ pub(crate) async fn fetch(
         screen.say(&format!("{}: is here already", target.display()));
         return Ok(target);
     }
-    let digest = bare(&output.digest);
+    let digest = output.sha256();
     let part = folder.join(format!(
         ".{}-{}-{}.part",
         owner.name,
@@ -134,7 +134,7 @@ async fn is_here(
         .is_ok_and(|found| found.is_file() && i64::try_from(found.len()) == Ok(output.bytes));
     if is_as_long {
         let found = digest::of_file(screen, target.to_owned()).await?;
-        if found.digest.sha256 == bare(&output.digest) {
+        if found.digest.sha256 == output.sha256() {
             return Ok(true);
         }
     }
@@ -204,10 +204,6 @@ async fn complete(
 
 async fn length(path: &Path) -> Option<u64> {
     Some(fs::metadata(path).await.ok()?.len())
-}
-
-fn bare(digest: &str) -> &str {
-    digest.strip_prefix("sha256:").unwrap_or(digest)
 }
 
 /// What a result is called here.

@@ -55,7 +55,8 @@ fn each(seen: &Observed, bindings: Bindings) -> (Vec<StepStatus>, Vec<Note>) {
         let new = one(
             seen,
             step,
-            old.cloned().unwrap_or_else(|| first(step)),
+            old.cloned()
+                .unwrap_or_else(|| StepStatus::blocked(&step.name)),
             &done,
             bindings,
             &mut notes,
@@ -68,23 +69,6 @@ fn each(seen: &Observed, bindings: Bindings) -> (Vec<StepStatus>, Vec<Note>) {
 fn failed(steps: &[StepStatus]) -> Option<String> {
     let failed = steps.iter().find(|step| step.state == StepState::Failed);
     failed.map(|step| step.name.clone())
-}
-
-fn first(step: &Step) -> StepStatus {
-    StepStatus {
-        name: step.name.clone(),
-        state: StepState::Blocked,
-        message: None,
-        queued_at: None,
-        pool: None,
-        weights_digest: None,
-        attempts_made: 0,
-        failures: 0,
-        attempts: Vec::new(),
-        progress: None,
-        output: None,
-        units: None,
-    }
 }
 
 fn one(

@@ -163,17 +163,13 @@ pub(super) fn queue_or_bind(
 
 fn bind(status: &mut StepStatus, binding: &Binding, now: Timestamp) {
     status.attempts_made += 1;
-    status.attempts.push(Attempt {
-        number: status.attempts_made,
-        namespace: binding.worker.namespace.clone(),
-        worker: binding.worker.name.clone(),
-        pod_uid: binding.worker.uid.clone(),
-        bound_at: Time(now),
-        started_at: None,
-        finished_at: None,
-        cause: None,
-        message: None,
-    });
+    status.attempts.push(Attempt::bound(
+        status.attempts_made,
+        &binding.worker.namespace,
+        &binding.worker.name,
+        &binding.worker.uid,
+        now,
+    ));
     let surplus = status.attempts.len().saturating_sub(ATTEMPTS_KEPT);
     status.attempts.drain(..surplus);
     status.state = StepState::Starting;
