@@ -46,6 +46,10 @@ pub enum MediaError {
         "the image file has {bytes} bytes, which is more than an image within the limit of pixels needs ({limit})"
     )]
     ImageFileTooLarge { bytes: u64, limit: u64 },
+    #[error(
+        "the image's colour profile has {bytes} bytes, the limit is {limit}; convert the image to sRGB and leave the profile out"
+    )]
+    ColorProfileTooLarge { bytes: u64, limit: u64 },
     #[error("the {format} image is animated; send it as a video (MP4, WebM)")]
     Animated { format: &'static str },
     #[error("the {format} image is broken or uses something that is not supported")]
@@ -202,6 +206,7 @@ impl MediaError {
             | MediaError::CutShort { .. }
             | MediaError::ImageTooLarge { .. }
             | MediaError::ImageFileTooLarge { .. }
+            | MediaError::ColorProfileTooLarge { .. }
             | MediaError::Animated { .. }
             | MediaError::BrokenImage { .. }
             | MediaError::FormatTooSmall { .. }

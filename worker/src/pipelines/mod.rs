@@ -80,7 +80,7 @@ pub enum PipelineError {
     )]
     ScaleTooLarge { scale: i32, factor: usize },
     #[error(
-        "the {what} of {width} x {height} pixels takes about {needed} MiB of memory at scale {scale}, and this worker may use {limit} MiB; {scale_that_fits}raise the pool's memory limit to {sufficient} MiB, or send at most {pixels_that_fit} pixels"
+        "the {what} of {width} x {height} pixels takes about {needed} MiB of memory at scale {scale}, and this worker may use {limit} MiB; {scale_that_fits}raise the pool's memory limit to {sufficient} MiB, or {what_fits}"
     )]
     Memory {
         what: &'static str,
@@ -92,7 +92,7 @@ pub enum PipelineError {
         sufficient: u64,
         /// Empty, or so that the rest can follow.
         scale_that_fits: String,
-        pixels_that_fit: u64,
+        what_fits: String,
     },
     #[error("input {name}")]
     Input {

@@ -88,6 +88,7 @@ fn image(
         height: header.height,
         kind: room::Kind::Image {
             has_alpha: header.has_alpha,
+            beside: header.beside,
         },
     };
     room::check(

@@ -33,6 +33,8 @@ pub(super) struct Source {
 pub(super) enum Kind {
     Image {
         has_alpha: bool,
+        /// Bytes beside its pixels: the file, its colour profile.
+        beside: u64,
     },
     /// Frames that wait to be worked on, and to be encoded.
     Video {
@@ -77,7 +79,15 @@ pub(super) fn check(source: Source, means: Means, limit: Option<u64>) -> Result<
         scale_that_fits: smaller.map_or(String::new(), |scale| {
             format!("set upscale.scale to {scale}, ")
         }),
-        pixels_that_fit: most(pixels, |pixels| fits(pixels, means.scale)),
+        what_fits: match (
+            source.kind,
+            most(pixels, |pixels| fits(pixels, means.scale)),
+        ) {
+            (Kind::Image { .. }, 0) => "save it anew, without what is beside its pixels".to_owned(),
+            (Kind::Image { .. } | Kind::Video { .. }, pixels) => {
+                format!("send at most {pixels} pixels")
+            }
+        },
     })
 }
 
@@ -94,7 +104,7 @@ fn peak(kind: Kind, pixels: u64, means: Means) -> u64 {
     };
     let frame = by_network + tile.max(reduced);
     match kind {
-        Kind::Image { has_alpha } => {
+        Kind::Image { has_alpha, beside } => {
             let (alpha, larger_alpha) = if has_alpha { (pixels, larger) } else { (0, 0) };
             // Up to 16 bits a channel, and beside it the same in 8.
             let read = 12 * pixels;
@@ -102,6 +112,7 @@ fn peak(kind: Kind, pixels: u64, means: Means) -> u64 {
             // The larger picture, with alpha once more as RGBA, and all of it as the PNG in the worst case.
             let written = 2 * RGB * larger + 6 * larger_alpha;
             WORKER
+                + beside
                 + read
                     .max(alpha_resized)
                     .max(frame + larger_alpha)
@@ -167,7 +178,8 @@ mod tests {
     };
 
     fn image(has_alpha: bool) -> Kind {
-        Kind::Image { has_alpha }
+        let beside = 0;
+        Kind::Image { has_alpha, beside }
     }
 
     #[test]
@@ -208,6 +220,19 @@ mod tests {
         let pixels = u32::try_from(after("at most ")).expect("pixels");
         assert_eq!(checked(pixels, 1, VIDEO, 4, 4 * GIB), Ok(()));
         assert!(checked(pixels + 1, 1, VIDEO, 4, 4 * GIB).is_err());
+    }
+
+    #[test]
+    fn what_is_beside_an_images_pixels_counts() {
+        let image = |beside| Kind::Image {
+            has_alpha: false,
+            beside,
+        };
+        assert_eq!(checked(8, 8, image(GIB / 2), 4, GIB), Ok(()));
+        let refused = checked(8, 8, image(GIB), 4, GIB).expect_err("refused");
+        assert!(refused.contains("or save it anew"), "{refused}");
+        let refused = checked(4096, 2048, image(GIB / 2), 4, GIB).expect_err("refused");
+        assert!(refused.contains("or send at most"), "{refused}");
     }
 
     #[test]
