@@ -9,6 +9,7 @@ mod golden;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -86,6 +87,61 @@ fn a_file_that_is_read_as_a_whole_counts_before_it_is_read() {
     assert_eq!(refused.cause(), Cause::InvalidInput);
     let enough = made(&folder, "image", picture, 1024 * MIB).unwrap();
     assert_eq!((enough.width, enough.height), (32, 32));
+}
+
+#[test]
+fn a_video_that_becomes_larger_midway_may_do_so_as_far_as_there_is_memory() {
+    let _alone = alone();
+    let folder = TempDir::new().unwrap();
+    for (size, is_refused) in [("480x272", false), ("4096x2160", true)] {
+        let video = changing(folder.path(), size);
+
+        let made = made(&folder, "video", video, 512 * MIB);
+
+        match made {
+            Ok(made) => assert_eq!((made.width, made.height, is_refused), (256, 144, false)),
+            Err(error) => {
+                assert!(is_refused, "{size}: {error}");
+                assert_eq!(error.cause(), Cause::InvalidInput);
+                let PipelineError::Input { source, .. } = error else {
+                    panic!("{error}");
+                };
+                let said = source.to_string();
+                assert!(
+                    said.starts_with("the video says that it has 128 x 72"),
+                    "{said}"
+                );
+            }
+        }
+    }
+}
+
+/// A video that begins with 128 x 72 pixels.
+fn changing(folder: &Path, later: &str) -> PathBuf {
+    let part = |size: &str| {
+        let path = folder.join(format!("{size}.ts"));
+        let graph = format!("testsrc2=s={size}:r=24,trim=end_frame=4");
+        let x264 = [
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-pix_fmt",
+            "yuv420p",
+        ];
+        ffmpeg(&[&["-f", "lavfi", "-i", &graph], &x264[..]].concat(), &path);
+        path.display().to_string()
+    };
+    let joined = format!("concat:{}|{}", part("128x72"), part(later));
+    let path = folder.join(format!("{later}.mkv"));
+    ffmpeg(&["-i", &joined, "-c", "copy"], &path);
+    path
+}
+
+fn ffmpeg(arguments: &[&str], path: &Path) {
+    let mut ffmpeg = Command::new("ffmpeg");
+    let made = ffmpeg.args(["-v", "error", "-y"]).args(arguments).arg(path);
+    assert!(made.status().unwrap().success(), "{}", path.display());
 }
 
 /// A picture of one pixel with a profile of zeros, which a thousandth holds.

@@ -84,6 +84,10 @@ pub enum MediaError {
         side: u32,
         pixels: u64,
     },
+    #[error(
+        "the video says that it has {width} x {height} pixels, and its pictures become larger than the {limit} pixels that this worker can take; write it anew in one size, or raise the pool's memory limit"
+    )]
+    LargerThanTold { width: u32, height: u32, limit: u64 },
     #[error("the video has {found} frames a second, the limit is {limit}")]
     FrameRateTooHigh { found: String, limit: u32 },
     #[error(
@@ -215,6 +219,7 @@ impl MediaError {
             | MediaError::NoVideoStream { .. }
             | MediaError::VideoCodec { .. }
             | MediaError::VideoTooLarge { .. }
+            | MediaError::LargerThanTold { .. }
             | MediaError::FrameRateTooHigh { .. }
             | MediaError::NoFrameRate { .. }
             | MediaError::TooLong { .. }

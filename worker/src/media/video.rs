@@ -36,6 +36,17 @@ impl Default for VideoLimits {
     }
 }
 
+/// Codecs pad their pictures to blocks of up to so many pixels a side.
+const BLOCK: u32 = 128;
+
+impl VideoLimits {
+    /// The most pixels that a picture within the limits may have as it is coded.
+    pub(super) fn coded_pixels(&self) -> u64 {
+        let padding = u64::from(self.side) * 2 * u64::from(BLOCK);
+        self.pixels.saturating_add(padding)
+    }
+}
+
 /// A video that is within the limits: the one stream that is worked on, and how to read it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Video {
@@ -96,6 +107,12 @@ impl Video {
             is_copied: AUDIO_IN_MP4.contains(&audio.codec.as_str()),
             length: frames.map(|frames| self.rate.time_of(frames)),
         })
+    }
+
+    /// The most pixels that a picture of the size that the header tells may have as it is coded.
+    pub(super) fn coded_pixels(&self) -> u64 {
+        let padded = |side: u32| u64::from(side.next_multiple_of(BLOCK));
+        padded(self.width) * padded(self.height)
     }
 
     /// Checks the length that the header tells.

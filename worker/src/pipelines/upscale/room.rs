@@ -91,6 +91,15 @@ pub(super) fn check(source: Source, means: Means, limit: Option<u64>) -> Result<
     })
 }
 
+/// The most pixels that the decoder's pictures may have, the size of its frames unchanged, for all of it to fit still.
+pub(super) fn decodable(source: Source, means: Means, limit: Option<u64>) -> u64 {
+    let pixels = u64::from(source.width) * u64::from(source.height);
+    limit.map_or(u64::MAX, |limit| {
+        let rest = limit.saturating_sub(peak(source.kind, pixels, means));
+        pixels + rest / DECODER
+    })
+}
+
 /// The most bytes at any moment.
 fn peak(kind: Kind, pixels: u64, means: Means) -> u64 {
     let Means { factor, scale, .. } = means;
