@@ -63,7 +63,7 @@ impl Decoder {
     /// Starts to decode the video at `path`, which `video` describes.
     ///
     /// # Errors
-    /// Invalid input when its header tells a length beyond the limits and all frames are wanted;
+    /// Invalid input when more frames are wanted than the limits allow, as far as its header tells;
     /// misconfigured without ffmpeg.
     pub fn open(
         programs: &Programs,
@@ -71,9 +71,7 @@ impl Decoder {
         video: &Video,
         options: &DecodeOptions,
     ) -> Result<Decoder, MediaError> {
-        if options.frames.is_none() {
-            video.check_length(&options.limits)?;
-        }
+        video.check_length(&options.limits, options.frames)?;
         let arguments = arguments(path, video, options);
         let mut process = Process::start(
             "ffmpeg",

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use framewright_crds::aijob::MAX_FRAMES;
+
 use super::color::Color;
 use super::error::MediaError;
 use super::rate::FrameRate;
@@ -17,7 +19,7 @@ pub struct VideoLimits {
     pub pixels: u64,
     /// Frames a second.
     pub rate: u32,
-    /// Frames in all, unless only the first ones are asked for.
+    /// Frames in all, or that are asked for.
     pub frames: u64,
     /// Its length, unless only the first frames are asked for.
     pub duration: Duration,
@@ -30,7 +32,7 @@ impl Default for VideoLimits {
             side: 8192,
             pixels: 8192 * 4320,
             rate: 240,
-            frames: 216_000,
+            frames: MAX_FRAMES.unsigned_abs().into(),
             duration: Duration::from_secs(3600),
         }
     }
@@ -115,18 +117,24 @@ impl Video {
         padded(self.width) * padded(self.height)
     }
 
-    /// Checks the length that the header tells.
+    /// Checks the length that the header tells, or that of the first `wanted` frames.
     ///
     /// # Errors
     /// [`MediaError::TooLong`] or [`MediaError::TooManyFrames`].
-    pub fn check_length(&self, limits: &VideoLimits) -> Result<(), MediaError> {
-        if let Some(found) = self.duration.filter(|found| *found > limits.duration) {
+    pub fn check_length(
+        &self,
+        limits: &VideoLimits,
+        wanted: Option<u64>,
+    ) -> Result<(), MediaError> {
+        let is_too_long = |found: &Duration| *found > limits.duration && wanted.is_none();
+        if let Some(found) = self.duration.filter(is_too_long) {
             return Err(MediaError::TooLong {
                 found,
                 limit: limits.duration,
             });
         }
-        if self.frames.is_some_and(|frames| frames > limits.frames) {
+        let frames = self.frames.into_iter().chain(wanted).min();
+        if frames.is_some_and(|frames| frames > limits.frames) {
             return Err(MediaError::TooManyFrames {
                 limit: limits.frames,
             });

@@ -80,8 +80,10 @@ fn check_step(step: &Step, earlier: &[Step]) -> Result<(), PlanError> {
     if scale.is_some_and(|scale| !(1..=4).contains(&scale)) {
         return refused(format!("step {name}: upscale.scale must be 1 to 4"));
     }
-    if frames.is_some_and(|frames| !(1..=1_000_000).contains(&frames)) {
-        return refused(format!("step {name}: upscale.frames must be 1 to 1000000"));
+    if frames.is_some_and(|frames| !(1..=MAX_FRAMES).contains(&frames)) {
+        return refused(format!(
+            "step {name}: upscale.frames must be 1 to {MAX_FRAMES}"
+        ));
     }
     let is_fine = |input: &StepInput| input.name == "video" || input.name == "image";
     if step.inputs.len() != 1 || !step.inputs.iter().all(is_fine) {
