@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use framewright_crds::aijob::{Cause, Upscale};
 use framewright_worker::media::Programs;
+use framewright_worker::memory::Limit;
 use framewright_worker::pipelines::upscale::upscale;
 use framewright_worker::pipelines::{Input, Made, PipelineError, Watch, Workplace};
 use image::codecs::png::PngEncoder;
@@ -165,7 +166,7 @@ fn made(folder: &TempDir, name: &str, path: PathBuf, memory: usize) -> Result<Ma
         folder: folder.path().to_owned(),
         max_bytes: u64::MAX,
         tile_bytes: 128 * MIB as u64,
-        memory: Some(memory as u64),
+        memory: Some(Limit::Set(memory as u64)),
         programs: std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(Programs::default, |dist| {
             Programs {
                 ffmpeg: Path::new(&dist).join("ffmpeg"),
