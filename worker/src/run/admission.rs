@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::aijob::{AIJob, MAX_STEPS, Step, StepInput, Upload, Upscale};
+use framewright_crds::aijob::{AIJob, MAX_FRAMES, MAX_STEPS, Step, StepInput, Upload, Upscale};
 use framewright_crds::modelpool::ModelPool;
 
 use super::plan::{PlanError, name_of};
