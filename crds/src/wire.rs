@@ -17,6 +17,10 @@ use crate::names::TaskId;
 /// Version of these messages; a worker of another version is told so and takes no work.
 pub const PROTOCOL: u32 = 1;
 
+/// How long a computed output may wait for the store, in seconds. The worker gives up a minute before the operator does, so that its
+/// reason is the one that is told.
+pub const UPLOAD_LIMIT_SECONDS: u64 = 3600;
+
 /// Largest message, in bytes.
 pub const MESSAGE_LIMIT: usize = 1 << 20;
 

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use candle_core::{DType, Device, Tensor};
 use framewright_crds::aijob::{Cause, Upscale};
 use framewright_worker::media::Programs;
-use framewright_worker::memory::tile_bytes;
+use framewright_worker::memory::{Limit, tile_bytes};
 use framewright_worker::models::Upscaler;
 use framewright_worker::pipelines::upscale::upscale;
 use framewright_worker::pipelines::{Input, Made, PipelineError, Watch, Workplace};
@@ -127,7 +127,7 @@ fn made(
         folder: folder.to_owned(),
         max_bytes: u64::MAX,
         tile_bytes: tile_bytes(),
-        memory,
+        memory: memory.map(Limit::Set),
         programs: std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(Programs::default, |dist| {
             Programs {
                 ffmpeg: Path::new(&dist).join("ffmpeg"),

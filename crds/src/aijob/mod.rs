@@ -19,7 +19,7 @@ use crate::rules;
 
 pub use attempt::{Attempt, Cause, Progress};
 pub use status::{AIJobStatus, Artifact, OutputStatus, StepState, StepStatus, UploadStatus};
-pub use step::{FromStep, PoolRef, Step, StepInput, Upload, Upscale};
+pub use step::{FromStep, MAX_FRAMES, PoolRef, Step, StepInput, Upload, Upscale};
 
 /// Most steps in one job.
 pub const MAX_STEPS: usize = 50;

@@ -3,6 +3,9 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+/// Most frames of a video: an hour at 60 a second.
+pub const MAX_FRAMES: i32 = 216_000;
+
 /// One node of the job's graph: a pipeline, a model and inputs. Exactly one pipeline member is set.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -64,9 +67,9 @@ pub struct Upscale {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4))]
     pub scale: Option<i32>,
-    /// Only the first so many frames of a video, with the sound that belongs to them. 1 to 1000000; default: all.
+    /// Only the first so many frames of a video, with the sound that belongs to them. 1 to 216000; default: all, which may be no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 1, max = MAX_FRAMES))]
     pub frames: Option<i32>,
 }
 

@@ -19,10 +19,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "moov atom not found",
         "its index is missing, so it is cut short or was never finished",
     ),
-    (
-        "exceeds specified max pixel count",
-        "its pictures are larger than the limit",
-    ),
+    (TOO_MANY_PIXELS, "its pictures are larger than the limit"),
     ("corrupt input packet", "it is cut short or damaged"),
     ("ended prematurely", "it is cut short"),
     ("partial file", "it is cut short"),
@@ -36,6 +33,8 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     ("Invalid data found", "its content is not valid"),
 ];
+
+const TOO_MANY_PIXELS: &str = "exceeds specified max pixel count";
 
 /// The system's words for what no file and no sender can help.
 const OF_THE_SYSTEM: &[&str] = &[
@@ -133,6 +132,11 @@ fn can_be_read(path: &Path) -> bool {
 pub(super) fn is_disk_full(ending: &Ending) -> bool {
     let words = ["No space left on device", "Disk quota exceeded"];
     words.iter().any(|words| ending.said.contains(words))
+}
+
+/// A picture has more pixels than ffmpeg was told to take.
+pub(super) fn is_too_large(ending: &Ending) -> bool {
+    ending.said.contains(TOO_MANY_PIXELS)
 }
 
 /// ffmpeg takes the end of a file for the end of its streams, and exits with success.

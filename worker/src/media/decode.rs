@@ -25,7 +25,7 @@ pub struct DecodeOptions {
     pub threads: u32,
     /// Frames that wait decoded, at least 1.
     pub queue: usize,
-    /// What is too much.
+    /// What is too much; of pixels, for pictures that are larger than the header tells.
     pub limits: VideoLimits,
     /// How long a single frame may take.
     pub patience: Duration,
@@ -54,7 +54,7 @@ pub struct Decoder {
     height: u32,
     delivered: u64,
     wanted: Option<u64>,
-    limit: u64,
+    limits: VideoLimits,
     patience: Duration,
     is_over: bool,
 }
@@ -63,7 +63,7 @@ impl Decoder {
     /// Starts to decode the video at `path`, which `video` describes.
     ///
     /// # Errors
-    /// Invalid input when its header tells a length beyond the limits and all frames are wanted;
+    /// Invalid input when more frames are wanted than the limits allow, as far as its header tells;
     /// misconfigured without ffmpeg.
     pub fn open(
         programs: &Programs,
@@ -71,9 +71,7 @@ impl Decoder {
         video: &Video,
         options: &DecodeOptions,
     ) -> Result<Decoder, MediaError> {
-        if options.frames.is_none() {
-            video.check_length(&options.limits)?;
-        }
+        video.check_length(&options.limits, options.frames)?;
         let arguments = arguments(path, video, options);
         let mut process = Process::start(
             "ffmpeg",
@@ -95,7 +93,7 @@ impl Decoder {
             height: video.height,
             delivered: 0,
             wanted: options.frames,
-            limit: options.limits.frames,
+            limits: options.limits,
             patience: options.patience,
             is_over: false,
         })
@@ -126,8 +124,9 @@ impl Decoder {
 
     fn receive(&mut self) -> Result<Option<Frame>, MediaError> {
         match self.pieces.recv_timeout(self.patience) {
-            Ok(Piece::Frame(_)) if self.delivered >= self.limit => {
-                Err(MediaError::TooManyFrames { limit: self.limit })
+            Ok(Piece::Frame(_)) if self.delivered >= self.limits.frames => {
+                let limit = self.limits.frames;
+                Err(MediaError::TooManyFrames { limit })
             }
             Ok(Piece::Frame(rgb)) => {
                 self.delivered += 1;
@@ -165,6 +164,13 @@ impl Decoder {
         let is_enough = self.wanted == Some(self.delivered);
         if ending.status.success() && (is_enough || !complaint::is_cut_short(&ending)) {
             return Ok(());
+        }
+        if complaint::is_too_large(&ending) {
+            return Err(MediaError::LargerThanTold {
+                width: self.width,
+                height: self.height,
+                limit: self.limits.pixels,
+            });
         }
         Err(complaint::reading_failed("ffmpeg", &ending, &self.path))
     }
@@ -206,7 +212,8 @@ fn arguments(path: &Path, video: &Video, options: &DecodeOptions) -> Vec<OsStrin
     if !video.is_turned {
         arguments.push("-noautorotate".into());
     }
-    arguments.extend(probe::input(path, video.container, &options.limits));
+    let coded_pixels = video.coded_pixels().max(options.limits.pixels);
+    arguments.extend(probe::input(path, video.container, coded_pixels));
     let filter = video.color.to_rgb(video.width, video.height);
     arguments.extend([
         "-map".into(),

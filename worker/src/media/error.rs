@@ -46,6 +46,10 @@ pub enum MediaError {
         "the image file has {bytes} bytes, which is more than an image within the limit of pixels needs ({limit})"
     )]
     ImageFileTooLarge { bytes: u64, limit: u64 },
+    #[error(
+        "the image's colour profile has {bytes} bytes, the limit is {limit}; convert the image to sRGB and leave the profile out"
+    )]
+    ColorProfileTooLarge { bytes: u64, limit: u64 },
     #[error("the {format} image is animated; send it as a video (MP4, WebM)")]
     Animated { format: &'static str },
     #[error("the {format} image is broken or uses something that is not supported")]
@@ -80,6 +84,10 @@ pub enum MediaError {
         side: u32,
         pixels: u64,
     },
+    #[error(
+        "the video says that it has {width} x {height} pixels, and its pictures become larger than the {limit} pixels that this worker can take; write it anew in one size, or raise the pool's memory limit"
+    )]
+    LargerThanTold { width: u32, height: u32, limit: u64 },
     #[error("the video has {found} frames a second, the limit is {limit}")]
     FrameRateTooHigh { found: String, limit: u32 },
     #[error(
@@ -202,6 +210,7 @@ impl MediaError {
             | MediaError::CutShort { .. }
             | MediaError::ImageTooLarge { .. }
             | MediaError::ImageFileTooLarge { .. }
+            | MediaError::ColorProfileTooLarge { .. }
             | MediaError::Animated { .. }
             | MediaError::BrokenImage { .. }
             | MediaError::FormatTooSmall { .. }
@@ -210,6 +219,7 @@ impl MediaError {
             | MediaError::NoVideoStream { .. }
             | MediaError::VideoCodec { .. }
             | MediaError::VideoTooLarge { .. }
+            | MediaError::LargerThanTold { .. }
             | MediaError::FrameRateTooHigh { .. }
             | MediaError::NoFrameRate { .. }
             | MediaError::TooLong { .. }

@@ -41,7 +41,7 @@ pub fn probe(
     let mut process = Process::start(
         "ffprobe",
         &programs.ffprobe,
-        &arguments(path, container, limits),
+        &arguments(path, container, limits.coded_pixels()),
         Stdio::null(),
         Stdio::piped(),
     )?;
@@ -58,13 +58,11 @@ pub fn probe(
 }
 
 /// How ffmpeg and ffprobe open a file that a stranger sent: with the demuxer named, so that they
-/// do not guess a playlist, with no other protocol than files and pipes, and with no picture beyond
-/// the limit.
-pub(super) fn input(path: &Path, container: Container, limits: &VideoLimits) -> Vec<OsString> {
+/// do not guess a playlist, with no other protocol than files and pipes, and with no picture of
+/// more than so many pixels, as they are coded.
+pub(super) fn input(path: &Path, container: Container, coded_pixels: u64) -> Vec<OsString> {
     let mut file = OsString::from("file:");
     file.push(path);
-    // Codecs pad their pictures to blocks of up to 128 pixels.
-    let padded = limits.pixels.saturating_add(u64::from(limits.side) * 256);
     let mut arguments: Vec<OsString> = [
         "-protocol_whitelist",
         "file,pipe,fd",
@@ -77,14 +75,14 @@ pub(super) fn input(path: &Path, container: Container, limits: &VideoLimits) -> 
     .into();
     arguments.extend([
         "-max_pixels".into(),
-        padded.to_string().into(),
+        coded_pixels.to_string().into(),
         "-i".into(),
         file,
     ]);
     arguments
 }
 
-fn arguments(path: &Path, container: Container, limits: &VideoLimits) -> Vec<OsString> {
+fn arguments(path: &Path, container: Container, coded_pixels: u64) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = [
         "-hide_banner",
         "-loglevel",
@@ -96,6 +94,6 @@ fn arguments(path: &Path, container: Container, limits: &VideoLimits) -> Vec<OsS
     ]
     .map(OsString::from)
     .into();
-    arguments.extend(input(path, container, limits));
+    arguments.extend(input(path, container, coded_pixels));
     arguments
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use framewright_crds::aijob::MAX_FRAMES;
+
 use super::color::Color;
 use super::error::MediaError;
 use super::rate::FrameRate;
@@ -17,7 +19,7 @@ pub struct VideoLimits {
     pub pixels: u64,
     /// Frames a second.
     pub rate: u32,
-    /// Frames in all, unless only the first ones are asked for.
+    /// Frames in all, or that are asked for.
     pub frames: u64,
     /// Its length, unless only the first frames are asked for.
     pub duration: Duration,
@@ -30,9 +32,20 @@ impl Default for VideoLimits {
             side: 8192,
             pixels: 8192 * 4320,
             rate: 240,
-            frames: 216_000,
+            frames: MAX_FRAMES.unsigned_abs().into(),
             duration: Duration::from_secs(3600),
         }
+    }
+}
+
+/// Codecs pad their pictures to blocks of up to so many pixels a side.
+const BLOCK: u32 = 128;
+
+impl VideoLimits {
+    /// The most pixels that a picture within the limits may have as it is coded.
+    pub(super) fn coded_pixels(&self) -> u64 {
+        let padding = u64::from(self.side) * 2 * u64::from(BLOCK);
+        self.pixels.saturating_add(padding)
     }
 }
 
@@ -98,18 +111,30 @@ impl Video {
         })
     }
 
-    /// Checks the length that the header tells.
+    /// The most pixels that a picture of the size that the header tells may have as it is coded.
+    pub(super) fn coded_pixels(&self) -> u64 {
+        let padded = |side: u32| u64::from(side.next_multiple_of(BLOCK));
+        padded(self.width) * padded(self.height)
+    }
+
+    /// Checks the length that the header tells, or that of the first `wanted` frames.
     ///
     /// # Errors
     /// [`MediaError::TooLong`] or [`MediaError::TooManyFrames`].
-    pub fn check_length(&self, limits: &VideoLimits) -> Result<(), MediaError> {
-        if let Some(found) = self.duration.filter(|found| *found > limits.duration) {
+    pub fn check_length(
+        &self,
+        limits: &VideoLimits,
+        wanted: Option<u64>,
+    ) -> Result<(), MediaError> {
+        let is_too_long = |found: &Duration| *found > limits.duration && wanted.is_none();
+        if let Some(found) = self.duration.filter(is_too_long) {
             return Err(MediaError::TooLong {
                 found,
                 limit: limits.duration,
             });
         }
-        if self.frames.is_some_and(|frames| frames > limits.frames) {
+        let frames = self.frames.into_iter().chain(wanted).min();
+        if frames.is_some_and(|frames| frames > limits.frames) {
             return Err(MediaError::TooManyFrames {
                 limit: limits.frames,
             });

@@ -9,6 +9,7 @@ use framewright_crds::aijob::{Cause, Progress};
 
 use crate::frame::FrameError;
 use crate::media::{Class, MediaError, Programs};
+use crate::memory::Limit;
 use crate::sentence::sentence;
 use crate::weights::WeightsError;
 
@@ -30,8 +31,8 @@ pub struct Workplace {
     pub max_bytes: u64,
     /// Memory that computing a tile may take, weights apart, in bytes.
     pub tile_bytes: u64,
-    /// Memory that the worker and its ffmpegs may use in all, in bytes, where there is a limit.
-    pub memory: Option<u64>,
+    /// Memory that the worker and its ffmpegs may use in all, where that is known.
+    pub memory: Option<Limit>,
     /// ffmpeg and ffprobe.
     pub programs: Programs,
 }
@@ -80,7 +81,9 @@ pub enum PipelineError {
     )]
     ScaleTooLarge { scale: i32, factor: usize },
     #[error(
-        "the {what} of {width} x {height} pixels takes about {needed} MiB of memory at scale {scale}, and this worker may use {limit} MiB; {scale_that_fits}raise the pool's memory limit to {sufficient} MiB, or send at most {pixels_that_fit} pixels"
+        "the {what} of {width} x {height} pixels takes about {needed} MiB of memory at scale {scale}, and {}; {scale_that_fits}{}, or {what_fits}",
+        found(*limit),
+        limited(*limit, *sufficient)
     )]
     Memory {
         what: &'static str,
@@ -88,11 +91,11 @@ pub enum PipelineError {
         height: u32,
         scale: u64,
         needed: u64,
-        limit: u64,
+        limit: Limit,
         sufficient: u64,
         /// Empty, or so that the rest can follow.
         scale_that_fits: String,
-        pixels_that_fit: u64,
+        what_fits: String,
     },
     #[error("input {name}")]
     Input {
@@ -121,8 +124,16 @@ impl PipelineError {
         match self {
             PipelineError::NoInput
             | PipelineError::OtherKind { .. }
-            | PipelineError::Memory { .. }
+            | PipelineError::Memory {
+                limit: Limit::Set(_),
+                ..
+            }
             | PipelineError::ScaleTooLarge { .. } => Cause::InvalidInput,
+            // Another machine may have more, or the same one later.
+            PipelineError::Memory {
+                limit: Limit::Free(_),
+                ..
+            } => Cause::OutOfMemory,
             PipelineError::Input { source, .. } | PipelineError::Output { source } => {
                 match source.class() {
                     Class::InvalidInput => Cause::InvalidInput,
@@ -145,6 +156,23 @@ impl PipelineError {
             // Nobody waits for a stopped task.
             PipelineError::Stopped => Cause::Internal,
         }
+    }
+}
+
+fn found(limit: Limit) -> String {
+    let mebibytes = limit.bytes() >> 20;
+    match limit {
+        Limit::Set(_) => format!("this worker may use {mebibytes} MiB"),
+        Limit::Free(_) => {
+            format!("this worker has no memory limit, and its machine {mebibytes} MiB to spare")
+        }
+    }
+}
+
+fn limited(limit: Limit, mebibytes: u64) -> String {
+    match limit {
+        Limit::Set(_) => format!("raise the pool's memory limit to {mebibytes} MiB"),
+        Limit::Free(_) => format!("give the pool a memory limit of {mebibytes} MiB"),
     }
 }
 

@@ -154,6 +154,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
         scratch,
         programs,
         metrics: health.metrics.clone(),
+        has_operator: Arc::clone(&health.is_ready),
     };
     let desk = Desk::new(Queue::new(identity), tools, shelf, orders, events, health);
     desk.work(linked, happened).await

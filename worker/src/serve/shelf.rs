@@ -1,8 +1,8 @@
 //! The models that the worker holds: fetched or read from a volume, verified, and ready to be loaded.
 //!
 //! # Guarantees
-//! A file that is wrong costs its own model and no other. What failed is tried again: soon when the store is away, seldom when
-//! a file is wrong, and at once when the operator names the models anew.
+//! A file that is wrong costs its own model and no other. One that was damaged in the cache is fetched again. What failed is tried
+//! again: soon when the store is away, seldom when a file is wrong, and at once when the operator names the models anew.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -171,42 +171,49 @@ impl Stocker {
             .sha256
             .parse()
             .map_err(|error| Missing::Wrong(format!("file {}: {error}", file.path)))?;
-        let (path, held) = match &file.from {
-            FileSource::AwaitingUpload => return Err(Missing::AwaitingUpload),
-            FileSource::File(path) => (PathBuf::from(path), None),
-            FileSource::Url(url) => {
-                let held = match self.cached(file, sha256).await? {
-                    Some(held) => held,
-                    None => {
-                        self.tell(order, ModelState::Loading { trouble: None })
-                            .await;
-                        self.download(file, sha256, url).await?
-                    }
-                };
-                (held.path().to_path_buf(), Some(Arc::new(held)))
-            }
-        };
-        let weights = Weights {
+        let of = |path, held| Weights {
             name: file.path.clone(),
             path,
             sha256,
             held,
         };
-        let network = on_a_thread({
-            let weights = weights.clone();
-            move || check_upscaler(weights.file())
+        let of_held = |held: Held| of(held.path().to_path_buf(), Some(Arc::new(held)));
+        let url = match &file.from {
+            FileSource::AwaitingUpload => return Err(Missing::AwaitingUpload),
+            FileSource::File(path) => {
+                return checked(order, of(PathBuf::from(path), None)).await;
+            }
+            FileSource::Url(url) => url,
+        };
+        if let Some(held) = self.cached(file, sha256).await? {
+            let weights = of_held(held);
+            let missing = match checked(order, weights.clone()).await {
+                Ok(weights) => return Ok(weights),
+                Err(missing) => missing,
+            };
+            if !self.was_damaged(file, weights).await? {
+                return Err(missing);
+            }
+            warn!(
+                model = order.name,
+                "fetches again what was damaged in the cache: {}", file.path
+            );
+        }
+        self.tell(order, ModelState::Loading { trouble: None })
+            .await;
+        let held = self.download(file, sha256, url).await?;
+        checked(order, of_held(held)).await
+    }
+
+    /// Whether a cached file was damaged since it was verified; it is gone then.
+    async fn was_damaged(&self, file: &FileOrder, weights: Weights) -> Result<bool, Missing> {
+        let cache = Arc::clone(&self.cache);
+        on_a_thread(move || match &weights.held {
+            Some(held) => cache.discard_if_damaged(held, weights.sha256),
+            None => Ok(false),
         })
         .await?
-        .map_err(|error| {
-            let message = sentence(&error);
-            match &weights.held {
-                _ if error.blames_the_file() => Missing::Wrong(message),
-                Some(_) => Missing::Away(message),
-                None => Missing::Unreadable(message),
-            }
-        })?;
-        info!(model = order.name, %network, "weights are verified");
-        Ok(weights)
+        .map_err(|error| Missing::of(file, &error))
     }
 
     async fn cached(&self, file: &FileOrder, sha256: Sha256) -> Result<Option<Held>, Missing> {
@@ -250,6 +257,25 @@ impl Stocker {
         };
         let _ = self.events.send(event).await;
     }
+}
+
+/// The same weights, if they are what they should be.
+async fn checked(order: &ModelOrder, weights: Weights) -> Result<Weights, Missing> {
+    let network = on_a_thread({
+        let weights = weights.clone();
+        move || check_upscaler(weights.file())
+    })
+    .await?
+    .map_err(|error| {
+        let message = sentence(&error);
+        match &weights.held {
+            _ if error.blames_the_file() => Missing::Wrong(message),
+            Some(_) => Missing::Away(message),
+            None => Missing::Unreadable(message),
+        }
+    })?;
+    info!(model = order.name, %network, "weights are verified");
+    Ok(weights)
 }
 
 async fn on_a_thread<T: Send + 'static>(

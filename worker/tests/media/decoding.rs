@@ -148,6 +148,18 @@ fn limits_hold_before_and_while_decoding() {
         "{early}"
     );
 
+    let first = |frames| DecodeOptions {
+        frames: Some(frames),
+        ..options.clone()
+    };
+    let first = |frames| Decoder::open(&ours(), &source, &video, &first(frames)).err();
+    let early = first(11).expect("too long");
+    assert!(
+        matches!(early, MediaError::TooManyFrames { limit: 10 }),
+        "{early}"
+    );
+    assert!(first(10).is_none());
+
     let mut silent = video;
     (silent.frames, silent.duration) = (None, None);
     let mut decoder = open(&silent).expect("starts");

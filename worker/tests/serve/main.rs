@@ -6,6 +6,7 @@
     reason = "what a test does not expect ends it"
 )]
 
+mod cache;
 mod conversation;
 #[path = "../golden/mod.rs"]
 mod golden;

@@ -235,6 +235,10 @@ fn late(seen: &Observed, step: &str, attempt: &Attempt, held: Option<&Held>) -> 
     } else if !has_started(held)
         && since(attempt.bound_at.0) >= seconds(*pre_running_deadline_seconds)
     {
+        // A worker that cannot fetch is no slow one.
+        if let Some(trouble) = held.and_then(|held| held.store_trouble.as_deref()) {
+            return Some(failed(Cause::StoreUnavailable, trouble));
+        }
         return Some(failed(
             Cause::PreRunningDeadline,
             &format!(

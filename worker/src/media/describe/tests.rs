@@ -99,7 +99,7 @@ fn a_header_that_lies_is_refused_and_never_overflows() {
     );
     let long = described(&video(0, r#", "duration": "99999999""#)).expect("a video");
     let error = long
-        .check_length(&VideoLimits::default())
+        .check_length(&VideoLimits::default(), None)
         .expect_err("too long");
     assert_eq!(error.class(), Class::InvalidInput);
 }

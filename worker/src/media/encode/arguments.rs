@@ -64,8 +64,11 @@ fn audio_input(audio: &AudioTrack) -> Vec<OsString> {
     if let Some(length) = audio.length {
         arguments.extend(words(&format!("-t {:.6}", length.as_secs_f64())));
     }
-    let limits = VideoLimits::default();
-    arguments.extend(probe::input(&audio.path, audio.container, &limits));
+    arguments.extend(probe::input(
+        &audio.path,
+        audio.container,
+        VideoLimits::default().coded_pixels(),
+    ));
     arguments
 }
 

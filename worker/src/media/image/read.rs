@@ -1,4 +1,4 @@
-//! How are stills read? With the limit on pixels checked before memory is taken.
+//! How are stills read? With the limit on pixels checked before memory is taken, and what lies beside the pixels bounded.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -22,19 +22,29 @@ const BYTES_PER_PIXEL: u64 = 8;
 /// What a file may have beside its pixels: profiles, EXIF, thumbnails.
 const EXTRAS: u64 = 64 << 20;
 
+/// The longest colour profile: a JPEG has no room for a longer one, and the largest real ones have some megabytes.
+const MAX_PROFILE: u64 = 16 << 20;
+
+/// How often a colour profile is held: by the decoder, by us, by the encoder, and as that writes it.
+const PROFILE_COPIES: u64 = 4;
+
 /// Reads the still at `path`: 8 bits a channel, upright, with alpha and ICC profile where there are.
 /// 16-bit channels are rounded to 8, grey becomes RGB.
 ///
 /// # Errors
 /// Invalid input: not an accepted image, more than `max_pixels` pixels (known from the header,
-/// before memory is taken), animated, or broken. [`MediaError::Read`] when the disk fails.
+/// before memory is taken), a colour profile of more than 16 MiB, animated, or broken.
+/// [`MediaError::Read`] when the disk fails.
 pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
-    let (format, mut decoder) = begin(path, max_pixels)?;
+    let Begun {
+        format,
+        mut decoder,
+        bytes: _,
+    } = begin(path, max_pixels, Reach::Everything)?;
     let broken = |error| broken(path, format, error);
-    let icc_profile = decoder
-        .icc_profile()
-        .map_err(broken)?
-        .filter(|profile| is_rgb_profile(profile));
+    let profile = decoder.icc_profile().map_err(broken)?;
+    check_profile(profile.as_deref())?;
+    let icc_profile = profile.filter(|profile| is_rgb_profile(profile));
     let orientation = decoder.orientation().map_err(broken)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     image.apply_orientation(orientation);
@@ -50,6 +60,8 @@ pub struct Header {
     pub height: u32,
     /// Whether it may be transparent.
     pub has_alpha: bool,
+    /// The most bytes that are held beside its pixels while it is read and written again.
+    pub beside: u64,
 }
 
 /// The header of the still at `path`, before memory is taken for its pixels.
@@ -57,22 +69,78 @@ pub struct Header {
 /// # Errors
 /// As [`read`].
 pub fn header(path: &Path, max_pixels: u64) -> Result<Header, MediaError> {
-    let (_, decoder) = begin(path, max_pixels)?;
+    let Begun {
+        format,
+        mut decoder,
+        bytes,
+    } = begin(path, max_pixels, Reach::Header)?;
+    let profile = match format {
+        StillFormat::Png | StillFormat::Jpeg => {
+            let profile = decoder.icc_profile();
+            check_profile(
+                profile
+                    .map_err(|error| broken(path, format, error))?
+                    .as_deref(),
+            )?
+        }
+        // To see it takes as much memory as the file says.
+        StillFormat::Webp => bytes.min(MAX_PROFILE),
+    };
     let (width, height) = decoder.dimensions();
     Ok(Header {
         width,
         height,
         has_alpha: decoder.color_type().has_alpha(),
+        beside: beside(format, bytes) + PROFILE_COPIES * profile,
     })
 }
 
-/// Reads up to the pixels.
-fn begin(path: &Path, max_pixels: u64) -> Result<(StillFormat, Box<dyn ImageDecoder>), MediaError> {
+/// The most bytes that a decoder holds of a file of so many bytes, apart from pixels and profile.
+fn beside(format: StillFormat, bytes: u64) -> u64 {
+    let extras = bytes.min(EXTRAS);
+    match format {
+        // The pixels pass by; texts are held as they came and once more as text.
+        StillFormat::Png => 2 * extras,
+        // All of it, and what is no pixels once more.
+        StillFormat::Jpeg => bytes + extras,
+        StillFormat::Webp => bytes,
+    }
+}
+
+/// The profile's length.
+fn check_profile(profile: Option<&[u8]>) -> Result<u64, MediaError> {
+    let bytes = profile.map_or(0, <[u8]>::len) as u64;
+    if bytes > MAX_PROFILE {
+        return Err(MediaError::ColorProfileTooLarge {
+            bytes,
+            limit: MAX_PROFILE,
+        });
+    }
+    Ok(bytes)
+}
+
+/// How much of a file may be held.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// No more than a header needs.
+    Header,
+    Everything,
+}
+
+/// A file that is read up to its pixels.
+struct Begun {
+    format: StillFormat,
+    decoder: Box<dyn ImageDecoder>,
+    /// The file's size.
+    bytes: u64,
+}
+
+fn begin(path: &Path, max_pixels: u64, reach: Reach) -> Result<Begun, MediaError> {
     let format = match sniff::sniff(path)? {
         Kind::Still(format) => format,
         Kind::Video(_) => return Err(MediaError::NotAStill),
     };
-    let file = open(path, max_pixels)?;
+    let (file, bytes) = open(path, max_pixels)?;
     let failed = |source| MediaError::Read {
         path: path.into(),
         source,
@@ -82,7 +150,7 @@ fn begin(path: &Path, max_pixels: u64) -> Result<(StillFormat, Box<dyn ImageDeco
         StillFormat::Png => within_limit_by_png_header(file, max_pixels).map_err(failed)??,
         StillFormat::Jpeg | StillFormat::Webp => file,
     };
-    let decoder = decoder(format, file, max_pixels).map_err(broken)?;
+    let decoder = decoder(format, file, reach).map_err(broken)?;
     let (width, height) = decoder.pixels.dimensions();
     check_size(width, height, max_pixels)?;
     if decoder.is_animated {
@@ -90,7 +158,11 @@ fn begin(path: &Path, max_pixels: u64) -> Result<(StillFormat, Box<dyn ImageDeco
             format: format.name(),
         });
     }
-    Ok((format, decoder.pixels))
+    Ok(Begun {
+        format,
+        decoder: decoder.pixels,
+        bytes,
+    })
 }
 
 fn broken(path: &Path, format: StillFormat, error: ImageError) -> MediaError {
@@ -116,18 +188,21 @@ struct Opened {
     is_animated: bool,
 }
 
-fn open(path: &Path, max_pixels: u64) -> Result<BufReader<File>, MediaError> {
+/// With the file's size.
+fn open(path: &Path, max_pixels: u64) -> Result<(BufReader<File>, u64), MediaError> {
     let failed = |source| MediaError::Read {
         path: path.into(),
         source,
     };
     let file = File::open(path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
-    let limit = memory_limit(max_pixels);
+    let limit = max_pixels
+        .saturating_mul(BYTES_PER_PIXEL)
+        .saturating_add(EXTRAS);
     if bytes > limit {
         return Err(MediaError::ImageFileTooLarge { bytes, limit });
     }
-    Ok(BufReader::new(file))
+    Ok((BufReader::new(file), bytes))
 }
 
 /// A PNG's size stands at byte 16 (PNG, 11.2.2). The decoder would read on to the pixels before it
@@ -166,15 +241,12 @@ fn check_size(width: u32, height: u32, limit: u64) -> Result<(), MediaError> {
 }
 
 /// Reads the header only.
-fn decoder(
-    format: StillFormat,
-    file: BufReader<File>,
-    max_pixels: u64,
-) -> Result<Opened, ImageError> {
+fn decoder(format: StillFormat, file: BufReader<File>, reach: Reach) -> Result<Opened, ImageError> {
     Ok(match format {
         StillFormat::Png => {
             let mut limits = Limits::no_limits();
-            limits.max_alloc = Some(memory_limit(max_pixels));
+            // For all but the pixels. A profile that swells to more is left out, as a broken one is.
+            limits.max_alloc = Some(EXTRAS);
             let png = PngDecoder::with_limits(file, limits)?;
             Opened {
                 is_animated: png.is_apng()?,
@@ -182,7 +254,11 @@ fn decoder(
             }
         }
         StillFormat::Jpeg => Opened {
-            pixels: Box::new(JpegDecoder::new(file)?),
+            // The decoder takes in all that it is given before it looks at any of it.
+            pixels: match reach {
+                Reach::Header => Box::new(JpegDecoder::new(file.take(EXTRAS))?),
+                Reach::Everything => Box::new(JpegDecoder::new(file)?),
+            },
             is_animated: false,
         },
         StillFormat::Webp => {
@@ -193,12 +269,6 @@ fn decoder(
             }
         }
     })
-}
-
-fn memory_limit(max_pixels: u64) -> u64 {
-    max_pixels
-        .saturating_mul(BYTES_PER_PIXEL)
-        .saturating_add(EXTRAS)
 }
 
 fn is_the_disks_fault(error: &io::Error) -> bool {

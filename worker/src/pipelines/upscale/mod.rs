@@ -88,6 +88,7 @@ fn image(
         height: header.height,
         kind: room::Kind::Image {
             has_alpha: header.has_alpha,
+            beside: header.beside,
         },
     };
     room::check(
@@ -157,11 +158,10 @@ fn video(
             waiting_larger,
         },
     };
-    room::check(
-        source,
-        enlarge.means(workplace.tile_bytes),
-        workplace.memory,
-    )?;
+    let means = enlarge.means(workplace.tile_bytes);
+    room::check(source, means, workplace.memory)?;
+    // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
+    let decodable = room::decodable(source, means, workplace.memory);
     let path = workplace.folder.join("output.mp4");
     let mut decoder = Decoder::open(
         programs,
@@ -170,7 +170,10 @@ fn video(
         &DecodeOptions {
             frames: wanted,
             queue: waiting,
-            limits,
+            limits: VideoLimits {
+                pixels: limits.pixels.min(decodable),
+                ..limits
+            },
             patience: FRAME_DEADLINE,
             ..DecodeOptions::default()
         },

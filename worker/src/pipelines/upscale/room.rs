@@ -4,6 +4,7 @@
 //! anything large is read: what we hold ourselves is counted, what ffmpeg holds was measured.
 
 use crate::media::encode::{Preset, lookahead};
+use crate::memory::Limit;
 use crate::pipelines::PipelineError;
 
 const MIB: u64 = 1 << 20;
@@ -33,6 +34,8 @@ pub(super) struct Source {
 pub(super) enum Kind {
     Image {
         has_alpha: bool,
+        /// Bytes beside its pixels: the file, its colour profile.
+        beside: u64,
     },
     /// Frames that wait to be worked on, and to be encoded.
     Video {
@@ -53,14 +56,19 @@ pub(super) struct Means {
     pub(super) tile_bytes: u64,
 }
 
-/// Refuses what does not fit into `limit` bytes, and says what would.
-pub(super) fn check(source: Source, means: Means, limit: Option<u64>) -> Result<(), PipelineError> {
+/// Refuses what does not fit into the limit, and says what would.
+pub(super) fn check(
+    source: Source,
+    means: Means,
+    limit: Option<Limit>,
+) -> Result<(), PipelineError> {
     let pixels = u64::from(source.width) * u64::from(source.height);
     let needed = peak(source.kind, pixels, means);
-    let Some(limit) = limit.filter(|limit| needed > *limit) else {
+    let Some(limit) = limit.filter(|limit| needed > limit.bytes()) else {
         return Ok(());
     };
-    let fits = |pixels, scale| peak(source.kind, pixels, Means { scale, ..means }) <= limit;
+    let bytes = limit.bytes();
+    let fits = |pixels, scale| peak(source.kind, pixels, Means { scale, ..means }) <= bytes;
     let smaller = (1..means.scale).rev().find(|scale| fits(pixels, *scale));
     Err(PipelineError::Memory {
         what: match source.kind {
@@ -71,13 +79,32 @@ pub(super) fn check(source: Source, means: Means, limit: Option<u64>) -> Result<
         height: source.height,
         scale: means.scale,
         needed: needed.div_ceil(MIB),
-        limit: limit / MIB,
+        limit,
         // The tiles may take a quarter of it, and so grow with it.
-        sufficient: ((4 * needed - limit) / 3).div_ceil(MIB),
+        sufficient: ((4 * needed - bytes) / 3).div_ceil(MIB),
         scale_that_fits: smaller.map_or(String::new(), |scale| {
             format!("set upscale.scale to {scale}, ")
         }),
-        pixels_that_fit: most(pixels, |pixels| fits(pixels, means.scale)),
+        what_fits: match (
+            source.kind,
+            most(pixels, |pixels| fits(pixels, means.scale)),
+        ) {
+            (Kind::Image { .. }, 0) => "save it anew, without what is beside its pixels".to_owned(),
+            (Kind::Image { .. } | Kind::Video { .. }, pixels) => {
+                format!("send at most {pixels} pixels")
+            }
+        },
+    })
+}
+
+/// The most pixels that the decoder's pictures may have, the size of its frames unchanged, for all of it to fit still.
+pub(super) fn decodable(source: Source, means: Means, limit: Option<Limit>) -> u64 {
+    let pixels = u64::from(source.width) * u64::from(source.height);
+    limit.map_or(u64::MAX, |limit| {
+        let rest = limit
+            .bytes()
+            .saturating_sub(peak(source.kind, pixels, means));
+        pixels + rest / DECODER
     })
 }
 
@@ -94,7 +121,7 @@ fn peak(kind: Kind, pixels: u64, means: Means) -> u64 {
     };
     let frame = by_network + tile.max(reduced);
     match kind {
-        Kind::Image { has_alpha } => {
+        Kind::Image { has_alpha, beside } => {
             let (alpha, larger_alpha) = if has_alpha { (pixels, larger) } else { (0, 0) };
             // Up to 16 bits a channel, and beside it the same in 8.
             let read = 12 * pixels;
@@ -102,6 +129,7 @@ fn peak(kind: Kind, pixels: u64, means: Means) -> u64 {
             // The larger picture, with alpha once more as RGBA, and all of it as the PNG in the worst case.
             let written = 2 * RGB * larger + 6 * larger_alpha;
             WORKER
+                + beside
                 + read
                     .max(alpha_resized)
                     .max(frame + larger_alpha)
@@ -155,7 +183,7 @@ mod tests {
             height,
             kind,
         };
-        check(source, means, Some(limit)).map_err(|error| {
+        check(source, means, Some(Limit::Set(limit))).map_err(|error| {
             assert_eq!(error.cause(), Cause::InvalidInput);
             error.to_string()
         })
@@ -167,7 +195,8 @@ mod tests {
     };
 
     fn image(has_alpha: bool) -> Kind {
-        Kind::Image { has_alpha }
+        let beside = 0;
+        Kind::Image { has_alpha, beside }
     }
 
     #[test]
@@ -208,6 +237,38 @@ mod tests {
         let pixels = u32::try_from(after("at most ")).expect("pixels");
         assert_eq!(checked(pixels, 1, VIDEO, 4, 4 * GIB), Ok(()));
         assert!(checked(pixels + 1, 1, VIDEO, 4, 4 * GIB).is_err());
+    }
+
+    #[test]
+    fn what_is_beside_an_images_pixels_counts() {
+        let image = |beside| Kind::Image {
+            has_alpha: false,
+            beside,
+        };
+        assert_eq!(checked(8, 8, image(GIB / 2), 4, GIB), Ok(()));
+        let refused = checked(8, 8, image(GIB), 4, GIB).expect_err("refused");
+        assert!(refused.contains("or save it anew"), "{refused}");
+        let refused = checked(4096, 2048, image(GIB / 2), 4, GIB).expect_err("refused");
+        assert!(refused.contains("or send at most"), "{refused}");
+    }
+
+    #[test]
+    fn what_a_machine_has_no_room_for_is_tried_elsewhere() {
+        let source = Source {
+            width: 1920,
+            height: 1080,
+            kind: VIDEO,
+        };
+        let means = Means {
+            factor: 4,
+            scale: 4,
+            tile_bytes_per_pixel: 3000,
+            tile_bytes: GIB,
+        };
+        let refused = check(source, means, Some(Limit::Free(2 * GIB))).expect_err("refused");
+        assert_eq!(refused.cause(), Cause::OutOfMemory);
+        let said = refused.to_string();
+        assert!(said.contains("give the pool a memory limit of "), "{said}");
     }
 
     #[test]

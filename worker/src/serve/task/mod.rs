@@ -2,11 +2,12 @@
 //!
 //! # Guarantees
 //! Every wait ends: by its own bound, or when the task is stopped. What was computed is not thrown away while the store is away
-//! for less than half an hour. The task's files are gone when it is over.
+//! for less than an hour, nor while there is no operator to say where it goes. The task's files are gone when it is over.
 
 mod alive;
 mod reporter;
 mod transfer;
+mod tried;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(super) struct Tools {
     pub(super) programs: Programs,
     /// The counters.
     pub(super) metrics: Metrics,
+    /// Whether an operator has welcomed the worker and its stream is open.
+    pub(super) has_operator: Arc<AtomicBool>,
 }
 
 /// What a task is told while it works.

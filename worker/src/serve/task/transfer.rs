@@ -1,12 +1,14 @@
 //! A task's way from and to the store: how long it tries, and when it asks for other grants.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::Cause;
-use framewright_crds::wire::OutputFile;
+use framewright_crds::wire::{OutputFile, UPLOAD_LIMIT_SECONDS};
 use tracing::warn;
 
+use super::tried::Tried;
 use super::{Ending, Notice, Task, failed};
 use crate::fetch::{Remedy, StoreError};
 use crate::pipelines::Input;
@@ -14,10 +16,8 @@ use crate::queue::News;
 use crate::sentence::sentence;
 use crate::serve::backoff::{Backoff, random};
 
-/// How long inputs are tried for; below the job's default preRunningDeadlineSeconds, so that the reason is told.
-const FETCH_BOUND: Duration = Duration::from_secs(240);
 /// How long an upload is tried for.
-const UPLOAD_BOUND: Duration = Duration::from_secs(30 * 60);
+const UPLOAD_BOUND: Duration = Duration::from_secs(UPLOAD_LIMIT_SECONDS - 60);
 /// How long an answer to a request for grants is waited for, before it is asked for again.
 const GRANT_WAIT: Duration = Duration::from_secs(15);
 const RETRY: Backoff = Backoff {
@@ -56,8 +56,8 @@ impl Task {
         Ok(())
     }
 
+    /// Tries for as long as the operator lets it: the job's preRunningDeadlineSeconds end it.
     async fn fetch_one(&mut self, index: usize, path: &Path) -> Result<(), Ending> {
-        let start = Instant::now();
         let mut failures = 0;
         loop {
             let input = self.order.inputs[index].clone();
@@ -78,9 +78,6 @@ impl Task {
             match remedy {
                 Remedy::MakeRoom => return Err(failed(Cause::ScratchFull, message)),
                 Remedy::GiveUp => return Err(failed(given_up(&error), message)),
-                Remedy::Wait | Remedy::Renew if start.elapsed() > FETCH_BOUND => {
-                    return Err(failed(Cause::StoreUnavailable, message));
-                }
                 Remedy::Renew => {
                     self.tell(News::GrantsExpired).await;
                     self.notice_within(GRANT_WAIT).await;
@@ -94,7 +91,7 @@ impl Task {
     }
 
     pub(super) async fn upload(&mut self, output: &OutputFile, path: &Path) -> Result<(), Ending> {
-        let start = Instant::now();
+        let mut tried = Tried::since(Instant::now());
         let mut failures = 0;
         loop {
             while let Ok(notice) = self.notices.try_recv() {
@@ -118,7 +115,8 @@ impl Task {
             {
                 return Err(failed(given_up(error), message));
             }
-            if start.elapsed() > UPLOAD_BOUND {
+            let has_operator = self.tools.has_operator.load(Ordering::Relaxed);
+            if tried.until(Instant::now(), has_operator) > UPLOAD_BOUND {
                 return Err(failed(Cause::StoreUnavailable, message));
             }
             failures += 1;

@@ -3,8 +3,8 @@
 //! *Flow:* [`Cache::receive`] makes room and hands out an [`Incoming`]; what was written to its path
 //! is verified and renamed into place by [`Incoming::finish`]; [`Cache::get`] finds it again.
 //!
-//! *Guarantees:* a file is whole and verified, or it is not there. A file that someone holds is not
-//! evicted. All of it holds between processes too: what is used is known by locks on the files,
+//! *Guarantees:* a file is whole and verified, or it is not there; one that was damaged later goes
+//! when it is found out ([`Cache::discard_if_damaged`]). A file that someone holds is not evicted. All of it holds between processes too: what is used is known by locks on the files,
 //! which end with their process, so that what a killed one has left is cleared at the next start.
 //!
 //! *Assumptions:* the file system has `flock`.
@@ -31,7 +31,8 @@ pub struct Cache {
 #[derive(Debug)]
 pub struct Held {
     path: PathBuf,
-    _lock: File,
+    /// With its lock.
+    file: File,
 }
 
 /// A file on its way. Dropped before it is finished, it leaves nothing behind.
@@ -103,9 +104,24 @@ impl Cache {
             if is_at(&file, &path)? {
                 file.set_modified(SystemTime::now())
                     .map_err(disk("mark as used", &path))?;
-                return Ok(Some(Held { path, _lock: file }));
+                return Ok(Some(Held { path, file }));
             }
         }
+    }
+
+    /// Removes a file that no longer is what its name says, or that the disk does not give any more; whether it was one. Who else
+    /// holds it keeps what it has.
+    pub fn discard_if_damaged(&self, held: &Held, sha256: Sha256) -> Result<bool, CacheError> {
+        let read = File::open(&held.path).and_then(Sha256::of);
+        if read.is_ok_and(|found| found == sha256) {
+            return Ok(false);
+        }
+        let _guard = lock(&self.folder)?;
+        // In its place there may be a good one already, which another process has fetched.
+        if is_at(&held.file, &held.path)? {
+            fs::remove_file(&held.path).map_err(disk("remove", &held.path))?;
+        }
+        Ok(true)
     }
 
     /// Makes room for a file, evicting those that were used least recently, and takes it in.
@@ -251,7 +267,7 @@ impl Incoming {
         drop(written);
         file.lock_shared().map_err(disk("lock", &part.0))?;
         fs::rename(&part.0, &path).map_err(disk("rename", &part.0))?;
-        Ok(Held { path, _lock: file })
+        Ok(Held { path, file })
     }
 }
 

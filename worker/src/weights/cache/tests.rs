@@ -75,6 +75,27 @@ fn a_file_is_not_seen_before_it_is_whole() {
 }
 
 #[test]
+fn a_damaged_file_is_discarded_and_a_good_one_in_its_place_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = cache(&folder, 100);
+    let sha256 = insert(&cache, b"weights").unwrap();
+    let good = cache.get(sha256).unwrap().unwrap();
+    assert!(!cache.discard_if_damaged(&good, sha256).unwrap());
+    fs::write(good.path(), b"weightz").unwrap();
+    let damaged = [
+        cache.get(sha256).unwrap().unwrap(),
+        cache.get(sha256).unwrap().unwrap(),
+    ];
+    let [first, second] = damaged;
+    assert!(cache.discard_if_damaged(&first, sha256).unwrap());
+    assert!(cache.get(sha256).unwrap().is_none());
+    insert(&cache, b"weights").unwrap();
+    assert!(!cache.discard_if_damaged(&second, sha256).unwrap());
+    let again = cache.get(sha256).unwrap().unwrap();
+    assert_eq!(fs::read(again.path()).unwrap(), b"weights");
+}
+
+#[test]
 fn the_least_recently_used_file_makes_room() {
     let folder = tempfile::tempdir().unwrap();
     let cache = cache(&folder, 12);
