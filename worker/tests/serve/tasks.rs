@@ -172,6 +172,28 @@ async fn a_task_that_needs_more_scratch_than_there_is_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ffmpeg_that_is_killed_alone_is_told_as_out_of_memory() {
+    let mut peer = Peer::start().await;
+    let worker = peer.worker();
+    let mut stream = welcomed(&mut peer).await;
+    let order = peer.task(TASK, "twice", "video", &peer::long_clip(peer.folder.path()));
+    stream.order(Order::Run(Box::new(order))).await;
+    stream.hear_until(progress).await;
+    worker.kill_ffmpeg().await;
+
+    let (_, outcome) = stream.hear_until(finished).await;
+    let Outcome::Failed { cause, message } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(cause, Cause::OutOfMemory, "{message}");
+    assert!(
+        message.contains("raise the pool's memory limit"),
+        "{message}"
+    );
+    assert_eq!(worker.get("/healthz").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_tells_the_story_and_no_secret() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
