@@ -70,7 +70,7 @@ pub enum ToOperator {
         /// Which.
         task: TaskId,
     },
-    /// A task is further. At most once a second.
+    /// A task is further. Some times in its first second, then at most once a second.
     Progress {
         /// Which.
         task: TaskId,

@@ -85,11 +85,17 @@ pub struct ServeArgs {
 
 /// Settings of `run`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "In FILE an input names a local file by its path, relative to FILE: `upload: {file: clip.mp4}`; or by its content, \
+`upload: {sha256: …, bytes: …}`, and is looked for beside FILE then. Where all three are there, the file is checked. \
+So may a file of a ModelPool: `file: weights.safetensors` beside its path."
+)]
 pub struct RunArgs {
     /// A YAML file with one AIJob and one or more ModelPools, or several files that hold them.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// A file for an upload input: STEP.NAME=PATH, or NAME=PATH where one input alone is called so. Default: files beside FILE, by digest.
+    /// A file for an upload input: STEP.NAME=PATH, or NAME=PATH where one input alone is called so. Default: what FILE names, by path
+    /// or by content.
     #[arg(long = "input", value_name = "NAME=PATH", value_parser = named_path)]
     pub inputs: Vec<(String, PathBuf)>,
     /// Where weights are: a file or a folder. Default: beside FILE.
@@ -98,6 +104,9 @@ pub struct RunArgs {
     /// Where results go.
     #[arg(long, default_value = ".", value_name = "FOLDER")]
     pub output: PathBuf,
+    /// Replace files that are called as results are. Without it nothing is computed where one is there.
+    #[arg(long)]
+    pub overwrite: bool,
     /// What to compute on, instead of what the pool says.
     #[arg(long)]
     pub device: Option<Device>,

@@ -187,6 +187,8 @@ fn interruption(program: &'static str, ending: &Ending) -> Option<Interruption> 
     }
     let signal = signal(ending.status)?;
     let name = match signal {
+        // Nobody else sends it to a single program.
+        9 if !ending.is_by_us => return Some(Interruption::Stop(MediaError::Killed { program })),
         4 => "SIGILL",
         6 => "SIGABRT",
         7 => "SIGBUS",
@@ -228,6 +230,7 @@ mod tests {
     fn ending(wait_status: i32, said: &str) -> Ending {
         Ending {
             status: ExitStatus::from_raw(wait_status),
+            is_by_us: false,
             said: said.into(),
         }
     }
@@ -248,10 +251,25 @@ mod tests {
     #[test]
     fn a_crash_is_the_files_fault_and_a_kill_is_not() {
         let crash = reading_failed("ffmpeg", &ending(11, ""), Path::new("in"));
-        let kill = reading_failed("ffmpeg", &ending(9, ""), Path::new("in"));
+        let stop = reading_failed("ffmpeg", &ending(15, ""), Path::new("in"));
 
         assert_eq!(crash.class(), Class::InvalidInput);
-        assert_eq!(kill.class(), Class::Internal);
+        assert_eq!(stop.class(), Class::Internal);
+    }
+
+    #[test]
+    fn who_is_killed_by_others_ran_out_of_memory() {
+        let killed = |is_by_us| Ending {
+            is_by_us,
+            ..ending(9, "")
+        };
+        let (output, audio) = (Path::new("out.mp4"), Some(Path::new("in.mkv")));
+        for (is_by_us, class) in [(false, Class::OutOfMemory), (true, Class::Internal)] {
+            let ending = killed(is_by_us);
+            let reading = reading_failed("ffmpeg", &ending, Path::new("in"));
+            let writing = writing_failed(&ending, Path::new("ffmpeg"), output, audio);
+            assert_eq!([reading.class(), writing.class()], [class; 2]);
+        }
     }
 
     #[test]

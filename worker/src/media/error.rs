@@ -13,6 +13,8 @@ pub enum Class {
     InvalidInput,
     /// Whoever sizes the worker's scratch space.
     ScratchFull,
+    /// Whoever sizes the worker's memory.
+    OutOfMemory,
     /// Whoever built or configured the worker.
     Misconfigured,
     /// Nobody yet: another attempt, perhaps elsewhere, is worth it.
@@ -119,6 +121,11 @@ pub enum MediaError {
     ScratchFull { path: PathBuf },
     #[error("{} has grown beyond the {limit} bytes of scratch space that this task may use", path.display())]
     ScratchBudget { path: PathBuf, limit: u64 },
+
+    #[error(
+        "{program} was killed from outside, as happens when memory runs out; raise the pool's memory limit, or send a smaller video"
+    )]
+    Killed { program: &'static str },
 
     #[error("{} cannot be started; install it, or say where it is", program.display())]
     NoProgram {
@@ -230,6 +237,7 @@ impl MediaError {
             | MediaError::BadAudio { .. }
             | MediaError::OutputTooLarge { .. } => Class::InvalidInput,
             MediaError::ScratchFull { .. } | MediaError::ScratchBudget { .. } => Class::ScratchFull,
+            MediaError::Killed { .. } => Class::OutOfMemory,
             MediaError::NoProgram { .. } | MediaError::ProgramLacks { .. } => Class::Misconfigured,
             MediaError::Read { .. }
             | MediaError::Write { .. }

@@ -23,12 +23,15 @@ pub(super) struct Process {
     name: &'static str,
     child: Child,
     last_words: Receiver<Vec<u8>>,
+    is_killed: bool,
 }
 
 /// How a child ended.
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) status: ExitStatus,
+    /// Whether it was us who ended it.
+    pub(super) is_by_us: bool,
     /// The end of what it wrote to standard error.
     pub(super) said: String,
 }
@@ -73,6 +76,7 @@ impl Process {
             name,
             child,
             last_words,
+            is_killed: false,
         };
         in_thread(name, move || {
             let _ = sender.send(stderr.map(tail).unwrap_or_default());
@@ -101,6 +105,7 @@ impl Process {
                 Ok(Some(status)) => {
                     return Ok(Ending {
                         status,
+                        is_by_us: self.is_killed,
                         said: String::from_utf8_lossy(&said).into_owned(),
                     });
                 }
@@ -147,6 +152,7 @@ impl Process {
 
     /// Ends the child now. To kill one that is gone already is no error.
     pub(super) fn kill(&mut self) {
+        self.is_killed = true;
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

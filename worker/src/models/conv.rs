@@ -88,14 +88,25 @@ impl DeviceConv {
     }
 
     fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        let sums = features.conv2d(&self.kernel, 1, 1, 1, 1)?;
-        let sums = sums.broadcast_add(&self.bias)?;
+        let sums = self.sums(features)?.broadcast_add(&self.bias)?;
         match &self.bend {
             Bend::None => Ok(sums),
             Bend::Leaky(slope) => sums.maximum(&(&sums * *slope)?),
             Bend::Slopes(slopes) => sums.maximum(&sums.broadcast_mul(slopes)?),
             Bend::SteepSlopes(slopes) => slopes.forward(&sums),
         }
+    }
+
+    fn sums(&self, features: &Tensor) -> Result<Tensor> {
+        if features.device().is_cpu() && features.dtype() == DType::BF16 {
+            // On a CPU candle multiplies no matrices of this type. The sums are float32, as they are on a GPU.
+            let (features, kernel) = (
+                features.to_dtype(DType::F32)?,
+                self.kernel.to_dtype(DType::F32)?,
+            );
+            return features.conv2d(&kernel, 1, 1, 1, 1)?.to_dtype(DType::BF16);
+        }
+        features.conv2d(&self.kernel, 1, 1, 1, 1)
     }
 }
 

@@ -138,6 +138,7 @@ impl PipelineError {
                 match source.class() {
                     Class::InvalidInput => Cause::InvalidInput,
                     Class::ScratchFull => Cause::ScratchFull,
+                    Class::OutOfMemory => Cause::OutOfMemory,
                     Class::Misconfigured | Class::Internal => Cause::Internal,
                 }
             }

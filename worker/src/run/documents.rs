@@ -6,20 +6,20 @@ use serde_json::Value;
 
 use super::plan::PlanError;
 
-/// All documents in YAML texts.
+/// All documents in a YAML text.
 ///
 /// # Errors
-/// One of them is no YAML.
-pub(super) fn read(texts: &[String]) -> Result<Vec<Value>, PlanError> {
-    let mut documents: Vec<Value> = Vec::new();
-    for text in texts {
-        let read: Vec<Value> =
-            serde_saphyr::from_multiple(text).map_err(|source| PlanError::Yaml {
-                source: Box::new(source),
-            })?;
-        documents.extend(read);
-    }
-    Ok(documents)
+/// It is no YAML.
+pub(super) fn read(text: &str) -> Result<Vec<Value>, PlanError> {
+    serde_saphyr::from_multiple(text).map_err(|source| PlanError::Yaml {
+        source: Box::new(source),
+    })
+}
+
+/// Whether this is an object of ours, of this kind.
+pub(super) fn is_of_kind(document: &Value, kind: &str) -> bool {
+    let version = document["apiVersion"].as_str().unwrap_or_default();
+    document["kind"] == kind && version.starts_with("framewright.dev/")
 }
 
 /// The objects of this kind; `explain` is what `kubectl explain` calls their spec.
@@ -31,10 +31,9 @@ pub(super) fn all<T: DeserializeOwned + CustomResourceExt>(
     kind: &'static str,
     explain: &'static str,
 ) -> Result<Vec<T>, PlanError> {
-    let of_kind = documents.iter().filter(|document| {
-        let version = document["apiVersion"].as_str().unwrap_or_default();
-        document["kind"] == kind && version.starts_with("framewright.dev/")
-    });
+    let of_kind = documents
+        .iter()
+        .filter(|document| is_of_kind(document, kind));
     of_kind
         .map(|document| {
             let name = document["metadata"]["name"]

@@ -21,6 +21,18 @@ pub(super) struct Wanted<'a> {
 pub enum FindError {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    #[error("{what}")]
+    Named {
+        what: String,
+        #[source]
+        source: Unreadable,
+    },
+    #[error("{what}: file must be a path in quotes or plain text, and is {found}")]
+    NoPath { what: String, found: String },
+    #[error(
+        "{what}: upload names no file; write upload: {{file: PATH}}, or sha256 and bytes of the file, or say --input {input}=PATH"
+    )]
+    Unnamed { what: String, input: String },
     #[error("{what}: {} has SHA-256 {found} and {found_bytes} bytes, but {wanted} with {wanted_bytes} bytes is pinned; give that file, or pin this one", path.display())]
     Differs {
         what: String,

@@ -1,12 +1,15 @@
 //! `run`: does one job on this machine, without a cluster: the same engine and pipelines, files instead of a store.
 //!
-//! *Layout*: `documents`, `admission` and `plan` say what there is to do, `find` and `ready` with what, `table` what was done.
+//! *Layout*: `documents`, `local`, `admission` and `plan` say what there is to do, `find` and `ready` with what, `table` what was
+//! done, `results` where that goes.
 
 mod admission;
 mod documents;
 mod find;
+mod local;
 mod plan;
 mod ready;
+mod results;
 mod table;
 
 use std::fs;
@@ -28,9 +31,11 @@ use crate::memory;
 use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
 use crate::weights::verify::NoSha256;
 pub use find::FindError;
+use local::Local;
 pub use plan::PlanError;
 use plan::{Origin, Plan};
 use ready::{Ready, ready};
+use results::Results;
 use table::{Row, table};
 
 const PROGRAMS_DEADLINE: Duration = Duration::from_secs(30);
@@ -93,6 +98,21 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "result {name} would replace {}, which is there already; move that away, name another folder with --output, or say --overwrite",
+        path.display()
+    )]
+    Taken { name: String, path: PathBuf },
+    #[error(
+        "result {name} is {}, since another file called {} has come while the job ran; move one of them",
+        kept.display(),
+        path.display()
+    )]
+    TakenMeanwhile {
+        name: String,
+        path: PathBuf,
+        kept: PathBuf,
+    },
     #[error("cannot write {}", path.display())]
     Write {
         path: PathBuf,
@@ -106,16 +126,18 @@ pub enum RunError {
 /// # Errors
 /// The first thing that is wrong: with the file, with the inputs and weights, all of which are looked for first, or in a step.
 pub async fn run(args: RunArgs) -> Result<(), RunError> {
-    let plan = read(&args.files)?;
+    let (plan, local) = read(&args)?;
     let programs = args.media.programs();
     programs
         .check(PROGRAMS_DEADLINE)
         .map_err(|source| RunError::Programs { source })?;
-    let steps = ready(&plan, &args)?;
-    fs::create_dir_all(&args.output).map_err(|source| RunError::Write {
-        path: args.output.clone(),
-        source,
-    })?;
+    let steps = ready(&plan, &args, &local)?;
+    let results = Results {
+        folder: &args.output,
+        job: &plan.job,
+        may_overwrite: args.overwrite,
+    };
+    results.prepare(&plan, &steps)?;
     let scratch = TempDir::new().map_err(|source| RunError::Scratch { source })?;
     let should_stop = Arc::new(AtomicBool::new(false));
     let (made, rows) = tokio::select! {
@@ -124,7 +146,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     };
     println!("\n{}", table(&rows));
     for (name, step) in &plan.outputs {
-        let path = publish(&args.output, &plan.job, name, &made[*step].path)?;
+        let path = results.publish(name, &made[*step].path)?;
         println!("{}", path.display());
     }
     Ok(())
@@ -170,18 +192,31 @@ async fn work_through(
     Ok((made, rows))
 }
 
-fn read(files: &[PathBuf]) -> Result<Plan, RunError> {
-    let texts = files.iter().map(|path| {
-        fs::read_to_string(path).map_err(|source| RunError::Read {
+/// What there is to do, and where the files lie that are named by their paths.
+fn read(args: &RunArgs) -> Result<(Plan, Local), RunError> {
+    let wrong = |source| RunError::Plan {
+        files: listed(args.files.iter().map(|path| path.display().to_string())),
+        source,
+    };
+    let (mut documents, mut local) = (Vec::new(), Local::new());
+    for path in &args.files {
+        let text = fs::read_to_string(path).map_err(|source| RunError::Read {
             path: path.clone(),
             source,
-        })
-    });
-    let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
-    plan::plan(&texts).map_err(|source| RunError::Plan {
-        files: listed(files.iter().map(|path| path.display().to_string())),
-        source,
-    })
+        })?;
+        let mut found = documents::read(&text).map_err(wrong)?;
+        local::pin(&mut found, folder_of(path), &args.inputs, &mut local)?;
+        documents.append(&mut found);
+    }
+    Ok((plan::plan(&documents).map_err(wrong)?, local))
+}
+
+/// The folder that a file lies in.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        Some(_) | None => Path::new("."),
+    }
 }
 
 async fn work(
@@ -245,20 +280,6 @@ async fn stopped_twice(should_stop: &AtomicBool) {
             eprintln!("stopping; once more ends at once");
         }
     }
-}
-
-/// Puts a result into the output folder, whole or not at all.
-fn publish(folder: &Path, job: &str, name: &str, made: &Path) -> Result<PathBuf, RunError> {
-    let extension = made.extension().unwrap_or_default().to_string_lossy();
-    let path = folder.join(format!("{job}-{name}.{extension}"));
-    let partial = folder.join(format!(".{job}-{name}.{extension}.partial"));
-    fs::copy(made, &partial)
-        .and_then(|_| fs::rename(&partial, &path))
-        .map_err(|source| RunError::Write {
-            path: path.clone(),
-            source,
-        })?;
-    Ok(path)
 }
 
 fn listed(items: impl Iterator<Item = String>) -> String {

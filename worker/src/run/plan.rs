@@ -4,6 +4,7 @@
 use framewright_crds::aijob::{AIJob, Step, Upload, Upscale};
 use framewright_crds::modelpool::{Device, Model, ModelFile, ModelPool};
 use framewright_crds::schema::Breach;
+use serde_json::Value;
 
 use super::{admission, documents};
 use crate::weights::upscaler_file;
@@ -91,14 +92,13 @@ pub enum PlanError {
     Refused(String),
 }
 
-/// Reads YAML documents and plans the one job in them. Objects of other kinds are passed over.
+/// Plans the one job in YAML documents. Objects of other kinds are passed over.
 ///
 /// # Errors
 /// [`PlanError`], one sentence.
-pub(super) fn plan(texts: &[String]) -> Result<Plan, PlanError> {
-    let documents = documents::read(texts)?;
-    let mut jobs: Vec<AIJob> = documents::all(&documents, "AIJob", "aijob.spec")?;
-    let pools: Vec<ModelPool> = documents::all(&documents, "ModelPool", "modelpool.spec")?;
+pub(super) fn plan(documents: &[Value]) -> Result<Plan, PlanError> {
+    let mut jobs: Vec<AIJob> = documents::all(documents, "AIJob", "aijob.spec")?;
+    let pools: Vec<ModelPool> = documents::all(documents, "ModelPool", "modelpool.spec")?;
     let job = match (jobs.pop(), jobs.len()) {
         (Some(job), 0) => job,
         (None, _) => return Err(PlanError::NoJob),
@@ -247,8 +247,14 @@ spec:
         format!("upload: {{sha256: '{}', bytes: 3}}", "a".repeat(64))
     }
 
+    fn plan_of(texts: &[String]) -> Result<Plan, PlanError> {
+        let documents = texts.iter().map(|text| documents::read(text));
+        let documents: Vec<Vec<Value>> = documents.collect::<Result<_, _>>()?;
+        plan(&documents.concat())
+    }
+
     fn refusal(steps: &str) -> String {
-        let refused = plan(&[job(steps), POOL.into()]).expect_err("refused");
+        let refused = plan_of(&[job(steps), POOL.into()]).expect_err("refused");
         crate::sentence::sentence(&refused)
     }
 
@@ -259,11 +265,11 @@ spec:
             step("large", &upload()),
             step("larger", "fromStep: {name: large}")
         );
-        let apart = plan(&[job(&steps), POOL.into()]).expect("a plan");
+        let apart = plan_of(&[job(&steps), POOL.into()]).expect("a plan");
         assert_eq!(apart.job, "demo");
         assert_eq!(apart.outputs, [("larger".to_owned(), 1)]);
         assert_eq!(apart.steps[1].inputs[0].from, Origin::Step(0));
-        let together = plan(&[format!("{}---{POOL}", job(&steps))]).expect("a plan");
+        let together = plan_of(&[format!("{}---{POOL}", job(&steps))]).expect("a plan");
         assert_eq!(apart, together);
     }
 
@@ -313,7 +319,7 @@ spec:
             refusal(&format!("[{unknown}]")),
             "step a wants model thrice, which no pool has; there are: twice"
         );
-        let alone = plan(&[job(&format!("[{}]", step("a", &upload())))]).expect_err("no pool");
+        let alone = plan_of(&[job(&format!("[{}]", step("a", &upload())))]).expect_err("no pool");
         assert!(
             alone.to_string().contains("no ModelPool is there"),
             "{alone}"

@@ -1,13 +1,14 @@
 //! Is everything there that the steps need: weights, inputs, the device?
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use framewright_crds::modelpool::Device;
 
 use super::find::{self, Wanted};
+use super::local::Local;
 use super::plan::{Origin, Plan, PlannedInput, PlannedStep};
-use super::{RunError, listed};
+use super::{RunError, folder_of, listed};
 use crate::args::RunArgs;
 use crate::device;
 use crate::engine::{Engine, Weights};
@@ -25,9 +26,10 @@ pub(super) struct Ready {
 ///
 /// # Errors
 /// What is missing, or is another file than the one that is pinned.
-pub(super) fn ready(plan: &Plan, args: &RunArgs) -> Result<Vec<Ready>, RunError> {
+pub(super) fn ready(plan: &Plan, args: &RunArgs, local: &Local) -> Result<Vec<Ready>, RunError> {
     check_named_inputs(plan, args)?;
-    let mut beside: Vec<PathBuf> = args.files.iter().map(|file| folder_of(file)).collect();
+    let folders = args.files.iter().map(|file| folder_of(file).to_path_buf());
+    let mut beside: Vec<PathBuf> = folders.collect();
     beside.dedup();
     let mut engines: HashMap<Device, Engine> = HashMap::new();
     let mut ready = Vec::new();
@@ -49,22 +51,15 @@ pub(super) fn ready(plan: &Plan, args: &RunArgs) -> Result<Vec<Ready>, RunError>
         let uploads = step
             .inputs
             .iter()
-            .map(|input| upload(step, input, args, &beside));
+            .map(|input| upload(step, input, args, local, &beside));
         ready.push(Ready {
-            weights: weights(step, args, &beside)?,
+            weights: weights(step, args, local, &beside)?,
             engine,
             uploads: uploads.collect::<Result<_, _>>()?,
             step: step.clone(),
         });
     }
     Ok(ready)
-}
-
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_path_buf(),
-        Some(_) | None => PathBuf::from("."),
-    }
 }
 
 fn check_named_inputs(plan: &Plan, args: &RunArgs) -> Result<(), RunError> {
@@ -107,6 +102,7 @@ fn upload(
     step: &PlannedStep,
     input: &PlannedInput,
     args: &RunArgs,
+    local: &Local,
     beside: &[PathBuf],
 ) -> Result<Option<PathBuf>, RunError> {
     let Origin::Upload(upload) = &input.from else {
@@ -124,6 +120,11 @@ fn upload(
         .filter(|(name, _)| is_named(name, step, input))
         .map(|(_, path)| path.clone())
         .collect();
+    if let Some(path) = local.get(&upload.sha256)
+        && (given.is_empty() || given.contains(path))
+    {
+        return Ok(Some(path.clone()));
+    }
     let found = match given.as_slice() {
         // One that is named must be the one; of several, one must.
         [path] => find::exactly(wanted, path),
@@ -133,7 +134,12 @@ fn upload(
     Ok(Some(found?))
 }
 
-fn weights(step: &PlannedStep, args: &RunArgs, beside: &[PathBuf]) -> Result<Weights, RunError> {
+fn weights(
+    step: &PlannedStep,
+    args: &RunArgs,
+    local: &Local,
+    beside: &[PathBuf],
+) -> Result<Weights, RunError> {
     let file = &step.weights;
     let what = format!("model {}: {}", step.model, file.path);
     let wanted = Wanted {
@@ -145,9 +151,10 @@ fn weights(step: &PlannedStep, args: &RunArgs, beside: &[PathBuf]) -> Result<Wei
         model: step.model.clone(),
         source,
     })?;
-    let path = match args.weights.as_slice() {
-        [path] if path.is_file() => find::exactly(wanted, path),
-        places => {
+    let path = match (args.weights.as_slice(), local.get(&file.sha256)) {
+        ([path], _) if path.is_file() => find::exactly(wanted, path),
+        (_, Some(path)) => Ok(path.clone()),
+        (places, None) => {
             let places = [places, beside].concat();
             find::among(wanted, &places, Some(&file.path), "--weights PATH")
         }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::ServeError;
-use super::link::{Line, LinkEvent};
 use super::shelf::Shelf;
+use super::stream::{Line, StreamEvent};
 use super::task::{Notice, Task, Tools};
 use crate::health::Health;
 use crate::queue::{Effect, Event, News, Queue};
@@ -76,7 +76,7 @@ impl Desk {
     /// Works until a signal has drained the worker, or a second signal comes.
     pub(super) async fn work(
         mut self,
-        mut linked: mpsc::Receiver<LinkEvent>,
+        mut streamed: mpsc::Receiver<StreamEvent>,
         mut happened: mpsc::Receiver<Event>,
     ) -> Result<(), ServeError> {
         let signals = |source| ServeError::Signals { source };
@@ -85,7 +85,7 @@ impl Desk {
         let mut is_draining = false;
         loop {
             let end = tokio::select! {
-                Some(event) = linked.recv() => self.link_event(event),
+                Some(event) = streamed.recv() => self.stream_event(event),
                 Some(event) = happened.recv() => self.event(event),
                 () = ending(&mut terminate, &mut interrupt) => {
                     if is_draining {
@@ -120,19 +120,19 @@ impl Desk {
         }
     }
 
-    fn link_event(&mut self, event: LinkEvent) -> Option<End> {
+    fn stream_event(&mut self, event: StreamEvent) -> Option<End> {
         match event {
-            LinkEvent::Open(line) => {
+            StreamEvent::Open(line) => {
                 self.line = Some(line);
                 self.event(Event::Connected)
             }
-            LinkEvent::Heard(order) => {
+            StreamEvent::Heard(order) => {
                 if matches!(order.order, Order::Welcome { .. }) {
                     self.ready(true);
                 }
                 self.event(Event::Ordered(*order))
             }
-            LinkEvent::Closed => {
+            StreamEvent::Closed => {
                 self.line = None;
                 self.ready(false);
                 self.event(Event::Lost)
@@ -185,7 +185,7 @@ impl Desk {
         None
     }
 
-    /// A line that takes no more is dead: dropping it makes the link dial again, and Hello repeats what matters.
+    /// A line that takes no more is dead: dropping it makes the stream dial again, and Hello repeats what matters.
     fn say(&mut self, message: ToOperator) {
         if let Some(line) = &self.line
             && line.try_send(message).is_err()

@@ -1,13 +1,13 @@
 //! `serve`: dials in to the operator, holds the pool's models and works on the tasks that come.
 //!
-//! *Layout*: `desk` is the loop that turns what happens into what is done, by the pure [`crate::queue`]; `link` keeps the stream
-//! to the operator; `shelf` keeps the models; `task` is one task's way; `scratch`, `trust` and `backoff` are what these need.
+//! *Layout*: `desk` is the loop that turns what happens into what is done, by the pure [`crate::queue`]; `stream` keeps the way
+//! to the operator open; `shelf` keeps the models; `task` is one task's way; `scratch`, `trust` and `backoff` are what these need.
 
 pub mod backoff;
 mod desk;
-mod link;
 mod scratch;
 mod shelf;
+mod stream;
 mod task;
 pub mod trust;
 
@@ -28,10 +28,10 @@ use crate::queue::{Event, Identity, Queue};
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError};
 use desk::Desk;
-use link::Dialer;
 use scratch::Scratch;
 pub use scratch::ScratchError;
 use shelf::{Shelf, Stocker};
+use stream::Dialer;
 use task::Tools;
 use trust::TrustError;
 
@@ -130,7 +130,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
         let _ = xids.try_send(xid);
     });
     tokio::spawn(look_into(reported, engine.clone(), events.clone()));
-    let (link_events, linked) = mpsc::channel(WAITING_EVENTS);
+    let (stream_events, streamed) = mpsc::channel(WAITING_EVENTS);
     let (orders, ordered) = watch::channel(Vec::new());
     let shelf = Shelf::default();
     let store = Store::new(trust.clone());
@@ -147,7 +147,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
         token_file: args.token_file,
         trust,
     };
-    tokio::spawn(link::keep(dialer, link_events));
+    tokio::spawn(stream::keep(dialer, stream_events));
     let tools = Tools {
         store,
         engine,
@@ -157,7 +157,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
         has_operator: Arc::clone(&health.is_ready),
     };
     let desk = Desk::new(Queue::new(identity), tools, shelf, orders, events, health);
-    desk.work(linked, happened).await
+    desk.work(streamed, happened).await
 }
 
 /// Errors that the GPU's driver reports: many concern another process, or are over; after some nothing works any more.

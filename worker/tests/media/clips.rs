@@ -1,5 +1,6 @@
 //! Clips and pictures to test with, and ways to look at what came out.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -217,10 +218,26 @@ pub(crate) fn psnr(one: &Frame, other: &Frame) -> f64 {
 
 /// How many running programs have this path among their arguments.
 pub(crate) fn processes_with(path: &Path) -> usize {
+    ids_of_processes_with(path).len()
+}
+
+/// Ends the one running program that has this path among its arguments, as the system does when memory runs out.
+pub(crate) fn kill_process_with(path: &Path) {
+    let ids = ids_of_processes_with(path);
+    assert_eq!(ids.len(), 1, "{}", path.display());
+    let killed = Command::new("kill").arg("-KILL").args(ids).status();
+    assert!(killed.expect("kill runs").success());
+}
+
+fn ids_of_processes_with(path: &Path) -> Vec<OsString> {
     let needle = path.to_str().expect("a path in UTF-8").as_bytes();
     let folders = fs::read_dir("/proc").expect("proc").flatten();
-    let lines = folders.filter_map(|folder| fs::read(folder.path().join("cmdline")).ok());
-    lines
-        .filter(|line| line.windows(needle.len()).any(|window| window == needle))
-        .count()
+    let has_it = |folder: &fs::DirEntry| {
+        fs::read(folder.path().join("cmdline"))
+            .is_ok_and(|line| line.windows(needle.len()).any(|window| window == needle))
+    };
+    folders
+        .filter(has_it)
+        .map(|folder| folder.file_name())
+        .collect()
 }

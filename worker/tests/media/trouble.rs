@@ -9,8 +9,8 @@ use framewright_worker::media::probe::probe;
 use framewright_worker::media::{Class, MediaError, Programs, VideoLimits};
 
 use crate::clips::{
-    PATIENCE, bars, clip, described, encoder, noise, options, ours, picture, processes_with,
-    scratch,
+    PATIENCE, bars, clip, decoder, described, encoder, kill_process_with, noise, options, ours,
+    picture, processes_with, scratch,
 };
 
 #[test]
@@ -127,6 +127,33 @@ fn a_program_that_hangs_is_stopped() {
         assert!(matches!(error, MediaError::Stalled { .. }), "{error}");
         assert_eq!(error.class(), Class::Internal);
     }
+}
+
+#[test]
+fn a_program_that_the_system_kills_has_run_out_of_memory() {
+    let scratch = scratch();
+    let large = "-f lavfi -i testsrc2=s=640x480:r=25,trim=end_frame=50 -pix_fmt yuv420p";
+    let source = clip(&scratch, "source.mp4", &[large]);
+    let output = scratch.path().join("o.mp4");
+    let reading = DecodeOptions {
+        queue: 1,
+        ..DecodeOptions::default()
+    };
+    let mut decoder = decoder(&source, &reading);
+    let mut encoder = encoder(&output, options(128, 96));
+    decoder.next_frame().expect("decodes");
+    encoder.push(bars(128, 96)).expect("takes a frame");
+
+    kill_process_with(&source);
+    kill_process_with(&output);
+    let decoded = (0..50).find_map(|_| decoder.next_frame().err());
+    let encoded = encoder.finish().expect_err("it is gone");
+
+    for error in [decoded.expect("it is gone"), encoded] {
+        assert_eq!(error.class(), Class::OutOfMemory, "{error}");
+        assert!(error.to_string().contains("raise"), "{error}");
+    }
+    assert!(!output.exists(), "what is unfinished is removed");
 }
 
 #[test]

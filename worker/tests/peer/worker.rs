@@ -31,6 +31,27 @@ impl Worker {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Kills one of its ffmpegs, as the system does when memory runs out.
+    pub(crate) async fn kill_ffmpeg(&self) {
+        let worker = self.process.id().to_string();
+        let is_its_own = |stat: String| {
+            let state_and_parent = stat.split_once("(ffmpeg) ").map(|(_, rest)| rest);
+            state_and_parent.and_then(|rest| rest.split(' ').nth(1)) == Some(worker.as_str())
+        };
+        let found = eventually("an ffmpeg works", || {
+            let processes = std::fs::read_dir("/proc").unwrap().flatten();
+            let mut own = processes.filter(|process| {
+                std::fs::read_to_string(process.path().join("stat")).is_ok_and(&is_its_own)
+            });
+            own.next()
+        });
+        let killed = Command::new("kill")
+            .arg("-KILL")
+            .arg(found.await.file_name())
+            .status();
+        assert!(killed.unwrap().success());
+    }
+
     /// How many threads compute.
     pub(crate) fn computing_threads(&self) -> usize {
         let threads = format!("/proc/{}/task", self.process.id());

@@ -3,36 +3,37 @@
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{ModelState, Order, Outcome, OutputFile, TaskReport, ToOperator};
 
-use crate::peer::{Link, Peer, weights};
+use crate::peer::{Peer, Stream, weights};
 
 pub(crate) const TASK: &str = "0b5c/large/0/1";
 
 /// A worker that holds the model `twice`.
-pub(crate) async fn welcomed(peer: &mut Peer) -> Link {
-    let mut link = peer.accept().await;
-    let tasks = link.hear_until(hello).await;
+pub(crate) async fn welcomed(peer: &mut Peer) -> Stream {
+    let mut stream = peer.accept().await;
+    let tasks = stream.hear_until(hello).await;
     assert_eq!(tasks, []);
     let models = vec![peer.model("twice", &weights())];
-    link.order(Order::Welcome { models }).await;
-    link.hear_until(|said| state_of(said, "twice", ModelState::Ready))
+    stream.order(Order::Welcome { models }).await;
+    stream
+        .hear_until(|said| state_of(said, "twice", ModelState::Ready))
         .await;
-    link
+    stream
 }
 
 /// Grants the upload that is asked for.
-pub(crate) async fn uploaded(peer: &Peer, link: &mut Link) -> OutputFile {
-    let (task, output) = link.hear_until(upload_request).await;
-    grant(peer, link, &task, &output).await;
+pub(crate) async fn uploaded(peer: &Peer, stream: &mut Stream) -> OutputFile {
+    let (task, output) = stream.hear_until(upload_request).await;
+    grant(peer, stream, &task, &output).await;
     output
 }
 
-pub(crate) async fn grant(peer: &Peer, link: &Link, task: &TaskId, output: &OutputFile) {
+pub(crate) async fn grant(peer: &Peer, stream: &Stream, task: &TaskId, output: &OutputFile) {
     let order = Order::Upload {
         task: task.clone(),
         sha256: output.sha256.clone(),
         url: peer.url(&output.sha256),
     };
-    link.order(order).await;
+    stream.order(order).await;
 }
 
 pub(crate) fn id(text: &str) -> TaskId {

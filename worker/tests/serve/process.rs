@@ -11,24 +11,25 @@ use crate::peer::{self, Peer, clip, picture};
 async fn a_worker_without_its_device_says_so_and_takes_no_task() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker_with(&["--device", "cuda"]);
-    let mut link = peer.accept().await;
+    let mut stream = peer.accept().await;
     let ToOperator::Hello {
         device,
         device_trouble,
         ..
-    } = link.hear().await
+    } = stream.hear().await
     else {
         panic!("not a Hello");
     };
     assert_eq!(device, framewright_crds::modelpool::Device::Cuda);
     assert!(device_trouble.unwrap().contains("built without CUDA"));
-    link.order(Order::Welcome {
-        models: vec![peer.model("twice", &peer::weights())],
-    })
-    .await;
+    stream
+        .order(Order::Welcome {
+            models: vec![peer.model("twice", &peer::weights())],
+        })
+        .await;
     let order = peer.task(TASK, "twice", "image", &picture(peer.folder.path()));
-    link.order(Order::Run(Box::new(order))).await;
-    let (_, outcome) = link.hear_until(finished).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    let (_, outcome) = stream.hear_until(finished).await;
     assert!(
         matches!(
             outcome,
@@ -46,10 +47,10 @@ async fn as_many_threads_compute_as_the_worker_is_told_and_never_more_than_there
     for (told, threads) in [("1", 1), ("100000", num_cpus::get())] {
         let mut peer = Peer::start().await;
         let worker = peer.worker_in(&[("FRAMEWRIGHT_THREADS", told)], &[]);
-        let mut link = welcomed(&mut peer).await;
+        let mut stream = welcomed(&mut peer).await;
         let order = peer.task(TASK, "twice", "image", &picture(peer.folder.path()));
-        link.order(Order::Run(Box::new(order))).await;
-        uploaded(&peer, &mut link).await;
+        stream.order(Order::Run(Box::new(order))).await;
+        uploaded(&peer, &mut stream).await;
         assert_eq!(worker.computing_threads(), threads, "told {told}");
     }
 }
@@ -58,17 +59,18 @@ async fn as_many_threads_compute_as_the_worker_is_told_and_never_more_than_there
 async fn a_worker_that_is_told_to_end_finishes_its_task_first() {
     let mut peer = Peer::start().await;
     let mut worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let order = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 300));
-    link.order(Order::Run(Box::new(order))).await;
-    link.hear_until(started).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    stream.hear_until(started).await;
     worker.signal("TERM");
-    link.hear_until(|said| matches!(said, ToOperator::Draining).then_some(()))
+    stream
+        .hear_until(|said| matches!(said, ToOperator::Draining).then_some(()))
         .await;
     let late = "0b5c/late/0/1";
     let order = peer.task(late, "twice", "image", &picture(peer.folder.path()));
-    link.order(Order::Run(Box::new(order))).await;
-    let (task, outcome) = link.hear_until(finished).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    let (task, outcome) = stream.hear_until(finished).await;
     assert_eq!(task, id(late));
     assert!(
         matches!(
@@ -80,12 +82,12 @@ async fn a_worker_that_is_told_to_end_finishes_its_task_first() {
         ),
         "{outcome:?}"
     );
-    link.order(Order::Settled { task }).await;
+    stream.order(Order::Settled { task }).await;
 
-    uploaded(&peer, &mut link).await;
-    let (task, outcome) = link.hear_until(finished).await;
+    uploaded(&peer, &mut stream).await;
+    let (task, outcome) = stream.hear_until(finished).await;
     assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
-    link.order(Order::Settled { task }).await;
+    stream.order(Order::Settled { task }).await;
     assert_eq!(worker.ended().await, Some(0));
 }
 
@@ -93,12 +95,13 @@ async fn a_worker_that_is_told_to_end_finishes_its_task_first() {
 async fn a_second_signal_ends_the_worker_at_once() {
     let mut peer = Peer::start().await;
     let mut worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let order = peer.task(TASK, "twice", "video", &peer::long_clip(peer.folder.path()));
-    link.order(Order::Run(Box::new(order))).await;
-    link.hear_until(started).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    stream.hear_until(started).await;
     worker.signal("TERM");
-    link.hear_until(|said| matches!(said, ToOperator::Draining).then_some(()))
+    stream
+        .hear_until(|said| matches!(said, ToOperator::Draining).then_some(()))
         .await;
     worker.signal("TERM");
     worker.ended().await;

@@ -14,8 +14,8 @@ use crate::peer::{Peer, clip, digest, picture, weights};
 async fn a_wrong_weight_file_fails_its_own_model_and_says_which() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
-    let mut link = peer.accept().await;
-    link.hear_until(hello).await;
+    let mut stream = peer.accept().await;
+    stream.hear_until(hello).await;
     let good = weights();
     let mut cut = good.clone();
     cut.truncate(good.len() / 2);
@@ -50,11 +50,11 @@ async fn a_wrong_weight_file_fails_its_own_model_and_says_which() {
         peer.model("good", &good),
         volume,
     ];
-    link.order(Order::Welcome { models }).await;
+    stream.order(Order::Welcome { models }).await;
 
     let mut states = std::collections::BTreeMap::new();
     while states.len() < 7 {
-        if let ToOperator::Model { name, state, .. } = link.hear().await
+        if let ToOperator::Model { name, state, .. } = stream.hear().await
             && !matches!(state, ModelState::Loading { .. })
         {
             states.insert(name, state);
@@ -77,8 +77,9 @@ async fn a_wrong_weight_file_fails_its_own_model_and_says_which() {
     assert_eq!(states["volume"], ModelState::Ready);
 
     let models = vec![peer.model("later", &good)];
-    link.order(Order::Welcome { models }).await;
-    link.hear_until(|said| state_of(said, "later", ModelState::Ready))
+    stream.order(Order::Welcome { models }).await;
+    stream
+        .hear_until(|said| state_of(said, "later", ModelState::Ready))
         .await;
 }
 
@@ -86,13 +87,13 @@ async fn a_wrong_weight_file_fails_its_own_model_and_says_which() {
 async fn a_full_store_is_waited_for_and_nothing_is_computed_twice() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let order = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 10));
-    link.order(Order::Run(Box::new(order))).await;
-    let (task, output) = link.hear_until(upload_request).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    let (task, output) = stream.hear_until(upload_request).await;
     peer.store.is_down.store(true, Ordering::Relaxed);
-    grant(&peer, &link, &task, &output).await;
-    let (_, trouble) = link.hear_until(store_trouble).await;
+    grant(&peer, &stream, &task, &output).await;
+    let (_, trouble) = stream.hear_until(store_trouble).await;
     assert!(
         trouble
             .as_ref()
@@ -100,15 +101,15 @@ async fn a_full_store_is_waited_for_and_nothing_is_computed_twice() {
         "{trouble:?}"
     );
     // Each try asks for a grant of its own.
-    let (task, again) = link.hear_until(upload_request).await;
+    let (task, again) = stream.hear_until(upload_request).await;
     assert_eq!(again, output);
-    grant(&peer, &link, &task, &output).await;
-    let (task, _) = link.hear_until(upload_request).await;
+    grant(&peer, &stream, &task, &output).await;
+    let (task, _) = stream.hear_until(upload_request).await;
     assert!(peer.store.refused.load(Ordering::Relaxed) >= 2);
     peer.store.is_down.store(false, Ordering::Relaxed);
-    grant(&peer, &link, &task, &output).await;
+    grant(&peer, &stream, &task, &output).await;
 
-    let (_, outcome) = link.hear_until(finished).await;
+    let (_, outcome) = stream.hear_until(finished).await;
     assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
     let (_, metrics) = worker.get("/metrics").await;
     assert!(
@@ -121,31 +122,34 @@ async fn a_full_store_is_waited_for_and_nothing_is_computed_twice() {
 async fn grants_that_are_over_are_asked_for_again() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
-    let mut link = peer.accept().await;
-    link.hear_until(hello).await;
+    let mut stream = peer.accept().await;
+    stream.hear_until(hello).await;
     peer.store.oldest_grant.store(7, Ordering::Relaxed);
     let mut model = peer.model("twice", &weights());
     let sha256 = model.files[0].sha256.clone();
     model.files[0].from = FileSource::Url(peer.grant(&sha256, 6));
-    link.order(Order::Welcome {
-        models: vec![model.clone()],
-    })
-    .await;
-    assert_eq!(link.hear_until(renewal).await, None);
+    stream
+        .order(Order::Welcome {
+            models: vec![model.clone()],
+        })
+        .await;
+    assert_eq!(stream.hear_until(renewal).await, None);
     model.files[0].from = FileSource::Url(peer.grant(&sha256, 7));
-    link.order(Order::Welcome {
-        models: vec![model],
-    })
-    .await;
-    link.hear_until(|said| state_of(said, "twice", ModelState::Ready))
+    stream
+        .order(Order::Welcome {
+            models: vec![model],
+        })
+        .await;
+    stream
+        .hear_until(|said| state_of(said, "twice", ModelState::Ready))
         .await;
 
     let mut order = peer.task(TASK, "twice", "image", &picture(peer.folder.path()));
     let sha256 = order.inputs[0].sha256.clone();
     order.inputs[0].url = peer.grant(&sha256, 6);
-    link.order(Order::Run(Box::new(order.clone()))).await;
-    assert_eq!(link.hear_until(renewal).await, Some(id(TASK)));
+    stream.order(Order::Run(Box::new(order.clone()))).await;
+    assert_eq!(stream.hear_until(renewal).await, Some(id(TASK)));
     order.inputs[0].url = peer.grant(&sha256, 7);
-    link.order(Order::Run(Box::new(order))).await;
-    assert_eq!(link.hear_until(started).await, id(TASK));
+    stream.order(Order::Run(Box::new(order))).await;
+    assert_eq!(stream.hear_until(started).await, id(TASK));
 }

@@ -12,14 +12,14 @@ use crate::peer::{Peer, clip, eventually, picture, weights};
 async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_until_settled() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let order = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 300));
-    link.order(Order::Run(Box::new(order))).await;
-    link.hear_until(started).await;
-    drop(link);
+    stream.order(Order::Run(Box::new(order))).await;
+    stream.hear_until(started).await;
+    drop(stream);
 
-    let mut link = peer.accept().await;
-    let held = link.hear_until(hello).await;
+    let mut stream = peer.accept().await;
+    let held = stream.hear_until(hello).await;
     assert_eq!(held.len(), 1);
     assert_eq!(
         (&held[0].task, held[0].job.as_str()),
@@ -29,8 +29,8 @@ async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_unt
         held[0].state,
         TaskState::Running { .. } | TaskState::Uploading { .. }
     ));
-    let output = uploaded(&peer, &mut link).await;
-    let (_, outcome) = link.hear_until(finished).await;
+    let output = uploaded(&peer, &mut stream).await;
+    let (_, outcome) = stream.hear_until(finished).await;
     assert_eq!(
         outcome,
         Outcome::Succeeded {
@@ -38,7 +38,7 @@ async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_unt
             units: 128 * 72 * 300
         }
     );
-    drop(link);
+    drop(stream);
 
     for _ in 0..2 {
         let held = peer.accept().await.hear_until(hello).await;
@@ -49,17 +49,19 @@ async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_unt
             }
         );
     }
-    let mut link = peer.accept().await;
-    link.hear_until(hello).await;
-    link.order(Order::Settled { task: id(TASK) }).await;
+    let mut stream = peer.accept().await;
+    stream.hear_until(hello).await;
+    stream.order(Order::Settled { task: id(TASK) }).await;
     // An answer to something later proves that the order was heard.
-    link.order(Order::Welcome {
-        models: vec![peer.model("twice", &weights())],
-    })
-    .await;
-    link.hear_until(|said| state_of(said, "twice", ModelState::Ready))
+    stream
+        .order(Order::Welcome {
+            models: vec![peer.model("twice", &weights())],
+        })
         .await;
-    drop(link);
+    stream
+        .hear_until(|said| state_of(said, "twice", ModelState::Ready))
+        .await;
+    drop(stream);
     assert_eq!(peer.accept().await.hear_until(hello).await, []);
 }
 
@@ -67,32 +69,34 @@ async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_unt
 async fn an_older_operator_is_refused_and_left() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
-    let mut link = peer.accept().await;
-    link.hear_until(hello).await;
+    let mut stream = peer.accept().await;
+    stream.hear_until(hello).await;
     let models = vec![peer.model("twice", &weights())];
-    link.order_of_epoch(
-        5,
-        Order::Welcome {
-            models: models.clone(),
-        },
-    )
-    .await;
-    link.hear_until(|said| state_of(said, "twice", ModelState::Ready))
+    stream
+        .order_of_epoch(
+            5,
+            Order::Welcome {
+                models: models.clone(),
+            },
+        )
+        .await;
+    stream
+        .hear_until(|said| state_of(said, "twice", ModelState::Ready))
         .await;
 
     let order = Box::new(peer.task(TASK, "twice", "image", &picture(peer.folder.path())));
-    link.order_of_epoch(4, Order::Run(order.clone())).await;
-    while link.try_hear().await.is_some() {}
+    stream.order_of_epoch(4, Order::Run(order.clone())).await;
+    while stream.try_hear().await.is_some() {}
 
-    let mut link = peer.accept().await;
+    let mut stream = peer.accept().await;
     assert_eq!(
-        link.hear_until(hello).await,
+        stream.hear_until(hello).await,
         [],
         "the older order had no effect"
     );
-    link.order_of_epoch(5, Order::Welcome { models }).await;
-    link.order_of_epoch(5, Order::Run(order)).await;
-    assert_eq!(link.hear_until(started).await, id(TASK));
+    stream.order_of_epoch(5, Order::Welcome { models }).await;
+    stream.order_of_epoch(5, Order::Run(order)).await;
+    assert_eq!(stream.hear_until(started).await, id(TASK));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,8 +104,8 @@ async fn a_silent_operator_is_dialled_again() {
     let mut peer = Peer::start().await;
     peer.store.is_silent.store(true, Ordering::Relaxed);
     let _worker = peer.worker();
-    let mut link = peer.accept().await;
-    link.hear_until(hello).await;
+    let mut stream = peer.accept().await;
+    stream.hear_until(hello).await;
     let start = Instant::now();
     let mut again = peer.accept().await;
     again.hear_until(hello).await;

@@ -12,14 +12,14 @@ use crate::peer::{self, Peer, clip, eventually, picture, size_of};
 async fn a_task_goes_from_order_to_outcome() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
-    assert_eq!(link.token, peer::TOKEN);
+    let mut stream = welcomed(&mut peer).await;
+    assert_eq!(stream.token, peer::TOKEN);
 
     let order = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 10));
-    link.order(Order::Run(Box::new(order))).await;
-    assert_eq!(link.hear_until(started).await, id(TASK));
-    let output = uploaded(&peer, &mut link).await;
-    let (task, outcome) = link.hear_until(finished).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    assert_eq!(stream.hear_until(started).await, id(TASK));
+    let output = uploaded(&peer, &mut stream).await;
+    let (task, outcome) = stream.hear_until(finished).await;
 
     assert_eq!(task, id(TASK));
     let units = 128 * 72 * 10;
@@ -34,7 +34,7 @@ async fn a_task_goes_from_order_to_outcome() {
     std::fs::write(&video, peer.store.get(&output.sha256).unwrap()).unwrap();
     assert_eq!(size_of(&video), "128,72,10");
 
-    link.order(Order::Settled { task }).await;
+    stream.order(Order::Settled { task }).await;
     eventually("scratch is empty", || {
         let mut left = std::fs::read_dir(peer.folder.path().join("scratch")).unwrap();
         left.next().is_none().then_some(())
@@ -57,7 +57,7 @@ async fn a_task_goes_from_order_to_outcome() {
 async fn an_image_keeps_its_alpha_and_gets_twice_the_size() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let see_through =
         image::RgbaImage::from_fn(9, 7, |x, y| image::Rgba([x as u8, y as u8, 9, 99]));
     let mut png = std::io::Cursor::new(Vec::new());
@@ -65,9 +65,9 @@ async fn an_image_keeps_its_alpha_and_gets_twice_the_size() {
         .write_to(&mut png, image::ImageFormat::Png)
         .unwrap();
     let order = peer.task(TASK, "twice", "image", png.get_ref());
-    link.order(Order::Run(Box::new(order))).await;
-    let output = uploaded(&peer, &mut link).await;
-    let (_, outcome) = link.hear_until(finished).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    let output = uploaded(&peer, &mut stream).await;
+    let (_, outcome) = stream.hear_until(finished).await;
     assert_eq!(
         outcome,
         Outcome::Succeeded {
@@ -85,16 +85,16 @@ async fn an_image_keeps_its_alpha_and_gets_twice_the_size() {
 async fn a_cancelled_task_stops_and_the_next_one_is_done() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let order = peer.task(TASK, "twice", "video", &peer::long_clip(peer.folder.path()));
-    link.order(Order::Run(Box::new(order))).await;
-    link.hear_until(progress).await;
-    link.order(Order::Cancel { task: id(TASK) }).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    stream.hear_until(progress).await;
+    stream.order(Order::Cancel { task: id(TASK) }).await;
     let next = "0b5c/poster/0/1";
     let order = peer.task(next, "twice", "image", &picture(peer.folder.path()));
-    link.order(Order::Run(Box::new(order))).await;
+    stream.order(Order::Run(Box::new(order))).await;
 
-    let (task, _) = link.hear_until(upload_request).await;
+    let (task, _) = stream.hear_until(upload_request).await;
     assert_eq!(task, id(next), "the cancelled task computes no more");
     let scratch = std::fs::read_dir(peer.folder.path().join("scratch")).unwrap();
     assert_eq!(scratch.count(), 1, "its files are gone");
@@ -104,7 +104,7 @@ async fn a_cancelled_task_stops_and_the_next_one_is_done() {
 async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let video = clip(peer.folder.path(), 10);
     let cut = &video[..video.len() / 2];
     let image = picture(peer.folder.path());
@@ -118,8 +118,8 @@ async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
     for (number, (input, content, words)) in cases.into_iter().enumerate() {
         let task = format!("0b5c/step-{number}/0/1");
         let order = peer.task(&task, "twice", input, content);
-        link.order(Order::Run(Box::new(order))).await;
-        let (finished, outcome) = link.hear_until(finished).await;
+        stream.order(Order::Run(Box::new(order))).await;
+        let (finished, outcome) = stream.hear_until(finished).await;
         assert_eq!(finished, id(&task));
         let Outcome::Failed { cause, message } = outcome else {
             panic!("{words}: {outcome:?}");
@@ -133,8 +133,8 @@ async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
         scale: Some(4),
         frames: None,
     });
-    link.order(Order::Run(Box::new(too_large))).await;
-    let (_, outcome) = link.hear_until(finished).await;
+    stream.order(Order::Run(Box::new(too_large))).await;
+    let (_, outcome) = stream.hear_until(finished).await;
     assert!(
         matches!(
             outcome,
@@ -147,8 +147,8 @@ async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
     );
 
     let order = peer.task("0b5c/good/0/1", "twice", "image", &image);
-    link.order(Order::Run(Box::new(order))).await;
-    uploaded(&peer, &mut link).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    uploaded(&peer, &mut stream).await;
     assert_eq!(worker.get("/healthz").await.0, 200);
 }
 
@@ -156,14 +156,14 @@ async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
 async fn a_task_that_needs_more_scratch_than_there_is_says_so() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker_with(&["--scratch-limit", "60000"]);
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let large = clip(peer.folder.path(), 600);
     let noise = peer::noise(peer.folder.path());
     assert!(large.len() > 60_000 && noise.len() < 20_000);
     for (number, (input, content)) in [("video", large), ("image", noise)].into_iter().enumerate() {
         let order = peer.task(&format!("0b5c/step-{number}/0/1"), "twice", input, &content);
-        link.order(Order::Run(Box::new(order))).await;
-        let (_, outcome) = link.hear_until(finished).await;
+        stream.order(Order::Run(Box::new(order))).await;
+        let (_, outcome) = stream.hear_until(finished).await;
         let Outcome::Failed { cause, message } = outcome else {
             panic!("{outcome:?}");
         };
@@ -172,14 +172,36 @@ async fn a_task_that_needs_more_scratch_than_there_is_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ffmpeg_that_is_killed_alone_is_told_as_out_of_memory() {
+    let mut peer = Peer::start().await;
+    let worker = peer.worker();
+    let mut stream = welcomed(&mut peer).await;
+    let order = peer.task(TASK, "twice", "video", &peer::long_clip(peer.folder.path()));
+    stream.order(Order::Run(Box::new(order))).await;
+    stream.hear_until(progress).await;
+    worker.kill_ffmpeg().await;
+
+    let (_, outcome) = stream.hear_until(finished).await;
+    let Outcome::Failed { cause, message } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(cause, Cause::OutOfMemory, "{message}");
+    assert!(
+        message.contains("raise the pool's memory limit"),
+        "{message}"
+    );
+    assert_eq!(worker.get("/healthz").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_tells_the_story_and_no_secret() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();
-    let mut link = welcomed(&mut peer).await;
+    let mut stream = welcomed(&mut peer).await;
     let order = peer.task(TASK, "twice", "image", &picture(peer.folder.path()));
-    link.order(Order::Run(Box::new(order))).await;
-    uploaded(&peer, &mut link).await;
-    link.hear_until(finished).await;
+    stream.order(Order::Run(Box::new(order))).await;
+    uploaded(&peer, &mut stream).await;
+    stream.hear_until(finished).await;
     let log = eventually("the task is over", || {
         Some(worker.log()).filter(|log| log.contains("succeeded"))
     })

@@ -70,6 +70,15 @@ pub fn upscale(
     }
 }
 
+/// How the result's name ends, for an input of this kind.
+#[must_use]
+pub fn extension(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Still(_) => "png",
+        Kind::Video(_) => "mp4",
+    }
+}
+
 fn image(
     enlarge: &Enlarge<'_>,
     input: &Input,

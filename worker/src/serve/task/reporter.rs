@@ -1,4 +1,5 @@
-//! How a task tells from the engine's thread how far it is.
+//! How does a task tell from the engine's thread how far it is? Often at first, so that a short step shows more than its beginning,
+//! and once a second in the long run.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,17 @@ use tokio::sync::mpsc;
 
 use crate::queue::{Event, News};
 
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two reports, at first and in the long run.
+const SHORTEST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
 
-/// Tells from the engine's thread that a task computes and how far it is, at most once a second.
+/// Tells from the engine's thread that a task computes and how far it is.
 pub(super) struct Reporter {
     events: mpsc::Sender<Event>,
     task: TaskId,
-    last: Option<Instant>,
+    start: Instant,
+    /// When the last report was made, after the start.
+    last: Duration,
 }
 
 impl Reporter {
@@ -22,26 +27,74 @@ impl Reporter {
         let reporter = Reporter {
             events,
             task,
-            last: None,
+            start: Instant::now(),
+            last: Duration::ZERO,
         };
         reporter.tell(News::Started);
         reporter
     }
 
     pub(super) fn report(&mut self, progress: Progress) {
-        if self
-            .last
-            .is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL)
-        {
-            return;
+        let now = self.start.elapsed();
+        if is_due(&progress, self.last, now) {
+            self.last = now;
+            self.tell(News::Progress(progress));
         }
-        self.last = Some(Instant::now());
-        self.tell(News::Progress(progress));
     }
 
     fn tell(&self, news: News) {
         let task = self.task.clone();
         // The other end empties its queue without waiting for anybody, so this does not hold up the device.
         let _ = self.events.blocking_send(Event::Task { task, news });
+    }
+}
+
+/// Whether as much time has passed since the last report as before it; both count from the start. That nothing is done yet can wait.
+fn is_due(progress: &Progress, last: Duration, now: Duration) -> bool {
+    let is_something_done = progress.percent > 0 || progress.frame.is_some_and(|frame| frame > 0);
+    let wait = if is_something_done {
+        last.clamp(SHORTEST, LONGEST)
+    } else {
+        LONGEST
+    };
+    now.saturating_sub(last) >= wait
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When something is told, in milliseconds, if a frame is done every so many.
+    fn told(every: u64, until: u64) -> Vec<u64> {
+        let mut last = Duration::ZERO;
+        let times = (0..=until).step_by(10);
+        times
+            .filter(|now| {
+                let progress = Progress {
+                    frame: Some((now / every) as i64),
+                    ..Progress::default()
+                };
+                let now = Duration::from_millis(*now);
+                let is_told = is_due(&progress, last, now);
+                if is_told {
+                    last = now;
+                }
+                is_told
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_thing_done_is_told_at_once_and_later_ones_once_a_second() {
+        assert_eq!(
+            told(10, 5000),
+            [50, 100, 200, 400, 800, 1600, 2600, 3600, 4600]
+        );
+        assert_eq!(told(300, 3000), [300, 600, 1200, 2200]);
+    }
+
+    #[test]
+    fn a_first_frame_that_takes_long_is_told_of_all_the_same() {
+        assert_eq!(told(3500, 5000), [1000, 2000, 3000, 4000, 5000]);
     }
 }

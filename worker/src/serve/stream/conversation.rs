@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tracing::info;
 
-use super::error::LinkError;
-use super::{LinkEvent, Stream};
+use super::error::StreamError;
+use super::{Socket, StreamEvent};
 
 pub(super) const SEND_DEADLINE: Duration = Duration::from_secs(20);
 pub(super) const SILENCE: Duration = Duration::from_secs(SILENCE_SECONDS);
@@ -19,40 +19,40 @@ const WAITING_MESSAGES: usize = 256;
 
 /// Carries messages until the connection ends; says why it did.
 pub(super) async fn converse(
-    mut stream: Stream,
-    events: &mpsc::Sender<LinkEvent>,
+    mut socket: Socket,
+    events: &mpsc::Sender<StreamEvent>,
     was_welcomed: &mut bool,
-) -> LinkError {
+) -> StreamError {
     let (line, mut to_say) = mpsc::channel(WAITING_MESSAGES);
-    if events.send(LinkEvent::Open(line)).await.is_err() {
-        return LinkError::Ended;
+    if events.send(StreamEvent::Open(line)).await.is_err() {
+        return StreamError::Ended;
     }
-    let ending = exchange(&mut stream, &mut to_say, events, was_welcomed).await;
-    let _ = timeout(Duration::from_secs(1), stream.close(None)).await;
-    if events.send(LinkEvent::Closed).await.is_err() {
-        return LinkError::Ended;
+    let ending = exchange(&mut socket, &mut to_say, events, was_welcomed).await;
+    let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
+    if events.send(StreamEvent::Closed).await.is_err() {
+        return StreamError::Ended;
     }
     ending
 }
 
 async fn exchange(
-    stream: &mut Stream,
+    socket: &mut Socket,
     to_say: &mut mpsc::Receiver<ToOperator>,
-    events: &mpsc::Sender<LinkEvent>,
+    events: &mpsc::Sender<StreamEvent>,
     was_welcomed: &mut bool,
-) -> LinkError {
+) -> StreamError {
     let mut last_heard = tokio::time::Instant::now();
     loop {
         let step = tokio::select! {
             message = to_say.recv() => match message {
-                Some(message) => say(stream, &message).await,
-                None => Err(LinkError::Left),
+                Some(message) => say(socket, &message).await,
+                None => Err(StreamError::Left),
             },
-            heard = stream.next() => {
+            heard = socket.next() => {
                 last_heard = tokio::time::Instant::now();
-                hear(stream, heard, events, was_welcomed).await
+                hear(socket, heard, events, was_welcomed).await
             }
-            () = tokio::time::sleep_until(last_heard + SILENCE) => Err(LinkError::Silent),
+            () = tokio::time::sleep_until(last_heard + SILENCE) => Err(StreamError::Silent),
         };
         if let Err(error) = step {
             return error;
@@ -60,28 +60,29 @@ async fn exchange(
     }
 }
 
-async fn say(stream: &mut Stream, message: &ToOperator) -> Result<(), LinkError> {
-    let text = serde_json::to_string(message).map_err(|source| LinkError::NoMessage { source })?;
-    send(stream, Message::text(text)).await
+async fn say(socket: &mut Socket, message: &ToOperator) -> Result<(), StreamError> {
+    let text =
+        serde_json::to_string(message).map_err(|source| StreamError::NoMessage { source })?;
+    send(socket, Message::text(text)).await
 }
 
-async fn send(stream: &mut Stream, message: Message) -> Result<(), LinkError> {
-    match timeout(SEND_DEADLINE, stream.send(message)).await {
+async fn send(socket: &mut Socket, message: Message) -> Result<(), StreamError> {
+    match timeout(SEND_DEADLINE, socket.send(message)).await {
         Ok(sent) => sent.map_err(broken),
-        Err(_) => Err(LinkError::Stuck),
+        Err(_) => Err(StreamError::Stuck),
     }
 }
 
 async fn hear(
-    stream: &mut Stream,
+    socket: &mut Socket,
     heard: Option<Result<Message, tungstenite::Error>>,
-    events: &mpsc::Sender<LinkEvent>,
+    events: &mpsc::Sender<StreamEvent>,
     was_welcomed: &mut bool,
-) -> Result<(), LinkError> {
+) -> Result<(), StreamError> {
     let message = match heard {
         Some(message) => message.map_err(broken)?,
         None => {
-            return Err(LinkError::Closed {
+            return Err(StreamError::Closed {
                 reason: String::new(),
             });
         }
@@ -90,22 +91,22 @@ async fn hear(
         Message::Text(text) => text,
         // The answer is queued by the library; it leaves with the next flush.
         Message::Ping(_) => {
-            return match timeout(SEND_DEADLINE, stream.flush()).await {
+            return match timeout(SEND_DEADLINE, socket.flush()).await {
                 Ok(flushed) => flushed.map_err(broken),
-                Err(_) => Err(LinkError::Stuck),
+                Err(_) => Err(StreamError::Stuck),
             };
         }
         Message::Pong(_) | Message::Binary(_) | Message::Frame(_) => return Ok(()),
         Message::Close(frame) => {
             let reason = frame.map_or_else(String::new, |frame| frame.reason.to_string());
-            return Err(LinkError::Closed { reason });
+            return Err(StreamError::Closed { reason });
         }
     };
     let order: ToWorker =
-        serde_json::from_str(&text).map_err(|source| LinkError::NoMessage { source })?;
+        serde_json::from_str(&text).map_err(|source| StreamError::NoMessage { source })?;
     match &order.order {
         Order::Refused { message } => {
-            return Err(LinkError::Refused {
+            return Err(StreamError::Refused {
                 message: message.clone(),
             });
         }
@@ -120,13 +121,13 @@ async fn hear(
         | Order::Settled { .. } => {}
     }
     events
-        .send(LinkEvent::Heard(Box::new(order)))
+        .send(StreamEvent::Heard(Box::new(order)))
         .await
-        .map_err(|_| LinkError::Ended)
+        .map_err(|_| StreamError::Ended)
 }
 
-fn broken(source: tungstenite::Error) -> LinkError {
-    LinkError::Broken {
+fn broken(source: tungstenite::Error) -> StreamError {
+    StreamError::Broken {
         source: Box::new(source),
     }
 }

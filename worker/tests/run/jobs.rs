@@ -1,19 +1,12 @@
-//! `run`: one job on this machine, from files.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "what a test does not expect ends it"
-)]
-
-mod golden;
-mod peer;
+//! Is a whole job done, or refused in words?
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use peer::{clip, digest, picture, size_of, weights};
 use tempfile::TempDir;
+
+use crate::peer::{clip, digest, picture, size_of, weights};
+use crate::{fails, job, run, text, write};
 
 #[test]
 fn a_job_of_three_steps_is_done_from_files_beside_it() {
@@ -83,48 +76,6 @@ fn the_example_with_the_upscaler_that_ships_is_done() {
 }
 
 #[test]
-fn files_that_are_named_must_be_the_ones_that_are_pinned() {
-    let folder = TempDir::new().unwrap();
-    let image = picture(folder.path());
-    job(
-        &folder,
-        &format!(
-            "
-  - name: large
-    model: twice
-    upscale: {{}}
-    inputs: [{{name: image, upload: {{sha256: {}, bytes: {}}}}}]
-",
-            digest(&image),
-            image.len()
-        ),
-    );
-    write(&folder, "other.png", b"another file");
-    fails(
-        &folder,
-        &[],
-        "model twice: x.safetensors: no file with SHA-256",
-    );
-    write(&folder, "weights/x.safetensors", &weights());
-    fails(
-        &folder,
-        &["--weights", "weights", "--input", "image=other.png"],
-        "other.png has SHA-256",
-    );
-    fails(
-        &folder,
-        &["--weights", "weights", "--input", "sound=other.png"],
-        "there are: large.image",
-    );
-    fails(&folder, &["--weights", "other.png"], "is pinned");
-    let done = run(
-        &folder,
-        &["--weights", "weights", "--input", "large.image=picture.png"],
-    );
-    assert!(done.status.success(), "{}", text(&done));
-}
-
-#[test]
 fn an_input_name_that_two_steps_share_is_refused() {
     let folder = TempDir::new().unwrap();
     write(&folder, "x.safetensors", &weights());
@@ -187,59 +138,4 @@ fn a_bad_input_fails_its_step_with_a_sentence() {
         ),
     );
     fails(&folder, &[], "the file is text");
-}
-
-fn job(folder: &TempDir, steps: &str) {
-    let weights = weights();
-    let text = format!(
-        "
-apiVersion: framewright.dev/v1alpha1
-kind: AIJob
-metadata: {{name: demo}}
-spec:
-  steps:{steps}---
-apiVersion: framewright.dev/v1alpha1
-kind: ModelPool
-metadata: {{name: cpu}}
-spec:
-  device: cpu
-  models:
-  - name: twice
-    source: {{upload: {{}}}}
-    files: [{{path: x.safetensors, sha256: {}, bytes: {}}}]
-",
-        digest(&weights),
-        weights.len()
-    );
-    write(folder, "job.yaml", text.as_bytes());
-}
-
-fn write(folder: &TempDir, name: &str, content: &[u8]) {
-    let path = folder.path().join(name);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, content).unwrap();
-}
-
-fn run(folder: &TempDir, more: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_framewright-worker"))
-        .args(["run", "job.yaml"])
-        .args(more)
-        .current_dir(folder.path())
-        .output()
-        .unwrap()
-}
-
-fn fails(folder: &TempDir, more: &[&str], words: &str) {
-    let done = run(folder, more);
-    assert!(!done.status.success(), "{}", text(&done));
-    assert!(text(&done).contains(words), "{words}: {}", text(&done));
-}
-
-fn text(done: &Output) -> String {
-    let (out, error) = (&done.stdout, &done.stderr);
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(out),
-        String::from_utf8_lossy(error)
-    )
 }

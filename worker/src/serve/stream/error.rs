@@ -15,7 +15,7 @@ use crate::serve::trust::TrustError;
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LinkError {
+pub(super) enum StreamError {
     #[error("cannot read the token file {}", path.display())]
     Token {
         path: PathBuf,

@@ -27,7 +27,7 @@ use super::backoff::{Backoff, random};
 use super::trust::Trust;
 use crate::sentence::sentence;
 use conversation::converse;
-use error::{Complaint, LinkError};
+use error::{Complaint, StreamError};
 
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 const REDIAL: Backoff = Backoff {
@@ -57,9 +57,9 @@ pub(super) struct Dialer {
 /// The way to speak on one connection. Dropping it closes the connection.
 pub(super) type Line = mpsc::Sender<ToOperator>;
 
-/// What happens to the link.
+/// What happens to the stream.
 #[derive(Debug)]
-pub(super) enum LinkEvent {
+pub(super) enum StreamEvent {
     /// A connection is open.
     Open(Line),
     /// The operator spoke.
@@ -68,27 +68,27 @@ pub(super) enum LinkEvent {
     Closed,
 }
 
-type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Keeps the link until nobody takes its events any more.
-pub(super) async fn keep(dialer: Dialer, events: mpsc::Sender<LinkEvent>) {
+/// Keeps the stream until nobody takes its events any more.
+pub(super) async fn keep(dialer: Dialer, events: mpsc::Sender<StreamEvent>) {
     let mut failures: u32 = 0;
     let mut complaint = Complaint::default();
     loop {
         let mut was_welcomed = false;
         let dialled = Instant::now();
         let error = match dialer.dial().await {
-            Ok(stream) => converse(stream, &events, &mut was_welcomed).await,
+            Ok(socket) => converse(socket, &events, &mut was_welcomed).await,
             Err(error) => error,
         };
-        if matches!(error, LinkError::Ended) || events.is_closed() {
+        if matches!(error, StreamError::Ended) || events.is_closed() {
             return;
         }
         // A welcome that the worker could not take, from a leader of the past for example, is no success.
         let was_steady = was_welcomed && dialled.elapsed() >= STEADY;
         failures = if was_steady { 1 } else { failures + 1 };
         complaint.log(&sentence(&error), was_welcomed);
-        let backoff = if matches!(error, LinkError::Refused { .. }) {
+        let backoff = if matches!(error, StreamError::Refused { .. }) {
             REFUSED
         } else {
             REDIAL
@@ -98,9 +98,9 @@ pub(super) async fn keep(dialer: Dialer, events: mpsc::Sender<LinkEvent>) {
 }
 
 impl Dialer {
-    async fn dial(&self) -> Result<Stream, LinkError> {
+    async fn dial(&self) -> Result<Socket, StreamError> {
         let operator = || self.operator.clone();
-        let dial = |source| LinkError::Dial {
+        let dial = |source| StreamError::Dial {
             operator: operator(),
             source: Box::new(source),
         };
@@ -110,7 +110,7 @@ impl Dialer {
         let tls = self
             .trust
             .tls()
-            .map_err(|source| LinkError::Trust { source })?;
+            .map_err(|source| StreamError::Trust { source })?;
         let limits = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_LIMIT))
             .max_frame_size(Some(MESSAGE_LIMIT));
@@ -122,27 +122,27 @@ impl Dialer {
             Some(connector),
         );
         match timeout(DIAL_DEADLINE, dialling).await {
-            Ok(Ok((stream, _))) => Ok(stream),
-            Ok(Err(tungstenite::Error::Http(response))) => Err(LinkError::Status {
+            Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Err(tungstenite::Error::Http(response))) => Err(StreamError::Status {
                 operator: operator(),
                 status: response.status().as_u16(),
                 said: said(response.body().as_deref()),
             }),
             Ok(Err(source)) => Err(dial(source)),
-            Err(_) => Err(LinkError::DialDeadline {
+            Err(_) => Err(StreamError::DialDeadline {
                 operator: operator(),
             }),
         }
     }
 
-    fn authorization(&self) -> Result<HeaderValue, LinkError> {
+    fn authorization(&self) -> Result<HeaderValue, StreamError> {
         let path = || self.token_file.clone();
-        let token = fs::read_to_string(&self.token_file).map_err(|source| LinkError::Token {
+        let token = fs::read_to_string(&self.token_file).map_err(|source| StreamError::Token {
             path: path(),
             source,
         })?;
         let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-            .map_err(|_| LinkError::TokenText { path: path() })?;
+            .map_err(|_| StreamError::TokenText { path: path() })?;
         value.set_sensitive(true);
         Ok(value)
     }

@@ -1,0 +1,68 @@
+//! What becomes of files that are called as results are?
+
+use tempfile::TempDir;
+
+use crate::peer::{picture, weights};
+use crate::{fails, job, run, text, write};
+
+#[test]
+fn a_result_never_replaces_a_file_that_was_there_unless_that_is_asked_for() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "x.safetensors", &weights());
+    picture(folder.path());
+    job(
+        &folder,
+        "
+  - name: large
+    model: twice
+    upscale: {}
+    inputs: [{name: image, upload: {file: picture.png}}]
+  - name: same
+    model: twice
+    upscale: {scale: 1}
+    inputs: [{name: image, fromStep: {name: large}}]
+",
+    );
+    write(&folder, "demo-same.png", b"of an earlier job");
+    let there = || std::fs::read(folder.path().join("demo-same.png")).unwrap();
+
+    let done = run(&folder, &[]);
+    assert!(!done.status.success());
+    let said = text(&done);
+    assert!(
+        said.contains("result same would replace ./demo-same.png"),
+        "{said}"
+    );
+    assert!(
+        said.contains("--output") && said.contains("--overwrite"),
+        "{said}"
+    );
+    assert!(!said.contains("upscales"), "nothing is computed: {said}");
+    assert_eq!(there(), b"of an earlier job");
+
+    let done = run(&folder, &["--output", "elsewhere"]);
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(there(), b"of an earlier job");
+    let done = run(&folder, &["--overwrite"]);
+    assert!(done.status.success(), "{}", text(&done));
+    let made = std::fs::read(folder.path().join("elsewhere/demo-same.png")).unwrap();
+    assert_eq!(there(), made);
+}
+
+#[test]
+fn a_folder_is_no_file_to_overwrite() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "x.safetensors", &weights());
+    picture(folder.path());
+    job(
+        &folder,
+        "
+  - name: large
+    model: twice
+    upscale: {}
+    inputs: [{name: image, upload: {file: picture.png}}]
+",
+    );
+    write(&folder, "demo-large.png/file", b"");
+    fails(&folder, &["--overwrite"], "cannot write ./demo-large.png");
+}
