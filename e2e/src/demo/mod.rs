@@ -96,6 +96,7 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
         &dist.join("ffmpeg"),
         &hands.checkout.join("manifests/examples/clip.mp4"),
         &output.join(VIDEO),
+        "framewright-x2 twice",
         output,
     )
     .await?;

@@ -1,10 +1,11 @@
-//! A contact sheet: one frame of the source, of bicubic scaling and of the result, and a crop of each.
+//! A contact sheet: one frame of the source, of bicubic scaling and of the result, and a crop of each, with captions.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
 use tokio::process::Command;
 
 const GAP: u32 = 8;
@@ -12,7 +13,12 @@ const GAP: u32 = 8;
 const CROP: u32 = 160;
 const ZOOM: u32 = 3;
 
-/// Draws the sheet into `folder`; its path.
+/// Of captions, which have a line of this height.
+const LETTERS: RasterHeight = RasterHeight::Size20;
+const LINE: u32 = 28;
+const BACKGROUND: Rgb<u8> = Rgb([24, 24, 28]);
+
+/// Draws the sheet into `folder`; its path. `way` says how the result came about.
 ///
 /// # Errors
 /// If ffmpeg cannot read a video, or the picture cannot be written.
@@ -20,6 +26,7 @@ pub(super) async fn draw(
     ffmpeg: &Path,
     source: &Path,
     result: &Path,
+    way: &str,
     folder: &Path,
 ) -> Result<PathBuf> {
     let small = frame(ffmpeg, source).await?;
@@ -28,29 +35,57 @@ pub(super) async fn draw(
     let plain = imageops::resize(&small, width, height, FilterType::Nearest);
     // A cubic with a = -0.5, which is what bicubic means in Pillow and ffmpeg's catrom.
     let bicubic = imageops::resize(&small, width, height, FilterType::CatmullRom);
-    let columns = [&plain, &bicubic, &large];
+    let times = width / small.width().max(1);
+    let columns = [
+        (
+            &plain,
+            format!("source: {} x {}", small.width(), small.height()),
+        ),
+        (&bicubic, format!("bicubic x{times}: {width} x {height}")),
+        (&large, format!("{way}: {width} x {height}")),
+    ];
     let shown = CROP * ZOOM;
     // Half size: the crops below show each pixel.
     let (across, down) = (shown, height * shown / width);
-    let mut sheet = RgbImage::from_pixel(
-        3 * across + 4 * GAP,
-        down + shown + 3 * GAP,
-        Rgb([24, 24, 28]),
-    );
+    let crops = GAP + LINE + down;
+    let mut sheet =
+        RgbImage::from_pixel(3 * across + 4 * GAP, crops + LINE + shown + GAP, BACKGROUND);
     let (left, top) = busiest(&large);
-    for (index, picture) in (0_u32..).zip(columns) {
-        let x = i64::from(GAP + index * (across + GAP));
+    for (index, (picture, caption)) in (0_u32..).zip(columns) {
+        let x = GAP + index * (across + GAP);
+        write(&mut sheet, &caption, x, GAP);
         let whole = imageops::resize(picture, across, down, FilterType::Triangle);
-        imageops::replace(&mut sheet, &whole, x, i64::from(GAP));
+        imageops::replace(&mut sheet, &whole, x.into(), (GAP + LINE).into());
+        let caption = format!("crop at {left}, {top}, each pixel {ZOOM} x {ZOOM}");
+        write(&mut sheet, &caption, x, crops + GAP / 2);
         let crop = imageops::crop_imm(picture, left, top, CROP, CROP).to_image();
         let crop = imageops::resize(&crop, shown, shown, FilterType::Nearest);
-        imageops::replace(&mut sheet, &crop, x, i64::from(down + 2 * GAP));
+        imageops::replace(&mut sheet, &crop, x.into(), (crops + LINE).into());
     }
     let path = folder.join("contact-sheet.png");
     sheet
         .save(&path)
         .with_context(|| format!("write {}", path.display()))?;
     Ok(path)
+}
+
+/// Writes a line of ASCII from this corner to the right.
+fn write(sheet: &mut RgbImage, text: &str, left: u32, top: u32) {
+    let letters = text.chars();
+    let letters = letters.filter_map(|letter| get_raster(letter, FontWeight::Regular, LETTERS));
+    let mut left = i64::from(left);
+    for letter in letters {
+        let pixels = letter
+            .pixels()
+            .iter()
+            .flat_map(|&ink| BACKGROUND.0.map(|paper| paper.max(ink)));
+        let width = u32::try_from(letter.width()).unwrap_or_default();
+        let height = u32::try_from(letter.height()).unwrap_or_default();
+        if let Some(letter) = RgbImage::from_raw(width, height, pixels.collect()) {
+            imageops::replace(sheet, &letter, left, top.into());
+        }
+        left += i64::from(width);
+    }
 }
 
 /// The frame after one second of a video, at its own size.
