@@ -290,7 +290,7 @@ spec:
             "AIJob demo: spec.steps[0].upscale.scale: 9 should be at most 4"
         );
         let pool = POOL.replace("bytes: 5", "bytes: 0");
-        let refused = plan(&[job(&format!("[{}]", step("a", &upload()))), pool]).expect_err("0");
+        let refused = plan_of(&[job(&format!("[{}]", step("a", &upload()))), pool]).expect_err("0");
         assert_eq!(
             crate::sentence::sentence(&refused),
             "ModelPool cpu: spec.models[0].files[0].bytes: 0 should be at least 1"
@@ -302,7 +302,7 @@ spec:
         for name in ["../x", "/tmp/x", "a/b", "..", "''"] {
             let job = job(&format!("[{}]", step("a", &upload())));
             let job = job.replace("name: demo", &format!("name: {name}"));
-            let refused = plan(&[job, POOL.into()]).expect_err(name);
+            let refused = plan_of(&[job, POOL.into()]).expect_err(name);
             let said = crate::sentence::sentence(&refused);
             assert!(said.contains("metadata.name: "), "{said}");
         }
