@@ -16,9 +16,9 @@ pub const ANNOTATION_RENEW_LINKS: &str = "framewright.dev/renew-links";
 /// Audience of the projected token by which a worker proves who it is; worthless to the API server.
 pub const TOKEN_AUDIENCE: &str = "framewright.dev/operator";
 /// Path of the workers' stream on the operator.
-pub const LINK_PATH: &str = "/v1/link";
+pub const STREAM_PATH: &str = "/v1/stream";
 /// Port of the workers' stream on the operator (TLS).
-pub const LINK_PORT: u16 = 9443;
+pub const STREAM_PORT: u16 = 9443;
 /// Port of the store for workers and operator (TLS).
 pub const STORE_PORT: u16 = 8443;
 /// Port of the store inside its pod only, for port-forwards (plain HTTP on 127.0.0.1).

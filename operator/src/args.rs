@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use framewright_crds::names::LINK_PORT;
+use framewright_crds::names::STREAM_PORT;
 
 use crate::store::StoreArgs;
 
@@ -103,7 +103,7 @@ impl RunArgs {
     /// Host and port that workers dial.
     #[must_use]
     pub fn stream_address(&self) -> String {
-        format!("{}.{}.svc:{LINK_PORT}", self.service, self.namespace)
+        format!("{}.{}.svc:{STREAM_PORT}", self.service, self.namespace)
     }
 }
 

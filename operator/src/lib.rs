@@ -7,8 +7,11 @@
 //! - [`stream`]: the workers' streams: identity, tasks, events
 //! - [`store`]: keeps artifacts, in a process of its own; [`grants`] and [`links`] sign who may reach them
 //! - [`controller`]: wires all of it; [`context`] is what the parts share
+//! - [`uploads`], [`received`]: which files are waited for; which have come
+//! - [`recent`]: what caches may not show yet; `trim`: what of an object is kept; [`names`]: of pools and workers
 //! - [`status`], [`events`]: how objects and people are told
 //! - [`leadership`]: who leads; [`certificates`]: keys and certificates; [`janitor`]: clears what outlived its object
+//! - [`args`], [`health`], [`metrics`], `listen`, [`check`]: the process; `check` is `helm test`
 //!
 //! It runs on Unix alone. The kubectl plugin, which is built from the same package for other systems too, uses nothing of it.
 

@@ -40,7 +40,7 @@ pub enum Command {
 /// Settings of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The operator's stream for workers, such as wss://framewright-operator.framewright.svc:9443/v1/link.
+    /// The operator's stream for workers, such as wss://framewright-operator.framewright.svc:9443/v1/stream.
     #[arg(long, env = env::OPERATOR, value_parser = secure_url)]
     pub operator: String,
     /// The certificate authority of operator and store, as PEM text.
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_token_never_leaves_in_the_clear() {
-        assert!(secure_url("ws://operator/v1/link").is_err());
-        assert!(secure_url("wss://operator/v1/link").is_ok());
+        assert!(secure_url("ws://operator/v1/stream").is_err());
+        assert!(secure_url("wss://operator/v1/stream").is_ok());
     }
 }

@@ -3,6 +3,8 @@
 //! *Layout*, in reading order: [`args`] · [`serve`] dials in to the operator and [`run`] does one file; both put their work
 //! through [`engine`], the one thread that owns the device, and [`pipelines`], what can be done. [`queue`] decides which task is
 //! next. [`models`] are the networks, [`weights`] their files, [`media`] images and videos, [`fetch`] the store.
+//! [`device`] is what computes, and [`frame`], [`tiles`] how pictures get there; [`memory`] and [`threads`] are how much of the machine may
+//! be used. [`health`], [`metrics`]: the process; [`digest`], [`sentence`]: how files and errors are named.
 
 pub mod args;
 pub mod device;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use framewright_crds::modelpool::Device;
-use framewright_crds::names::{LINK_PATH, LINK_PORT};
+use framewright_crds::names::{STREAM_PATH, STREAM_PORT};
 use framewright_crds::wire::{
     ModelState, Order, Outcome, OutputFile, PROTOCOL, TaskOrder, ToOperator, ToWorker,
 };
@@ -33,11 +33,11 @@ pub(super) struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
 impl Stream {
     /// Dials the operator at this address as the pod that the token is bound to.
     pub(super) async fn dial(node: Ipv4Addr, authority: &str, token: &str) -> Result<Stream> {
-        let address = format!("wss://framewright-operator.{SYSTEM}.svc:{LINK_PORT}{LINK_PATH}");
+        let address = format!("wss://framewright-operator.{SYSTEM}.svc:{STREAM_PORT}{STREAM_PATH}");
         let mut request = address.into_client_request()?;
         let bearer = HeaderValue::try_from(format!("Bearer {token}"))?;
         request.headers_mut().insert(AUTHORIZATION, bearer);
-        let connection = TcpStream::connect((node, LINK_PORT))
+        let connection = TcpStream::connect((node, STREAM_PORT))
             .await
             .context("the operator does not listen")?;
         connection.set_nodelay(true)?;

@@ -141,13 +141,13 @@ async fn steps(
 
 /// The worker of an attempt: whether it is there, and how its process ended, if it did.
 async fn worker(open: &Attempt, context: &Context) -> (Presence, Option<Ended>) {
-    let linked = context.fleet.presence(&open.pod_uid);
+    let stream = context.fleet.presence(&open.pod_uid);
     let pod = context
         .caches
         .pods
         .get(&ObjectRef::new(&open.worker).within(&open.namespace))
         .filter(|pod| pod.uid().as_deref() == Some(open.pod_uid.as_str()));
-    let has_pod = match (&pod, &linked) {
+    let has_pod = match (&pod, &stream) {
         (Some(_), _) | (None, Some(Presence::Connected)) => true,
         (None, Some(Presence::Away { .. } | Presence::Gone(_)) | None) => {
             is_pod_there(open, context).await
@@ -156,7 +156,7 @@ async fn worker(open: &Attempt, context: &Context) -> (Presence, Option<Ended>) 
     let restart = pod.and_then(|pod| pods::ended_since(&pod, open.bound_at.0));
     let since = context.leads_since();
     let is_leaving = context.leaving.has(&open.pod_uid);
-    let presence = presence::presence(open, linked, (has_pod, is_leaving), restart.as_ref(), since);
+    let presence = presence::presence(open, stream, (has_pod, is_leaving), restart.as_ref(), since);
     (presence, restart)
 }
 

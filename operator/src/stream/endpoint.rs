@@ -9,7 +9,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 
 use crate::args::RunArgs;
-use framewright_crds::names::LINK_PORT;
+use framewright_crds::names::STREAM_PORT;
 
 /// What it took to have the Service point at this pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ fn slice(args: &RunArgs) -> EndpointSlice {
         }],
         ports: Some(vec![EndpointPort {
             name: Some("stream".to_owned()),
-            port: Some(i32::from(LINK_PORT)),
+            port: Some(i32::from(STREAM_PORT)),
             protocol: Some("TCP".to_owned()),
             ..EndpointPort::default()
         }]),

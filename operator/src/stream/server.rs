@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum_server::tls_rustls::RustlsConfig;
-use framewright_crds::names::{HEALTH_PATH, LINK_PATH, LINK_PORT};
+use framewright_crds::names::{HEALTH_PATH, STREAM_PATH, STREAM_PORT};
 use framewright_crds::wire::{
     MESSAGE_LIMIT, Order, PING_SECONDS, PROTOCOL, SILENCE_SECONDS, SLOTS_MAX, ToOperator, ToWorker,
 };
@@ -52,10 +52,10 @@ pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<
         streams: AtomicU64::new(0),
     };
     let router = Router::new()
-        .route(LINK_PATH, get(open))
+        .route(STREAM_PATH, get(open))
         .route(HEALTH_PATH, get(|| async { "ok" }))
         .with_state(Arc::new(door));
-    axum_server::from_tcp_rustls(everywhere(LINK_PORT)?, tls)?
+    axum_server::from_tcp_rustls(everywhere(STREAM_PORT)?, tls)?
         .serve(router.into_make_service_with_connect_info::<SocketAddr>())
         .await
 }

@@ -89,7 +89,7 @@ pub enum RunError {
     Step {
         step: String,
         #[source]
-        source: EngineError,
+        source: Box<EngineError>,
     },
     #[error("stopped by a signal")]
     Stopped,
@@ -177,7 +177,7 @@ async fn work_through(
         }
         let result = result.map_err(|source| RunError::Step {
             step: step.clone(),
-            source,
+            source: Box::new(source),
         })?;
         rows.push(Row {
             step,

@@ -62,7 +62,7 @@ impl Peer {
         let (sender, streams) = mpsc::channel(8);
         let store = Arc::new(Store::default());
         let routes = Router::new()
-            .route("/v1/link", any(stream::open))
+            .route("/v1/stream", any(stream::open))
             .route(
                 "/v1/artifacts/{digest}",
                 get(store::download).put(store::upload),
@@ -103,7 +103,7 @@ impl Peer {
             .arg("serve")
             .args([
                 "--operator",
-                &format!("wss://localhost:{}/v1/link", self.address.port()),
+                &format!("wss://localhost:{}/v1/stream", self.address.port()),
             ])
             .args(["--token-file".as_ref(), token.as_os_str()])
             .args([

@@ -10,14 +10,14 @@ use crate::jobs::seen::{Ended, Presence};
 #[must_use]
 pub fn presence(
     open: &Attempt,
-    linked: Option<Presence>,
+    stream: Option<Presence>,
     (has_pod, is_leaving): (bool, bool),
     ended: Option<&Ended>,
     leads_since: Timestamp,
 ) -> Presence {
     let has_ended = ended.is_some() || !has_pod;
     // A node that is drained, a pool that shrinks, a person: that is no failure of the worker's. Memory that ran out is.
-    if linked != Some(Presence::Connected)
+    if stream != Some(Presence::Connected)
         && is_leaving
         && has_ended
         && ended.is_none_or(|ended| ended.cause == Cause::WorkerLost)
@@ -30,7 +30,7 @@ pub fn presence(
             ),
         });
     }
-    match (linked, ended) {
+    match (stream, ended) {
         (Some(Presence::Connected), _) => Presence::Connected,
         (_, Some(ended)) => Presence::Gone(ended.clone()),
         (Some(away), None) if has_pod => away,

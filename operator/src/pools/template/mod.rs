@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_crds::ModelPool;
 use framewright_crds::modelpool::{Device, VolumeSource, WorkerContainer};
 use framewright_crds::names::{
-    HEALTH_PATH, HEALTH_PORT, LABEL_POOL, LABEL_REVISION, LINK_PATH, READY_PATH, TOKEN_AUDIENCE,
+    HEALTH_PATH, HEALTH_PORT, LABEL_POOL, LABEL_REVISION, READY_PATH, STREAM_PATH, TOKEN_AUDIENCE,
     VOLUMES_FOLDER, WORKER_CONTAINER, env,
 };
 use framewright_crds::quantity;
@@ -256,7 +256,7 @@ fn environment(
     let mut environment = vec![
         set(
             env::OPERATOR,
-            format!("wss://{}{LINK_PATH}", settings.operator),
+            format!("wss://{}{STREAM_PATH}", settings.operator),
         ),
         set(env::CA, settings.authority.clone()),
         set(env::TOKEN_FILE, format!("{TOKEN_FOLDER}/token")),

@@ -245,12 +245,12 @@ impl World {
                 .zip(pod)
                 .and_then(|(open, pod)| ended_since(pod, open.bound_at.0));
             let presence = open.map(|open| {
-                let linked = operator.fleet.presence(&open.pod_uid);
+                let stream = operator.fleet.presence(&open.pod_uid);
                 let has_pod =
-                    pod.is_some() || linked == Some(Presence::Connected) || self.is_pod_there(open);
+                    pod.is_some() || stream == Some(Presence::Connected) || self.is_pod_there(open);
                 let is_leaving = operator.leaving.has(&open.pod_uid);
                 let pod = (has_pod, is_leaving);
-                presence(open, linked, pod, restart.as_ref(), leads_since)
+                presence(open, stream, pod, restart.as_ref(), leads_since)
             });
             let seen = StepSeen {
                 resolution: Some(resolve(

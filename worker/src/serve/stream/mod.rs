@@ -46,7 +46,7 @@ const STEADY: Duration = Duration::from_secs(1);
 /// Where the operator is and how to prove oneself.
 #[derive(Clone, Debug)]
 pub(super) struct Dialer {
-    /// `wss://host:port/v1/link`.
+    /// `wss://host:port/v1/stream`.
     pub(super) operator: String,
     /// The file with the projected token; read at each dial, since it is replaced before it ends.
     pub(super) token_file: PathBuf,
