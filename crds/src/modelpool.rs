@@ -363,7 +363,7 @@ pub struct ModelPoolStatus {
     /// Worker pods that exist and are not ending.
     #[serde(default)]
     pub replicas: i32,
-    /// Workers that take tasks.
+    /// Workers that take tasks, be it for one of the models only.
     #[serde(default)]
     pub ready_replicas: i32,
     /// Selects the pool's pods; for the scale subresource.

@@ -230,6 +230,11 @@ async fn a_bad_job_is_refused_with_the_field_and_the_way_out() -> Result<()> {
             "spec.steps[0].upscale.frames",
         ),
         (
+            "frames of an image",
+            json!({"steps": [with(step("a", with(upload(), "name", json!("image"))), "upscale", json!({"frames": 2}))]}),
+            "step a: upscale.frames counts the frames of a video",
+        ),
+        (
             "an output of no step",
             with(chain(2), "outputs", wrong_output),
             "output film names a step that spec.steps does not have",

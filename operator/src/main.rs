@@ -36,7 +36,9 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> std::process::ExitCode {
 }
 
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // kube's spans would stand before each line, and say less than the line.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime::controller=warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false);

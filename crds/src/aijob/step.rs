@@ -14,6 +14,8 @@ pub const MAX_FRAMES: i32 = 216_000;
         .message(Message::Expression("'step ' + self.name + ' must set exactly one pipeline; available: upscale'".into())),
     validation = Rule::new("!has(self.upscale) || (self.inputs.size() == 1 && self.inputs[0].name in ['video', 'image'])")
         .message(Message::Expression("'step ' + self.name + ': upscale takes exactly one input, named video or image; correct inputs'".into())),
+    validation = Rule::new("!has(self.upscale) || !has(self.upscale.frames) || !self.inputs.exists(i, i.name == 'image')")
+        .message(Message::Expression("'step ' + self.name + ': upscale.frames counts the frames of a video, and the input is an image; leave frames out'".into())),
 )]
 pub struct Step {
     /// The step's name, unique in the job: lower-case letters, digits and '-', at most 40 characters.

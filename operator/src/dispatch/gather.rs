@@ -129,7 +129,7 @@ fn pending_steps(
     if is_doomed {
         return Vec::new();
     }
-    let pending = |step: &Step| {
+    let pending = |(position, step): (usize, &Step)| {
         let known = known_steps.iter().find(|known| known.name == step.name);
         if !steps::is_pending(step, known, known_steps, received, around.now)
             || around.placed.has(uid, &step.name)
@@ -161,9 +161,8 @@ fn pending_steps(
             model: step.model.clone(),
             pools,
             priority: job.spec.priority,
-            since: known
-                .and_then(|known| known.queued_at.as_ref())
-                .map_or(created, |since| since.0),
+            created,
+            position,
             avoid: attempts
                 .filter(|attempt| attempt.cause.is_some())
                 .map(|attempt| attempt.pod_uid.clone())
@@ -171,5 +170,10 @@ fn pending_steps(
             near: makers.collect(),
         })
     };
-    job.spec.steps.iter().filter_map(pending).collect()
+    job.spec
+        .steps
+        .iter()
+        .enumerate()
+        .filter_map(pending)
+        .collect()
 }

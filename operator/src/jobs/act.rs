@@ -155,14 +155,12 @@ pub fn send(
             seen.now,
         ),
         Order::Cancel { task } => {
-            tracing::info!(%job, %task, worker = %worker.name, "task cancelled");
-            tell_worker(
-                fleet,
-                &worker.uid,
-                task,
-                wire::Order::Cancel { task: task.clone() },
-                seen.now,
-            )
+            let cancel = wire::Order::Cancel { task: task.clone() };
+            let concerns = tell_worker(fleet, &worker.uid, task, cancel, seen.now);
+            if concerns.scheduler {
+                tracing::info!(%job, %task, worker = %worker.name, "task cancelled");
+            }
+            concerns
         }
     }
 }

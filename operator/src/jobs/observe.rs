@@ -109,12 +109,12 @@ async fn steps(
             .flat_map(|status| &status.steps)
             .find(|status| status.name == step.name);
         let open = known.and_then(attempt::open);
-        let (presence, restart) = match open {
+        let (presence, leaves_at, restart) = match open {
             Some(open) => {
-                let (presence, restart) = worker(open, context).await;
-                (Some(presence), restart)
+                let (presence, leaves_at, restart) = worker(open, context).await;
+                (Some(presence), leaves_at, restart)
             }
-            None => (None, None),
+            None => (None, None, None),
         };
         let resolution = resolve::resolve(
             namespace,
@@ -127,6 +127,7 @@ async fn steps(
             resolution: Some(resolution),
             binding: context.placements.binding(uid, &step.name),
             presence,
+            leaves_at,
             restart,
             begun_at: open.and_then(|open| {
                 let task = attempt::task_id(uid, &step.name, open.number);
@@ -139,8 +140,8 @@ async fn steps(
     steps
 }
 
-/// The worker of an attempt: whether it is there, and how its process ended, if it did.
-async fn worker(open: &Attempt, context: &Context) -> (Presence, Option<Ended>) {
+/// The worker of an attempt: whether it is there, when its pod ends, if that was asked for, and how its process ended, if it did.
+async fn worker(open: &Attempt, context: &Context) -> (Presence, Option<Timestamp>, Option<Ended>) {
     let stream = context.fleet.presence(&open.pod_uid);
     let pod = context
         .caches
@@ -153,11 +154,12 @@ async fn worker(open: &Attempt, context: &Context) -> (Presence, Option<Ended>) 
             is_pod_there(open, context).await
         }
     };
+    let leaves_at = pod.as_ref().and_then(|pod| pods::leaves_at(pod));
     let restart = pod.and_then(|pod| pods::ended_since(&pod, open.bound_at.0));
     let since = context.leads_since();
     let is_leaving = context.leaving.has(&open.pod_uid);
     let presence = presence::presence(open, stream, (has_pod, is_leaving), restart.as_ref(), since);
-    (presence, restart)
+    (presence, leaves_at, restart)
 }
 
 /// A cache that does not show a pod proves nothing: the API server itself says whether it is gone. One that cannot be asked leaves

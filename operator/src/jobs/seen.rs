@@ -44,6 +44,8 @@ pub struct StepSeen {
     pub binding: Option<Binding>,
     /// The worker of its open attempt.
     pub presence: Option<Presence>,
+    /// When that worker's pod ends, if its deletion was asked for.
+    pub leaves_at: Option<Timestamp>,
     /// How that worker's process ended since the attempt was bound, if it did.
     pub restart: Option<Ended>,
     /// When that worker first said that it computes the attempt, even if it does not hold it any more.

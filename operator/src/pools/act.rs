@@ -10,7 +10,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 
 use super::plan::{Plan, models, protection};
 use super::seen::Observed;
-use super::template::Template;
+use super::template::{Template, quantities};
 use crate::context::Context;
 use crate::links::{Links, Place};
 use crate::names::{PoolName, WorkerRef};
@@ -103,10 +103,11 @@ async fn make(
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(true),
         // 500 is what an admission webhook that does not answer comes to.
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422 | 500) => {
-            tracing::warn!(pod = %name, message = %status.message, "worker pod refused");
+            let message = quantities::wrong(&seen.spec).unwrap_or(status.message);
+            tracing::warn!(pod = %name, %message, "worker pod refused");
             context
                 .refusals
-                .add(&seen.uid, &status.message, seen.generation, seen.now);
+                .add(&seen.uid, &message, seen.generation, seen.now);
             Ok(false)
         }
         Err(source) => Err(Error::Create {

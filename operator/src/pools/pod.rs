@@ -30,6 +30,12 @@ pub fn pool_of(pod: &Pod) -> Option<(String, String)> {
         .then(|| (owner.name.clone(), owner.uid.clone()))
 }
 
+/// When the pod ends, if its deletion was asked for: the API server adds the grace to the moment of asking.
+#[must_use]
+pub fn leaves_at(pod: &Pod) -> Option<Timestamp> {
+    Some(pod.metadata.deletion_timestamp.as_ref()?.0)
+}
+
 /// How a worker's process ended since `since`, if it did.
 #[must_use]
 pub fn ended_since(pod: &Pod, since: Timestamp) -> Option<Ended> {

@@ -133,6 +133,18 @@ impl PodSeen {
         })
     }
 
+    /// Whether its worker takes tasks for any model.
+    #[must_use]
+    pub fn takes_tasks(&self) -> bool {
+        self.phase == Phase::Running
+            && self.stream.as_ref().is_some_and(|stream| {
+                let mut states = stream.models.values().map(|(_, state)| state);
+                stream.is_connected
+                    && stream.device_trouble.is_none()
+                    && states.any(|state| *state == ModelState::Ready)
+            })
+    }
+
     /// Whether its worker takes tasks for all these models.
     #[must_use]
     pub fn is_ready(&self, models: &[framewright_crds::modelpool::Model]) -> bool {

@@ -16,7 +16,10 @@ pub struct Pending {
     /// Where it may run.
     pub pools: Vec<PoolName>,
     pub priority: i32,
-    pub since: Timestamp,
+    /// When its job was created: one that has begun is finished before others begin.
+    pub created: Timestamp,
+    /// Its place in the job's list.
+    pub position: usize,
     /// UIDs of workers that failed it: used only when there is no other.
     pub avoid: BTreeSet<String>,
     /// UIDs of workers that made its inputs.
@@ -55,10 +58,13 @@ pub fn schedule(
     pending.retain(|step| slots.iter().any(|worker| fits(step, worker)));
     let mut load = running.clone();
     let mut placements = Vec::new();
-    pending.sort_by(|a, b| (a.since, &a.job_uid, &a.step).cmp(&(b.since, &b.job_uid, &b.step)));
+    pending.sort_by(|a, b| {
+        (a.created, &a.job_uid, a.position).cmp(&(b.created, &b.job_uid, b.position))
+    });
     slots.sort_by(|a, b| a.worker.cmp(&b.worker));
     while !pending.is_empty() && slots.iter().any(|worker| worker.free > 0) {
-        // Highest priority first; then the namespace with least running; then who waits longest (the order of the list).
+        // Highest priority first; then the namespace with least running; then the oldest job, its steps in their
+        // order (that of the list).
         let next = (0..pending.len()).min_by_key(|&index| {
             let step = &pending[index];
             (
@@ -115,7 +121,7 @@ mod tests {
         }
     }
 
-    fn pending(job: &str, namespace: &str, priority: i32, since: i64) -> Pending {
+    fn pending(job: &str, namespace: &str, priority: i32, created: i64) -> Pending {
         Pending {
             job_uid: job.into(),
             step: "s".into(),
@@ -123,7 +129,8 @@ mod tests {
             model: "x2".into(),
             pools: vec![pool()],
             priority,
-            since: Timestamp::from_second(since).unwrap_or_default(),
+            created: Timestamp::from_second(created).unwrap_or_default(),
+            position: 0,
             avoid: BTreeSet::new(),
             near: BTreeSet::new(),
         }
@@ -162,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_longest_goes_first() {
+    fn the_oldest_job_goes_first() {
         check(
             vec![pending("b", "n", 0, 2), pending("a", "n", 0, 1)],
             vec![worker("w", 1)],

@@ -42,6 +42,8 @@ pub enum MediaError {
         promised: u64,
         bytes: u64,
     },
+    #[error("the JPEG is cut short: its picture has no end; upload it again, in full")]
+    JpegCutShort,
     #[error("the image has {width} x {height} pixels ({} million), the limit is {limit} pixels; make it smaller", millions(*width, *height))]
     ImageTooLarge { width: u32, height: u32, limit: u64 },
     #[error(
@@ -215,6 +217,7 @@ impl MediaError {
             | MediaError::NotAStill
             | MediaError::NotAVideo { .. }
             | MediaError::CutShort { .. }
+            | MediaError::JpegCutShort
             | MediaError::ImageTooLarge { .. }
             | MediaError::ImageFileTooLarge { .. }
             | MediaError::ColorProfileTooLarge { .. }

@@ -113,16 +113,21 @@ pub(super) fn check_job(job: &AIJob) -> Result<(), PlanError> {
 
 fn wrong_step(step: &Step, earlier: &[Step]) -> Option<String> {
     let name = &step.name;
-    if step.upscale.is_none() {
+    let Some(upscale) = &step.upscale else {
         return Some(format!(
             "step {name} must set exactly one pipeline; available: upscale"
         ));
-    }
+    };
     let [input] = step.inputs.as_slice() else {
         return Some(wrong_inputs(name));
     };
     if input.name != "video" && input.name != "image" {
         return Some(wrong_inputs(name));
+    }
+    if upscale.frames.is_some() && input.name == "image" {
+        return Some(format!(
+            "step {name}: upscale.frames counts the frames of a video, and the input is an image; leave frames out"
+        ));
     }
     match (&input.from_step, &input.upload) {
         (Some(from), None) => (!earlier.iter().any(|step| step.name == from.name)).then(|| {
@@ -172,6 +177,7 @@ mod tests {
     const JOBS: &str = r#"
 /spec/steps/0/upscale | null | step large must set exactly one pipeline; available: upscale
 /spec/steps/0/inputs/0/name | "sound" | step large: upscale takes exactly one input, named video or image; correct inputs
+/spec/steps/0 | {"name": "large", "model": "twice", "upscale": {"frames": 2}, "inputs": [{"name": "image", "upload": {"sha256": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bytes": 3}}]} | step large: upscale.frames counts the frames of a video
 /spec/steps/0/inputs/0/upload | null | input video must set exactly one of fromStep and upload
 /spec/steps/0/inputs/0/fromStep | {"name": "other"} | input video must set exactly one of fromStep and upload
 /spec/steps/0/inputs/0 | {"name": "video", "fromStep": {"name": "large"}} | step large takes an input from a step that does not come before it
@@ -215,7 +221,7 @@ mod tests {
         collect(&definitions, &mut rules);
         // Those that compare with the old object say nothing about a new one.
         rules.retain(|rule| !rule["rule"].to_string().contains("oldSelf"));
-        assert_eq!(rules.len(), 15);
+        assert_eq!(rules.len(), 16);
         let unexpressed = rules.iter().filter_map(|rule| rule["message"].as_str());
         for message in
             unexpressed.filter(|message| !message.starts_with("spec.steps: more than 16"))

@@ -2,7 +2,7 @@
 
 use framewright_crds::aijob::{AIJobStatus, Cause, StepState, StepStatus};
 use framewright_crds::conditions::{Truth, ended_by, job, job_reason, set};
-use jiff::Unit;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::steps::queue_limit;
@@ -162,7 +162,8 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
 fn until(seen: &Observed, step: &StepStatus, message: &str) -> String {
     let end = step.queued_at.as_ref();
     let end = end.and_then(|since| since.0.checked_add(queue_limit(seen)).ok());
-    let end = end.and_then(|end| end.round(Unit::Second).ok());
+    // As the status has it, which counts in whole seconds.
+    let end = end.and_then(|end| Timestamp::from_second(end.as_second()).ok());
     match end {
         Some(end) => ended_by(message, &format!("; waits until {end} at most")),
         None => message.to_owned(),

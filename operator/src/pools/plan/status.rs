@@ -1,7 +1,7 @@
 //! A pool's next status: the Ready condition in the words of what is wrong, the models, the upload links.
 
 use framewright_crds::aijob::UploadStatus;
-use framewright_crds::conditions::{Truth, pool, pool_reason, set, shortened};
+use framewright_crds::conditions::{Truth, ended_by, pool, pool_reason, set, shortened};
 use framewright_crds::modelpool::{Model, ModelFile, ModelPoolStatus, ModelStatus};
 use framewright_crds::names::{LABEL_POOL, OwnerKind};
 use framewright_crds::wire::ModelState;
@@ -17,7 +17,7 @@ use crate::uploads::Known;
 pub fn next(seen: &Observed, signer: &dyn Signer) -> ModelPoolStatus {
     let mut status = seen.status.clone();
     let alive = seen.pods.iter().filter(|pod| pod.is_alive());
-    let ready = alive.clone().filter(|pod| pod.is_ready(&seen.spec.models));
+    let ready = alive.clone().filter(|pod| pod.takes_tasks());
     status.observed_generation = seen.generation;
     status.replicas = count(alive.clone().count());
     status.ready_replicas = count(ready.count());
@@ -58,7 +58,7 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
         .iter()
         .find(|model| is_reason(model, pool_reason::WEIGHTS_FAILED))
     {
-        let message = failed.message.clone().unwrap_or_default();
+        let message = with_others(seen, status, failed);
         return (Truth::False, pool_reason::WEIGHTS_FAILED, message);
     }
     if let Some(waiting) = status
@@ -66,7 +66,7 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
         .iter()
         .find(|model| is_reason(model, pool_reason::AWAITING_UPLOAD))
     {
-        let message = waiting.message.clone().unwrap_or_default();
+        let message = with_others(seen, status, waiting);
         return (Truth::False, pool_reason::AWAITING_UPLOAD, message);
     }
     if let Some(refused) = &seen.refused {
@@ -99,8 +99,18 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
             format!("pod {}: {}", pod.worker.name, trouble.message),
         );
     }
-    let told = format!("{} of {wanted} workers take tasks", status.ready_replicas);
-    if status.ready_replicas >= wanted {
+    let ready = count(
+        alive()
+            .filter(|pod| pod.is_ready(&seen.spec.models))
+            .count(),
+    );
+    let told = format!("{} of {wanted} workers take tasks", ready.min(wanted));
+    if ready >= wanted {
+        let surplus = status.replicas - wanted;
+        let told = match surplus {
+            ..=0 => told,
+            _ => format!("{told}; {surplus} more finish what they do, and go"),
+        };
         return (Truth::True, pool_reason::READY, told);
     }
     if alive().any(|pod| pod.phase == Phase::Running && !connected(pod)) {
@@ -110,7 +120,7 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
             format!("{told}; the others have not dialled in yet"),
         );
     }
-    if alive().any(connected) {
+    if alive().any(|pod| connected(pod) && !pod.is_ready(&seen.spec.models)) {
         return (
             Truth::False,
             pool_reason::LOADING,
@@ -143,6 +153,36 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
         pool_reason::PROGRESSING,
         format!("{told}; pods are being made"),
     )
+}
+
+/// What is wrong with one model, and what of the others.
+fn with_others(seen: &Observed, status: &ModelPoolStatus, wrong: &ModelStatus) -> String {
+    let message = wrong.message.clone().unwrap_or_default();
+    let also = status
+        .models
+        .iter()
+        .filter(|model| model.name != wrong.name && model.reason.is_some())
+        .count();
+    let good: Vec<&str> = status
+        .models
+        .iter()
+        .filter(|model| model.reason.is_none() && model.ready_workers > 0)
+        .map(|model| model.name.as_str())
+        .collect();
+    let also = match also {
+        0 => String::new(),
+        _ => format!("; {also} of its other models are not ready either, see status.models"),
+    };
+    let good = match good.as_slice() {
+        [] => String::new(),
+        good => format!(
+            "; {} of {} workers take tasks for {}",
+            status.ready_replicas,
+            seen.spec.replicas,
+            good.join(", ")
+        ),
+    };
+    ended_by(&message, &format!("{also}{good}"))
 }
 
 fn device_trouble(pod: &PodSeen) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! What a pool's worker pods look like. No I/O: the pool and the operator's settings in, a pod and its revision out.
 
+pub mod quantities;
 mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};

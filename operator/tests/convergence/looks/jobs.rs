@@ -262,6 +262,7 @@ impl World {
                 )),
                 binding: operator.placements.binding(uid, &step.name),
                 presence,
+                leaves_at: pod.and_then(|pod| leaves_at(pod)),
                 restart,
                 begun_at: open.and_then(|open| {
                     let task = attempt::task_id(uid, &step.name, open.number);

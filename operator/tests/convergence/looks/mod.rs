@@ -18,7 +18,7 @@ use framewright_operator::jobs::plan::resolve::{NamespaceLabels, PoolFacts, reso
 use framewright_operator::jobs::plan::{attempt, is_finished, plan};
 use framewright_operator::jobs::seen::{Observed, Presence, StepSeen};
 use framewright_operator::names::PoolName;
-use framewright_operator::pools::pod::{ended_since, pod_seen, pool_of};
+use framewright_operator::pools::pod::{ended_since, leaves_at, pod_seen, pool_of};
 use framewright_operator::pools::template::{self, Template};
 use framewright_operator::pools::{act as pool_act, facts, plan as pool_plan, seen as pool_seen};
 use k8s_openapi::api::core::v1::Pod;

@@ -1,5 +1,6 @@
 //! How are stills read and written?
 
+mod jpeg_end;
 mod read;
 mod write;
 

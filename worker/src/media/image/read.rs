@@ -9,6 +9,7 @@ use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{DynamicImage, ImageDecoder, ImageError, Limits};
 
+use super::jpeg_end;
 use crate::media::error::MediaError;
 use crate::media::frame::{Frame, Still};
 use crate::media::sniff::{self, Kind, StillFormat};
@@ -41,6 +42,9 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
         mut decoder,
         bytes: _,
     } = begin(path, max_pixels, Reach::Everything)?;
+    if format == StillFormat::Jpeg {
+        check_end(path)?;
+    }
     let broken = |error| broken(path, format, error);
     let profile = decoder.icc_profile().map_err(broken)?;
     check_profile(profile.as_deref())?;
@@ -49,6 +53,19 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<Still, MediaError> {
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     image.apply_orientation(orientation);
     Ok(still(image, icc_profile))
+}
+
+fn check_end(path: &Path) -> Result<(), MediaError> {
+    let file = File::open(path).map(BufReader::new);
+    let is_there = file.and_then(|mut file| jpeg_end::is_there(&mut file));
+    match is_there {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(MediaError::JpegCutShort),
+        Err(source) => Err(MediaError::Read {
+            path: path.into(),
+            source,
+        }),
+    }
 }
 
 /// What a still's header says.

@@ -18,12 +18,14 @@ use crate::args::Follow;
 use crate::cluster::{ApiError, Cluster};
 use crate::objects::owner::Owner;
 use crate::told::screen::Screen;
+use crate::told::step_words;
 use crate::told::table;
 use crate::told::words;
 
 /// How long the API server may be away.
 const AWAY: Duration = Duration::from_secs(300);
-/// How long the operator may take to look at a job before that is said.
+/// How long the operator may take to look at a job before that is said, and how often it is said how far a job is where there is no
+/// bar.
 const LOOKED_AT: Duration = Duration::from_secs(30);
 
 /// Why a job's end was not seen.
@@ -106,6 +108,11 @@ pub(crate) async fn until_over(
                 if (before.observed_generation.is_none() || is_unnoticed) && !is_away {
                     screen.say(&format!("{}: the operator has not looked at it for {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs", owner.name, LOOKED_AT.as_secs()));
                 }
+                if !screen.is_terminal && !is_away {
+                    for line in words::progress(&owner.name, &before, Timestamp::now()) {
+                        screen.say(&line);
+                    }
+                }
                 continue;
             }
         };
@@ -137,7 +144,8 @@ pub(crate) async fn until_over(
         heard = Instant::now();
         is_away = false;
         let status = job.status.clone().unwrap_or_default();
-        for line in words::changes(&owner.name, &before, &status, sent, !screen.is_terminal) {
+        let progress_at = (!screen.is_terminal).then(Timestamp::now);
+        for line in words::changes(&owner.name, &before, &status, sent, progress_at) {
             screen.say(&line);
         }
         bars.show(screen, &owner.name, &status.steps);
@@ -172,7 +180,7 @@ impl Bars {
                     let bar = bar.or_insert_with(|| screen.step(format!("{job}/{}", step.name)));
                     let percent = step.progress.map_or(0, |progress| progress.percent);
                     bar.set_position(u64::try_from(percent).unwrap_or(0));
-                    let far = step.progress.unwrap_or_default().to_string();
+                    let far = step_words::how_far(step, Timestamp::now()).unwrap_or_default();
                     // The bar itself shows the percentage.
                     let frames = far.find("frame").map_or("", |start| &far[start..]);
                     bar.set_message(frames.to_owned());

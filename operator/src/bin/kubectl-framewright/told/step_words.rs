@@ -1,14 +1,15 @@
 //! A step's part of its job's story in words; tested with the job's. No I/O and no clock.
 
-use framewright_crds::aijob::{Attempt, Cause, StepState, StepStatus};
+use framewright_crds::aijob::{Attempt, Cause, Progress, StepState, StepStatus};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::told::table::{computing, duration, grouped};
 
-/// Lines for what is new in a step.
+/// Lines for what is new in a step; how far it is, too, if `progress_at` says at what time.
 pub(crate) fn changes(
     old: Option<&StepStatus>,
     new: &StepStatus,
-    with_progress: bool,
+    progress_at: Option<Timestamp>,
 ) -> Vec<String> {
     let mut lines: Vec<String> = new
         .attempts
@@ -21,8 +22,8 @@ pub(crate) fn changes(
     if has_changed {
         lines.extend(state_words(new));
     }
-    if with_progress && !new.state.is_terminal() {
-        lines.extend(tenth(old, new));
+    if let Some(now) = progress_at.filter(|_| !new.state.is_terminal()) {
+        lines.extend(tenth(old, new, now));
     }
     lines
 }
@@ -73,6 +74,8 @@ fn state_words(step: &StepStatus) -> Option<String> {
         StepState::Blocked => None,
         // Before its first attempt, the job says for what it waits.
         StepState::Queued if step.attempts_made == 0 => None,
+        // The job says that it is held back, and how it goes on.
+        StepState::Queued if last_cause(step) == Some(Cause::Suspended) => None,
         StepState::Queued if step.message.is_some() => Some(format!("waits{because}")),
         StepState::Queued => Some("waits for a worker".to_owned()),
         StepState::Starting => Some(format!("starts{on}")),
@@ -107,15 +110,49 @@ fn time_taken(attempt: &Attempt) -> String {
     }
 }
 
+fn last_cause(step: &StepStatus) -> Option<Cause> {
+    step.attempts.last()?.cause
+}
+
 fn last_message(step: &StepStatus) -> Option<String> {
     step.attempts.last()?.message.clone()
 }
 
-fn tenth(old: Option<&StepStatus>, new: &StepStatus) -> Option<String> {
+fn tenth(old: Option<&StepStatus>, new: &StepStatus, now: Timestamp) -> Option<String> {
     let progress = new.progress?;
     let before = old
         .filter(|old| old.attempts_made == new.attempts_made)
         .and_then(|old| old.progress);
     let before = before.map_or(0, |progress| progress.percent / 10);
-    (progress.percent / 10 > before).then(|| progress.to_string())
+    (progress.percent / 10 > before)
+        .then(|| how_far(new, now))
+        .flatten()
+}
+
+/// Such as "33%, frame 3 of 9, about 4 min 10 s left".
+pub(crate) fn how_far(step: &StepStatus, now: Timestamp) -> Option<String> {
+    let progress = step.progress?;
+    let left = time_left(step, now).map_or_else(String::new, |left| {
+        format!(", about {} left", duration(left))
+    });
+    Some(format!("{progress}{left}"))
+}
+
+/// How long the step goes on if it goes on as it did. Nothing is said of what has hardly begun.
+fn time_left(step: &StepStatus, now: Timestamp) -> Option<SignedDuration> {
+    let Progress {
+        percent,
+        frame,
+        frames,
+    } = step.progress?;
+    let (done, all) = match (frame, frames) {
+        (Some(frame), Some(frames)) => (frame, frames),
+        (_, _) => (i64::from(percent), 100),
+    };
+    let passed = computing(step.attempts.last()?, now)?.as_secs();
+    if done < 1 || done >= all || passed < 5 {
+        return None;
+    }
+    let left = passed.saturating_mul(all - done) / done;
+    Some(SignedDuration::from_secs(left))
 }

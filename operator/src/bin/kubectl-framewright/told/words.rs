@@ -2,25 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::aijob::AIJobStatus;
+use framewright_crds::aijob::{AIJobStatus, StepState};
 use framewright_crds::conditions::{self, job, job_reason as reason};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::told::step_words;
 
-/// Lines for what is new in `after`. With `with_progress`, every tenth part of a step too, for want of a bar. The files whose
+/// Lines for what is new in `after`. With `progress_at`, the time, every tenth part of a step too, for want of a bar. The files whose
 /// digests are `sent` are in the store, though the operator may not have noticed yet.
 pub(crate) fn changes(
     job: &str,
     before: &AIJobStatus,
     after: &AIJobStatus,
     sent: &BTreeSet<String>,
-    with_progress: bool,
+    progress_at: Option<Timestamp>,
 ) -> Vec<String> {
     let mut lines = Vec::new();
     for step in &after.steps {
         let old = before.steps.iter().find(|old| old.name == step.name);
-        let new = step_words::changes(old, step, with_progress);
+        let new = step_words::changes(old, step, progress_at);
         lines.extend(
             new.into_iter()
                 .map(|line| format!("{job}/{}: {line}", step.name)),
@@ -34,6 +35,16 @@ pub(crate) fn changes(
         lines.push(format!("{job}: {}", in_words(new)));
     }
     lines
+}
+
+/// How far each step is that computes.
+pub(crate) fn progress(job: &str, status: &AIJobStatus, now: Timestamp) -> Vec<String> {
+    let steps = status.steps.iter();
+    let running = steps.filter(|step| step.state == StepState::Running);
+    running
+        .filter_map(|step| Some((step, step_words::how_far(step, now)?)))
+        .map(|(step, far)| format!("{job}/{}: {far}", step.name))
+        .collect()
 }
 
 /// The condition whose reason is the job's state.
@@ -128,6 +139,24 @@ mod tests {
             ["demo/large: 40%, frame 3 of 9"]
         );
         assert!(told(&runs(39), &runs(40), false).is_empty());
+    }
+
+    #[test]
+    fn the_time_left_is_told_once_some_has_passed() {
+        let runs = |started: &str, frame| {
+            let attempt = attempt(1, json!({"startedAt": started}));
+            let progress = json!({"percent": 100 * frame / 90, "frame": frame, "frames": 90});
+            let more = json!({"attempts": [attempt], "progress": progress});
+            let runs = status("Running", "1 step", json!([step("Running", 1, more)]));
+            step_words::how_far(&runs.steps[0], now())
+        };
+        let far = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            runs("2026-01-01T00:00:10Z", 30),
+            far("33%, frame 30 of 90, about 1 min 00 s left")
+        );
+        assert_eq!(runs("2026-01-01T00:00:38Z", 30), far("33%, frame 30 of 90"));
+        assert_eq!(runs("2026-01-01T00:00:10Z", 0), far("0%, frame 0 of 90"));
     }
 
     #[test]
@@ -232,12 +261,18 @@ mod tests {
         .expect("are uploads");
         let before = AIJobStatus::default();
         let sent = BTreeSet::from(["b".to_owned()]);
-        assert!(changes("demo", &before, &waits, &sent, true).is_empty());
+        assert!(changes("demo", &before, &waits, &sent, Some(now())).is_empty());
         assert_eq!(told(&before, &waits, true).len(), 1);
     }
 
     fn told(before: &AIJobStatus, after: &AIJobStatus, with_progress: bool) -> Vec<String> {
-        changes("demo", before, after, &BTreeSet::new(), with_progress)
+        let progress_at = with_progress.then(now);
+        changes("demo", before, after, &BTreeSet::new(), progress_at)
+    }
+
+    /// Half a minute after the attempts of these tests began to compute.
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:40Z".parse().expect("is a time")
     }
 
     fn status(reason: &str, message: &str, steps: Value) -> AIJobStatus {

@@ -22,6 +22,13 @@ pub(super) fn judge(
     let trouble = held
         .and_then(|held| held.store_trouble.as_deref())
         .map(shortened);
+    let trouble = trouble.or_else(|| {
+        let around = seen.steps.get(&status.name)?;
+        let end = Timestamp::from_second(around.leaves_at?.as_second()).ok()?;
+        Some(format!(
+            "its worker's pod is being deleted: what is not done by {end} begins anew on another worker"
+        ))
+    });
     match attempt::judge(seen, status, open) {
         Verdict::Starting => {
             status.state = StepState::Starting;
