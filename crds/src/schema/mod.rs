@@ -91,17 +91,19 @@ fn check_name(name: &Value) -> Result<(), Breach> {
             && bytes.iter().all(|&byte| is_plain(byte) || byte == b'-')
     };
     let is_name = |name: &str| name.len() <= 253 && name.split('.').all(is_label);
-    match name {
-        Value::Null => wrong("metadata.name", "is required".to_owned()),
-        Value::String(text) if is_name(text) => Ok(()),
-        other => wrong(
-            "metadata.name",
-            format!(
-                "{} must consist of lower-case letters, digits, '-' or '.', begin and end with a letter or digit in each part between dots, and have at most 253 characters",
-                shown(other)
-            ),
-        ),
+    if name.as_str().is_some_and(is_name) {
+        return Ok(());
     }
+    if name.is_null() {
+        return wrong("metadata.name", "is required".to_owned());
+    }
+    let is = shown(name);
+    wrong(
+        "metadata.name",
+        format!(
+            "{is} must consist of lower-case letters, digits, '-' or '.', begin and end with a letter or digit in each part between dots, and have at most 253 characters"
+        ),
+    )
 }
 
 fn walk(at: &str, value: &Value, schema: &JSONSchemaProps) -> Result<(), Breach> {
