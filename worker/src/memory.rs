@@ -30,7 +30,13 @@ impl Limit {
 /// For a tile of this process.
 #[must_use]
 pub fn tile_bytes() -> u64 {
-    within(limit())
+    limit().map_or(MOST, |limit| tile_bytes_within(limit.bytes()))
+}
+
+/// For a tile of a process that may use so many bytes.
+#[must_use]
+pub fn tile_bytes_within(limit: u64) -> u64 {
+    (limit / 4).clamp(LEAST, MOST)
 }
 
 /// The limit for this process and its children: the cgroup's, else what the machine has left for them. None where neither is told.
@@ -63,21 +69,15 @@ fn bytes(table: &str, name: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-fn within(limit: Option<Limit>) -> u64 {
-    limit.map_or(MOST, |limit| (limit.bytes() / 4).clamp(LEAST, MOST))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_small_container_gets_small_tiles() {
-        assert_eq!(within(None), MOST);
-        assert_eq!(within(Some(Limit::Set(2 << 30))), 512 << 20);
-        assert_eq!(within(Some(Limit::Free(2 << 30))), 512 << 20);
-        assert_eq!(within(Some(Limit::Set(u64::MAX))), MOST);
-        assert_eq!(within(Some(Limit::Set(1))), LEAST);
+        assert_eq!(tile_bytes_within(2 << 30), 512 << 20);
+        assert_eq!(tile_bytes_within(u64::MAX), MOST);
+        assert_eq!(tile_bytes_within(1), LEAST);
         assert!((LEAST..=MOST).contains(&tile_bytes()));
     }
 

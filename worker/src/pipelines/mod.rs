@@ -81,7 +81,7 @@ pub enum PipelineError {
     )]
     ScaleTooLarge { scale: i32, factor: usize },
     #[error(
-        "the {what} of {width} x {height} pixels takes about {needed} MiB of memory at scale {scale}, and {}; {scale_that_fits}{}, or {what_fits}",
+        "the {what} of {width} x {height} pixels takes about {needed} MiB of memory at scale {scale}, and {}; {scale_that_fits}{}{what_fits}",
         found(*limit),
         limited(*limit, *sufficient)
     )]

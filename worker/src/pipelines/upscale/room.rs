@@ -4,7 +4,7 @@
 //! anything large is read: what we hold ourselves is counted, what ffmpeg holds was measured.
 
 use crate::media::encode::{Preset, lookahead};
-use crate::memory::Limit;
+use crate::memory::{Limit, tile_bytes_within};
 use crate::pipelines::PipelineError;
 
 const MIB: u64 = 1 << 20;
@@ -80,8 +80,14 @@ pub(super) fn check(
         scale: means.scale,
         needed: needed.div_ceil(MIB),
         limit,
-        // The tiles may take a quarter of it, and so grow with it.
-        sufficient: ((4 * needed - bytes) / 3).div_ceil(MIB),
+        sufficient: sufficient(needed, |bytes| {
+            let tile_bytes = tile_bytes_within(bytes);
+            let means = Means {
+                tile_bytes,
+                ..means
+            };
+            peak(source.kind, pixels, means) <= bytes
+        }),
         scale_that_fits: smaller.map_or(String::new(), |scale| {
             format!("set upscale.scale to {scale}, ")
         }),
@@ -89,12 +95,30 @@ pub(super) fn check(
             source.kind,
             most(pixels, |pixels| fits(pixels, means.scale)),
         ) {
-            (Kind::Image { .. }, 0) => "save it anew, without what is beside its pixels".to_owned(),
+            (Kind::Image { beside, .. }, 0) if WORKER + MIB <= bytes && beside > MIB => {
+                ", or save it anew, without what is beside its pixels".to_owned()
+            }
+            // A worker that has no room for anything.
+            (Kind::Image { .. } | Kind::Video { .. }, 0) => String::new(),
             (Kind::Image { .. } | Kind::Video { .. }, pixels) => {
-                format!("send at most {pixels} pixels")
+                format!(", or send at most {pixels} pixels")
             }
         },
     })
+}
+
+/// The smallest limit that suffices, in MiB. Tiles grow with it, by a quarter of it at most.
+fn sufficient(needed: u64, suffices: impl Fn(u64) -> bool) -> u64 {
+    let (mut too_little, mut enough) = (0, needed.saturating_mul(2).div_ceil(MIB));
+    while enough - too_little > 1 {
+        let middle = u64::midpoint(too_little, enough);
+        if suffices(middle * MIB) {
+            enough = middle;
+        } else {
+            too_little = middle;
+        }
+    }
+    enough
 }
 
 /// The most pixels that the decoder's pictures may have, the size of its frames unchanged, for all of it to fit still.
@@ -176,7 +200,7 @@ mod tests {
             factor: 4,
             scale,
             tile_bytes_per_pixel: 3000,
-            tile_bytes: (limit / 4).clamp(128 * MIB, GIB),
+            tile_bytes: tile_bytes_within(limit),
         };
         let source = Source {
             width,
@@ -232,11 +256,20 @@ mod tests {
         };
         let memory = after("limit to ") * MIB;
         assert_eq!(checked(1920, 1080, VIDEO, 4, memory), Ok(()));
+        assert!(checked(1920, 1080, VIDEO, 4, memory - MIB).is_err());
         let scale = after("upscale.scale to ");
         assert_eq!(checked(1920, 1080, VIDEO, scale, 4 * GIB), Ok(()));
         let pixels = u32::try_from(after("at most ")).expect("pixels");
         assert_eq!(checked(pixels, 1, VIDEO, 4, 4 * GIB), Ok(()));
         assert!(checked(pixels + 1, 1, VIDEO, 4, 4 * GIB).is_err());
+    }
+
+    #[test]
+    fn a_worker_that_has_room_for_nothing_is_to_get_more() {
+        for kind in [VIDEO, image(false)] {
+            let refused = checked(640, 480, kind, 4, 8 * MIB).expect_err("refused");
+            assert!(refused.ends_with(" MiB"), "{refused}");
+        }
     }
 
     #[test]
