@@ -261,6 +261,70 @@ async fn a_bad_job_is_refused_with_the_field_and_the_way_out() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_longest_of_all_jobs_is_accepted_and_nothing_longer_is() -> Result<()> {
+    let longest = |letter: &str, length: usize| letter.repeat(length);
+    let name = |number: usize| format!("{}{number:02}", longest("s", 38));
+    let pool = json!({"namespace": longest("n", 63), "name": longest("p", 63)});
+    let file = |number: usize| json!({"sha256": format!("{number:064x}"), "bytes": 1_i64 << 40});
+    let step = |number: usize| {
+        let input = if number.is_multiple_of(2) {
+            json!({"name": "video", "upload": file(number)})
+        } else {
+            json!({"name": "video", "fromStep": {"name": name(number - 1)}})
+        };
+        json!({"name": name(number), "model": longest("m", 63), "poolRef": pool, "upscale": {"scale": 4, "frames": 1_000_000}, "inputs": [input]})
+    };
+    let output = |number: usize| json!({"name": format!("{}{number:02}", longest("o", 38)), "fromStep": {"name": name(number)}});
+    let job = json!({
+        "apiVersion": "framewright.dev/v1alpha1",
+        "kind": "AIJob",
+        "metadata": {"name": longest("j", 253)},
+        "spec": {
+            "steps": (0..50).map(step).collect::<Vec<_>>(),
+            "outputs": (0..16).map(output).collect::<Vec<_>>(),
+            "priority": -1000, "queueDeadlineSeconds": 604_800, "preRunningDeadlineSeconds": 86_400, "activeDeadlineSeconds": 604_800,
+            "backoffLimit": 10, "ttlSecondsAfterFinished": 31_536_000, "suspend": true,
+        },
+    });
+    let cluster = cluster().await?;
+    let create = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
+    cluster
+        .kubectl_with_input(&create, &job.to_string())
+        .await
+        .context("the longest job")?;
+    // Each string and each list has its limit, and so has the whole.
+    for (field, place) in [
+        ("spec.steps[7].model", "/spec/steps/7/model"),
+        ("spec.steps[7].poolRef.name", "/spec/steps/7/poolRef/name"),
+        (
+            "spec.steps[7].poolRef.namespace",
+            "/spec/steps/7/poolRef/namespace",
+        ),
+        (
+            "spec.steps[7].inputs[0].fromStep.name",
+            "/spec/steps/7/inputs/0/fromStep/name",
+        ),
+        ("spec.outputs[3].name", "/spec/outputs/3/name"),
+    ] {
+        for length in [64, 2 << 20] {
+            let mut longer = job.clone();
+            let value = longer.pointer_mut(place).context(place)?;
+            *value = json!(longest("x", length));
+            let said = refusal(
+                cluster
+                    .kubectl_with_input(&create, &longer.to_string())
+                    .await,
+            )?;
+            ensure!(
+                said.contains(&format!("{field}: Too long: may not be more than ")),
+                "{field}: {said}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_fixed_stays_and_what_may_change_does() -> Result<()> {
     let cluster = cluster().await?;
     with_namespace(cluster, "fixed", async |namespace: &str| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -138,13 +139,32 @@ async fn a_killed_component_can_be_started_again() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_leaves_nothing() -> Result<()> {
     let name = "fw-harness-rest";
+    Tools::install(&[Part::Node]).await?;
     clear(name).await?;
-    let before = Traces::of(name)?;
+    let before = traces(name)?;
     let cluster = Cluster::start(name, Options::default()).await?;
-    ensure!(Traces::of(name)? != before, "a running cluster has traces");
+    let running = traces(name)?;
+    for kind in ["folder", "process", "link", "cgroup"] {
+        let is_seen = |trace: &String| trace.starts_with(kind);
+        ensure!(
+            running.difference(&before).any(is_seen),
+            "a running cluster has a {kind}"
+        );
+    }
+    let inhabitants = inhabitants(name)?;
+    let is_pods = |process: &Process| process.line.starts_with("/coredns");
+    ensure!(
+        inhabitants.iter().any(is_pods),
+        "no pod runs among {inhabitants:#?}"
+    );
     cluster.stop().await?;
-    let after = Traces::of(name)?;
-    ensure!(after == before, "before {before:#?}, after {after:#?}");
+    same(&before, &traces(name)?)?;
+    let was_there = |process: &Process| {
+        let mut before = inhabitants.iter();
+        before.any(|other| (other.id, other.started) == (process.id, process.started))
+    };
+    let left: Vec<Process> = processes()?.filter(was_there).collect();
+    ensure!(left.is_empty(), "{left:#?} are left");
     Ok(())
 }
 
@@ -178,7 +198,7 @@ async fn a_start_that_was_killed_at_any_moment_is_cleared_by_the_next() -> Resul
     let name = "fw-harness-killed";
     Tools::install(&[Part::Node]).await?;
     clear(name).await?;
-    let before = Traces::of(name)?;
+    let before = traces(name)?;
     for milliseconds in [20, 150, 500, 1500, 3000, 5000] {
         let mut starter = up(&[name])?;
         // The claim is about the moment, so the moment is what is waited for.
@@ -194,9 +214,7 @@ async fn a_start_that_was_killed_at_any_moment_is_cleared_by_the_next() -> Resul
     let cluster = Cluster::start(name, control_plane()).await?;
     cluster.kubectl(&["get", "namespaces"]).await?;
     cluster.stop().await?;
-    let after = Traces::of(name)?;
-    ensure!(after == before, "before {before:#?}, after {after:#?}");
-    Ok(())
+    same(&before, &traces(name)?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,7 +266,11 @@ async fn what_lies_in_kubebuilder_assets_is_used_and_what_is_missing_there_is_na
     for program in ["etcd", "kube-apiserver"] {
         let path = assets.path().join(program).display().to_string();
         ensure!(
-            processes_with(|line| line.starts_with(&path))? == 1,
+            command_lines()?
+                .iter()
+                .filter(|line| line.starts_with(&path))
+                .count()
+                == 1,
             "{path}"
         );
     }
@@ -266,69 +288,144 @@ fn up(arguments: &[&str]) -> Result<std::process::Child> {
         .context("start framewright-e2e")
 }
 
-/// What a cluster could leave on this machine.
-#[derive(Debug, PartialEq, Eq)]
-struct Traces {
-    folder: bool,
-    processes: usize,
-    mounts: String,
-    cgroups: BTreeSet<String>,
-    settings: Vec<String>,
-    links: String,
-    rules: String,
+/// What a cluster could leave on this machine, a line each. Of other clusters there is little in it, since they come and go.
+fn traces(name: &str) -> Result<BTreeSet<String>> {
+    let mut traces = BTreeSet::new();
+    let mut add = |kind: &str, lines: &str, is_meant: &dyn Fn(&str) -> bool| {
+        let lines = lines.lines().filter(|line| is_meant(line));
+        traces.extend(lines.map(|line| format!("{kind}: {line}")));
+    };
+    let any = |_: &str| true;
+    if all()?.iter().any(|(other, _)| other == name) {
+        add("folder", name, &any);
+    }
+    add("process", &command_lines()?.join("\n"), &|line| {
+        carries(line, name)
+    });
+    add("mount", &fs::read_to_string("/proc/mounts")?, &any);
+    add("network namespace", &said("ip", &["netns"])?, &any);
+    let links = said("ip", &["-oneline", "-details", "link"])?;
+    add("link", &links, &|line| carries(line, name));
+    for save in ["iptables-save", "ip6tables-save"] {
+        let rules = said(save, &[])?;
+        // Chains are written with how much has passed them.
+        let rules = rules.lines().map(|line| line.split(" [").next());
+        let rules: Vec<&str> = rules.flatten().collect();
+        add(save, &rules.join("\n"), &|line| !line.starts_with('#'));
+    }
+    if Command::new("nft").arg("--version").output().is_ok() {
+        let rules = said("nft", &["--stateless", "list", "ruleset"])?;
+        add("nft", &rules, &|line| !line.starts_with('#'));
+    }
+    let ours = format!("/framewright-{name}");
+    let cgroups = said("find", &["/sys/fs/cgroup", "-type", "d"])?;
+    add("cgroup", &cgroups, &|line| {
+        let is_systemds = [".slice", ".scope", ".service"]
+            .iter()
+            .any(|end| line.contains(end));
+        line.contains(&ours) || !(line.contains("/framewright-") || is_systemds)
+    });
+    for folder in ["kernel", "net", "vm"] {
+        let settings = settings(&Path::new("/proc/sys").join(folder));
+        add("setting", &settings.join("\n"), &|line| {
+            !OF_ITSELF.iter().any(|part| line.contains(part))
+        });
+    }
+    Ok(traces)
 }
 
-impl Traces {
-    fn of(name: &str) -> Result<Traces> {
-        let carries = |text: &str| {
-            text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
-                .any(|word| word == name)
-        };
-        let lines_with = |text: String| {
-            text.lines()
-                .filter(|line| carries(line))
-                .collect::<Vec<_>>()
-                .join("\n")
-        };
-        let settings = [
-            "vm/overcommit_memory",
-            "vm/panic_on_oom",
-            "kernel/panic",
-            "kernel/panic_on_oops",
-            "kernel/keys/root_maxkeys",
-            "net/ipv4/ip_forward",
-        ];
-        Ok(Traces {
-            folder: all()?.iter().any(|(other, _)| other == name),
-            processes: processes_with(carries)?,
-            mounts: lines_with(fs::read_to_string("/proc/mounts")?),
-            cgroups: cgroups(&format!("framewright-{name}"))?,
-            settings: settings
-                .iter()
-                .map(|setting| fs::read_to_string(format!("/proc/sys/{setting}")))
-                .collect::<Result<_, _>>()?,
-            links: lines_with(said("ip", &["-details", "link"])?),
-            rules: said("iptables-save", &["--table", "nat"])?
-                .lines()
-                .filter(|line| !line.starts_with('#'))
-                .collect(),
-        })
+/// What the kernel changes of its own accord, or with what others do.
+const OF_ITSELF: [&str; 6] = [
+    "/kernel/random/",
+    "/kernel/ns_last_pid",
+    "/kernel/pty/nr",
+    "/kernel/perf_event_max_sample_rate",
+    "/netfilter/nf_conntrack_count",
+    // Of each link; those of ours are counted as links.
+    "/framewright",
+];
+
+fn same(before: &BTreeSet<String>, after: &BTreeSet<String>) -> Result<()> {
+    let gone: Vec<&String> = before.difference(after).collect();
+    let left: Vec<&String> = after.difference(before).collect();
+    ensure!(
+        gone.is_empty() && left.is_empty(),
+        "gone is {gone:#?}, left is {left:#?}"
+    );
+    Ok(())
+}
+
+/// Whether the name of a cluster is a word of this text.
+fn carries(text: &str, name: &str) -> bool {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
+        .any(|word| word == name)
+}
+
+/// The values below a folder of /proc/sys, as far as they can be read.
+fn settings(path: &Path) -> Vec<String> {
+    if let Ok(entries) = fs::read_dir(path) {
+        let inside = entries.flatten();
+        return inside.flat_map(|entry| settings(&entry.path())).collect();
+    }
+    let value = fs::read_to_string(path).unwrap_or_default();
+    vec![format!(
+        "{} = {}",
+        path.display(),
+        value.trim().replace('\n', " ")
+    )]
+}
+
+/// The processes of a running cluster: its first one and all that have come of it, pods' too.
+fn inhabitants(name: &str) -> Result<Vec<Process>> {
+    let (mut ours, mut others): (Vec<Process>, Vec<Process>) =
+        processes()?.partition(|process| carries(&process.line, name));
+    loop {
+        let parents: BTreeSet<u32> = ours.iter().map(|process| process.id).collect();
+        let (children, rest): (Vec<Process>, Vec<Process>) = others
+            .into_iter()
+            .partition(|process| parents.contains(&process.parent));
+        if children.is_empty() {
+            return Ok(ours);
+        }
+        ours.extend(children);
+        others = rest;
     }
 }
 
-/// How many processes have such a command line.
-fn processes_with(is_meant: impl Fn(&str) -> bool) -> Result<usize> {
-    let lines = fs::read_dir("/proc")?
-        .flatten()
-        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    Ok(lines
-        .filter(|line| is_meant(&String::from_utf8_lossy(line)))
-        .count())
+#[derive(Debug)]
+struct Process {
+    id: u32,
+    /// In ticks since the machine's; tells apart two processes of one number.
+    started: u64,
+    parent: u32,
+    line: String,
 }
 
-fn cgroups(name: &str) -> Result<BTreeSet<String>> {
-    let list = said("find", &["/sys/fs/cgroup", "-maxdepth", "2", "-name", name])?;
-    Ok(list.lines().map(str::to_owned).collect())
+/// All that have not ended: what only waits for its parent to hear of its end is nothing any more.
+fn processes() -> Result<impl Iterator<Item = Process>> {
+    Ok(fs::read_dir("/proc")?.flatten().filter_map(|entry| {
+        let id: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // The name before that may hold anything.
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let mut fields = rest.split(' ');
+        let has_ended = ["Z", "X"].contains(&fields.next()?);
+        let parent = fields.next()?.parse().ok()?;
+        let started = fields.nth(17)?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let process = Process {
+            id,
+            started,
+            parent,
+            line,
+        };
+        (!has_ended).then_some(process)
+    }))
+}
+
+fn command_lines() -> Result<Vec<String>> {
+    Ok(processes()?.map(|process| process.line).collect())
 }
 
 fn said(program: &str, arguments: &[&str]) -> Result<String> {

@@ -5,12 +5,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use framewright_e2e::{Cluster, Options, images};
+use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 /// Framewright's own namespace.
 pub(crate) const SYSTEM: &str = "framewright-system";
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What the tests' release is installed with.
+pub(crate) const VALUES: [&str; 4] = [
+    "--set=image.tag=dev",
+    "--set=image.pullPolicy=Never",
+    // A node of these tests has no GPU, and no image for one.
+    "--set=workerImage.cuda.repository=framewright/worker",
+    "--set=store.persistence.size=5Gi",
+];
 
 /// One for all tests; it ends with their process.
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
@@ -32,21 +41,25 @@ async fn install() -> Result<Cluster> {
         ..Options::default()
     };
     let cluster = Cluster::start("fw-product", options).await?;
-    let chart = root().join("charts/framewright").display().to_string();
-    let install = ["install", "framewright", &chart, "--namespace", SYSTEM];
-    let values = [
-        "--set=image.tag=dev",
-        "--set=image.pullPolicy=Never",
-        // A node of these tests has no GPU, and no image for one.
-        "--set=workerImage.cuda.repository=framewright/worker",
-        "--set=store.persistence.size=5Gi",
-    ];
-    let wait = ["--create-namespace", "--wait", "--timeout=120s"];
-    cluster
-        .helm(&[&install[..], &values, &wait].concat())
-        .await
-        .context("the chart does not come up")?;
+    helm(&cluster, "install", &VALUES).await?;
     Ok(cluster)
+}
+
+/// Installs the release or upgrades it, with the chart of this repository, and waits until all of it is up.
+pub(crate) async fn helm(cluster: &Cluster, verb: &str, values: &[&str]) -> Result<()> {
+    let chart = root().join("charts/framewright").display().to_string();
+    let release = [verb, "framewright", &chart, "--namespace", SYSTEM];
+    let wait = ["--wait", "--timeout=120s"];
+    let create: &[&str] = if verb == "install" {
+        &["--create-namespace"]
+    } else {
+        &[]
+    };
+    cluster
+        .helm(&[&release[..], values, &wait, create].concat())
+        .await
+        .map(drop)
+        .context("the chart does not come up")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,6 +149,33 @@ pub(crate) async fn measured(video: &Path) -> Result<(u32, u32, u32)> {
         anyhow::bail!("ffprobe says {line:?}")
     };
     Ok((width, height, frames))
+}
+
+/// All that ffprobe knows of a video and its sound, each frame decoded.
+///
+/// # Errors
+/// If it is no video.
+pub(crate) async fn probed(video: &Path) -> Result<Value> {
+    let mut command = Command::new(dist()?.join("ffprobe"));
+    command.args(["-v", "error", "-count_frames", "-show_streams"]);
+    let text = said(command.args(["-of", "json"]).arg(video)).await?;
+    serde_json::from_str(&text).with_context(|| format!("ffprobe says {text:?}"))
+}
+
+/// The checksums of a video's sound as it is in the file, a packet each.
+///
+/// # Errors
+/// If it has none.
+pub(crate) async fn sound(video: &Path) -> Result<Vec<String>> {
+    let mut command = Command::new(dist()?.join("ffmpeg"));
+    command.args(["-nostdin", "-v", "error", "-i"]).arg(video);
+    command.args(["-map", "0:a", "-c", "copy", "-f", "framehash", "-"]);
+    let text = said(&mut command).await?;
+    let packets = text.lines().filter(|line| !line.starts_with('#'));
+    Ok(packets
+        .filter_map(|line| line.rsplit(',').next())
+        .map(|checksum| checksum.trim().to_owned())
+        .collect())
 }
 
 /// What a program says on both its outputs; it must succeed.

@@ -1,12 +1,14 @@
 //! A job is done, and its results are what the status says.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use framewright_crds::aijob::StepState;
+use serde_json::Value;
 
 use crate::fleet::{sha256, steps, with_fleet};
-use crate::installation::{measured, root};
+use crate::installation::{self, measured, probed, root};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_gives_a_clip_four_times_as_large_and_a_poster_twice_as_large() -> Result<()> {
@@ -51,6 +53,8 @@ async fn the_demo_gives_a_clip_four_times_as_large_and_a_poster_twice_as_large()
             (width, height, frames) == (4 * 192, 4 * 108, 48),
             "the clip is {width} by {height}, {frames} frames"
         );
+        let source = root().join("manifests/examples/clip.mp4");
+        plays_as_it_did(&source, &fleet.file("demo-larger.mp4")).await?;
         let poster = root().join("manifests/examples/poster.png");
         let (width, height) = png_size(&fs::read(poster)?)?;
         let larger = png_size(&fs::read(fleet.file("demo-poster.png"))?)?;
@@ -61,6 +65,71 @@ async fn the_demo_gives_a_clip_four_times_as_large_and_a_poster_twice_as_large()
         Ok(())
     })
     .await
+}
+
+/// The result is an MP4 that every player knows, with its index first, at the source's pace and with its sound.
+async fn plays_as_it_did(source: &Path, result: &Path) -> Result<()> {
+    let (before, after) = (probed(source).await?, probed(result).await?);
+    let [picture, sound] =
+        [0, 1].map(|stream| (&before["streams"][stream], &after["streams"][stream]));
+    let wanted = [
+        ("codec_name", "h264"),
+        ("pix_fmt", "yuv420p"),
+        ("color_range", "tv"),
+        ("color_space", "bt709"),
+        ("color_transfer", "bt709"),
+        ("color_primaries", "bt709"),
+    ];
+    for (field, value) in wanted {
+        ensure!(picture.1[field] == value, "{field} is {}", picture.1[field]);
+    }
+    let kept = ["r_frame_rate", "avg_frame_rate", "nb_read_frames"].map(|field| (picture, field));
+    let kept_sound = ["codec_name", "sample_rate", "channels"].map(|field| (sound, field));
+    for ((before, after), field) in kept.into_iter().chain(kept_sound) {
+        ensure!(
+            !before[field].is_null() && before[field] == after[field],
+            "{field} was {} and is {}",
+            before[field],
+            after[field]
+        );
+    }
+    let seconds = |stream: &Value| -> Result<f64> {
+        let text = stream["duration"].as_str().context("no duration")?;
+        Ok(text.parse()?)
+    };
+    for (before, after) in [picture, sound] {
+        let (before, after) = (seconds(before)?, seconds(after)?);
+        ensure!((before - after).abs() < 0.05, "{before} s became {after} s");
+    }
+    let packets = installation::sound(source).await?;
+    ensure!(packets.len() > 50 && packets == installation::sound(result).await?);
+    let boxes = boxes(&fs::read(result)?)?;
+    let place = |name: &str| {
+        boxes
+            .iter()
+            .position(|other| other == name)
+            .context(name.to_owned())
+    };
+    ensure!(
+        place("moov")? < place("mdat")?,
+        "the file is made of {boxes:?}"
+    );
+    Ok(())
+}
+
+/// The names of an MP4's parts, in their order.
+fn boxes(bytes: &[u8]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (head, _) = rest.split_at_checked(8).context("the MP4 is cut off")?;
+        let (size, name) = head.split_at(4);
+        names.push(String::from_utf8_lossy(name).into_owned());
+        let size = usize::try_from(u32::from_be_bytes(size.try_into()?))?;
+        ensure!(size >= 8, "{names:?} has {size} bytes");
+        rest = rest.get(size..).context("the MP4 is cut off")?;
+    }
+    Ok(names)
 }
 
 /// Width and height as they stand in the header of a PNG.

@@ -1,7 +1,7 @@
 //! Who is no worker of a pool gets no work, whatever it looks like.
 
 use anyhow::{Context, Result, ensure};
-use framewright_e2e::eventually;
+use framewright_e2e::{Component, eventually};
 use k8s_openapi::api::core::v1::{Pod, SecretVolumeSource};
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PostParams};
@@ -17,8 +17,11 @@ async fn a_pod_that_no_pool_owns_is_refused_though_it_looks_like_a_worker() -> R
             .pods
             .create(&PostParams::default(), &double(&worker, "stranger")?)
             .await?;
-        let refusal = refusal(fleet, "stranger", "belongs to no ModelPool").await?;
-        println!("{refusal}");
+        println!(
+            "{}",
+            refusal(fleet, "stranger", "401", "belongs to no ModelPool").await?
+        );
+        forged(fleet, &worker).await?;
 
         fleet.clip("clip.mp4", 1).await?;
         fleet.submit_steps("job", SHORT, "").await?;
@@ -63,7 +66,7 @@ async fn a_pod_that_shows_the_token_of_a_worker_is_refused_and_the_worker_works_
         });
         fleet.pods.create(&PostParams::default(), &thief).await?;
         let text = format!("the token is pod {name}'s, and");
-        println!("{}", refusal(fleet, "thief", &text).await?);
+        println!("{}", refusal(fleet, "thief", "401", &text).await?);
 
         fleet.clip("clip.mp4", 1).await?;
         fleet.submit_steps("job", SHORT, "").await?;
@@ -80,11 +83,45 @@ async fn a_pod_that_shows_the_token_of_a_worker_is_refused_and_the_worker_works_
             .await?;
         println!(
             "{}",
-            refusal(fleet, "thief", "the token is not valid").await?
+            refusal(fleet, "thief", "401", "the token is not valid").await?
         );
         Ok(())
     })
     .await
+}
+
+/// Pods that say whose they are, which is not so: of a pool that never was, and of one in another namespace.
+async fn forged(fleet: &Fleet<'_>, worker: &Pod) -> Result<()> {
+    with_fleet("forger", async |tenant| {
+        let owned = async |fleet: &Fleet<'_>, name: &str, uid: &str| {
+            let mut pod = double(worker, name)?;
+            pod.metadata.owner_references = worker.metadata.owner_references.clone();
+            let owners = pod.metadata.owner_references.iter_mut().flatten();
+            owners.for_each(|owner| owner.uid = uid.to_owned());
+            let made = fleet.pods.create(&PostParams::default(), &pod).await?;
+            ensure!(pool_uid(&made)? == uid, "it says another owner");
+            Ok(())
+        };
+        // The garbage collector would find them out in a moment; this is about that moment.
+        fleet.cluster.kill(Component::ControllerManager).await?;
+        let refused = async {
+            owned(fleet, "made-up", "4d8a3b1e-0000-4000-8000-000000000000").await?;
+            owned(tenant, "foreign", &pool_uid(worker)?).await?;
+            let text = "belongs to a ModelPool upscale that does not exist, or to an earlier one";
+            println!("{}", refusal(fleet, "made-up", "503", text).await?);
+            println!("{}", refusal(tenant, "foreign", "503", text).await?);
+            Ok(())
+        }
+        .await;
+        fleet.cluster.restart(Component::ControllerManager).await?;
+        refused
+    })
+    .await
+}
+
+fn pool_uid(pod: &Pod) -> Result<String> {
+    let owner = pod.owner_references().first().context("nobody owns it")?;
+    Ok(owner.uid.clone())
 }
 
 /// A pod like this one, which no pool owns.
@@ -101,13 +138,14 @@ fn double(worker: &Pod, name: &str) -> Result<Pod> {
     Ok(double)
 }
 
-/// Waits until the pod is told that it is refused, with this text.
-async fn refusal(fleet: &Fleet<'_>, pod: &str, text: &str) -> Result<String> {
+/// Waits until the pod is told that it is refused, with this code of HTTP and this text.
+async fn refusal(fleet: &Fleet<'_>, pod: &str, code: &str, text: &str) -> Result<String> {
+    let code = format!("HTTP {code}");
     eventually(PATIENCE, &format!("{pod} is refused"), async || {
         let log = fleet.kubectl(&["logs", pod]).await?;
         let line = log
             .lines()
-            .find(|line| line.contains("HTTP 401") && line.contains(text));
+            .find(|line| line.contains(&code) && line.contains(text));
         line.map(str::to_owned)
             .with_context(|| format!("it says {log}"))
     })
