@@ -29,9 +29,10 @@ pub(super) async fn lead(context: Arc<Context>) {
             tracing::info!(epoch, "this replica leads");
         }
         context.wake.scheduler.notify_one();
+        let mut has_pointed = false;
         loop {
             let look_again = match epoch {
-                Some(_) => point_here(&context).await,
+                Some(_) => point_here(&context, &mut has_pointed).await,
                 None => POINTED_EVERY,
             };
             tokio::select! {
@@ -45,19 +46,29 @@ pub(super) async fn lead(context: Arc<Context>) {
     }
 }
 
-/// Sees to it that the workers' Service leads here, whoever has changed it; when to look again.
-async fn point_here(context: &Context) -> Duration {
+/// Points the workers' Service here, and later sees to it that it still does, whoever has changed it; when to look again.
+async fn point_here(context: &Context, has_pointed: &mut bool) -> Duration {
     if context.leadership.epoch().is_none() {
         return POINTED_EVERY;
     }
-    match endpoint::point_here(context.client.clone(), &context.args).await {
-        Ok(pointed) => {
-            if pointed == endpoint::Pointed::Anew {
-                tracing::info!("the workers' Service leads here");
-            }
+    let pointing = async {
+        let client = || context.client.clone();
+        if *has_pointed && endpoint::points_here(client(), &context.args).await? {
+            return Ok(());
+        }
+        if *has_pointed {
+            tracing::warn!(
+                "somebody has led the workers' Service elsewhere; leading it here again"
+            );
+        }
+        endpoint::point_here(client(), &context.args).await
+    };
+    match pointing.await {
+        Ok(()) => {
+            *has_pointed = true;
             POINTED_EVERY
         }
-        Err(error) => {
+        Err::<(), kube::Error>(error) => {
             tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again");
             Duration::from_secs(1)
         }

@@ -11,26 +11,26 @@ use kube::api::{Api, Patch, PatchParams};
 use crate::args::RunArgs;
 use framewright_crds::names::STREAM_PORT;
 
-/// What it took to have the Service point at this pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pointed {
-    Already,
-    Anew,
-}
-
-/// Points the Service at this pod; writes nothing if it does already.
+/// Whether the Service points at this pod.
 ///
 /// # Errors
 /// The API server's.
-pub async fn point_here(client: Client, args: &RunArgs) -> kube::Result<Pointed> {
+pub async fn points_here(client: Client, args: &RunArgs) -> kube::Result<bool> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client, &args.namespace);
+    let wanted = slice(args);
+    let name = wanted.metadata.name.as_deref().unwrap_or_default();
+    let there = slices.get_opt(name).await?;
+    Ok(there.is_some_and(|there| leads_alike(&there, &wanted)))
+}
+
+/// Points the Service at this pod.
+///
+/// # Errors
+/// The API server's.
+pub async fn point_here(client: Client, args: &RunArgs) -> kube::Result<()> {
     let slices: Api<EndpointSlice> = Api::namespaced(client, &args.namespace);
     let slice = slice(args);
     let name = slice.metadata.name.clone().unwrap_or_default();
-    if let Some(there) = slices.get_opt(&name).await?
-        && leads_alike(&there, &slice)
-    {
-        return Ok(Pointed::Already);
-    }
     slices
         .patch(
             &name,
@@ -38,7 +38,7 @@ pub async fn point_here(client: Client, args: &RunArgs) -> kube::Result<Pointed>
             &Patch::Apply(&slice),
         )
         .await?;
-    Ok(Pointed::Anew)
+    Ok(())
 }
 
 fn leads_alike(there: &EndpointSlice, wanted: &EndpointSlice) -> bool {
