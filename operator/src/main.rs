@@ -36,9 +36,12 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> std::process::ExitCode {
 }
 
 fn start_log(format: LogFormat) {
+    let mut wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "info".to_owned());
     // kube's spans would stand before each line, and say less than the line.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime::controller=warn"));
+    if !wanted.contains("kube_runtime") {
+        wanted.push_str(",kube_runtime::controller=warn");
+    }
+    let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false);
