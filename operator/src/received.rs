@@ -36,15 +36,36 @@ pub struct Answer {
     pub trouble: Option<String>,
 }
 
+/// Why a yes of the store may no longer be true: it may have lost the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    None,
+    /// A worker does not get a file.
+    Worker,
+    /// Somebody asks for new links, which happens once.
+    Person,
+}
+
+impl Doubt {
+    /// The stronger of both.
+    #[must_use]
+    pub fn of(is_missed: bool, is_asked: bool) -> Doubt {
+        match (is_missed, is_asked) {
+            (_, true) => Doubt::Person,
+            (true, false) => Doubt::Worker,
+            (false, false) => Doubt::None,
+        }
+    }
+}
+
 impl Received {
     /// What has arrived of these, which an object made at `created` names; a no of the store is believed for half the time after
-    /// which the object is looked at again. A yes is believed unless `is_doubted`: a worker does not get the file, or a person asks
-    /// for new links, so the store may have lost it.
+    /// which the object is looked at again. A yes is believed unless somebody doubts it.
     pub async fn ask(
         &self,
         store: &StoreClient,
         place: &Place<'_>,
-        (uploads, is_doubted): (&[UploadStatus], bool),
+        (uploads, doubt): (&[UploadStatus], Doubt),
         (created, now): (Timestamp, Timestamp),
     ) -> Answer {
         let mut owner = self.known(place.uid);
@@ -57,13 +78,14 @@ impl Received {
         let awaited: Vec<&str> = uploads
             .iter()
             .map(|upload| upload.sha256.as_str())
-            .filter(|sha256| is_doubted || !owner.there.contains(*sha256))
+            .filter(|sha256| doubt != Doubt::None || !owner.there.contains(*sha256))
             .collect();
         let believed = crate::uploads::ask_every(now.duration_since(created)) / 2;
         // A clock that was set back makes no answer last longer.
-        let is_due = owner
-            .asked
-            .is_none_or(|asked| now < asked || now.duration_since(asked) >= believed);
+        let is_due = doubt == Doubt::Person
+            || owner
+                .asked
+                .is_none_or(|asked| now < asked || now.duration_since(asked) >= believed);
         if is_due && !awaited.is_empty() {
             owner.asked = Some(now);
             owner.trouble = self.find(store, place, &awaited, &mut owner).await;

@@ -27,10 +27,13 @@ impl Limit {
     }
 }
 
-/// For a tile of this process.
+/// For a tile of this process. What a machine has free at the moment has no say: tiles of another size round in other places.
 #[must_use]
 pub fn tile_bytes() -> u64 {
-    limit().map_or(MOST, |limit| tile_bytes_within(limit.bytes()))
+    match limit() {
+        Some(Limit::Set(bytes)) => tile_bytes_within(bytes),
+        Some(Limit::Free(_)) | None => MOST,
+    }
 }
 
 /// For a tile of a process that may use so many bytes.

@@ -15,6 +15,7 @@ use super::seen::{Ended, Observed, Presence, StepSeen};
 use crate::context::Context;
 use crate::links::Place;
 use crate::pools::{facts, pod as pods};
+use crate::received::Doubt;
 
 /// One snapshot, with the time in it.
 pub async fn observe(job: &AIJob, context: &Context) -> Observed {
@@ -35,8 +36,10 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
     let is_over = is_finished(&status);
     let held = context.fleet.held_by(&uid);
     let renew_links = crate::uploads::renewal(job.annotations());
-    let is_doubted = held.iter().any(|held| held.store_trouble.is_some())
-        || (renew_links.is_some() && renew_links != status.links_renewed_for);
+    let doubt = Doubt::of(
+        held.iter().any(|held| held.store_trouble.is_some()),
+        renew_links.is_some() && renew_links != status.links_renewed_for,
+    );
     let (received, store_trouble) = if is_over {
         (BTreeSet::new(), None)
     } else {
@@ -45,7 +48,7 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
             .ask(
                 &context.store,
                 &place,
-                (&status.uploads, is_doubted),
+                (&status.uploads, doubt),
                 (created, now),
             )
             .await;

@@ -15,7 +15,7 @@ use super::template::Template;
 use crate::context::Context;
 use crate::dispatch;
 use crate::links::Place;
-use crate::received::Answer;
+use crate::received::{Answer, Doubt};
 
 /// One snapshot, with the time in it.
 pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Observed {
@@ -40,14 +40,16 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
     let annotations = template.pod.metadata.annotations.as_ref();
     let pods = pods_seen(pods.iter().map(AsRef::as_ref), annotations, context, now);
     let renew_links = crate::uploads::renewal(pool.annotations());
-    let is_doubted = pods.iter().any(PodSeen::waits_for_weights)
-        || (renew_links.is_some() && renew_links != status.links_renewed_for);
+    let doubt = Doubt::of(
+        pods.iter().any(PodSeen::waits_for_weights),
+        renew_links.is_some() && renew_links != status.links_renewed_for,
+    );
     let Answer { received, trouble } = context
         .received
         .ask(
             &context.store,
             &place,
-            (&status.uploads, is_doubted),
+            (&status.uploads, doubt),
             (created, now),
         )
         .await;

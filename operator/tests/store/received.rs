@@ -6,7 +6,7 @@ use anyhow::Result;
 use framewright_crds::aijob::UploadStatus;
 use framewright_crds::names::OwnerKind;
 use framewright_operator::links::Place;
-use framewright_operator::received::Received;
+use framewright_operator::received::{Doubt, Received};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::fixture::{Store, content, key_of};
@@ -31,24 +31,25 @@ async fn a_file_that_the_store_has_lost_is_awaited_again_once_somebody_misses_it
     };
     let (client, received) = (store.client()?, Received::default());
     let mut now = Timestamp::from_second(1000)?;
-    let mut ask = async |is_doubted| {
+    let mut ask = async |doubt| {
         now += SignedDuration::from_secs(10);
-        let uploads = (&[upload.clone()][..], is_doubted);
+        let uploads = (&[upload.clone()][..], doubt);
         let times = (Timestamp::UNIX_EPOCH, now);
         received.ask(&client, &place, uploads, times).await.received
     };
     let there = BTreeSet::from([key.sha256().to_owned()]);
-    assert_eq!(ask(false).await, there);
-    assert_eq!(ask(true).await, there);
+    assert_eq!(ask(Doubt::None).await, there);
+    assert_eq!(ask(Doubt::Worker).await, there);
 
     assert_eq!(client.delete(key.owner()).await?, 1);
-    assert_eq!(ask(false).await, there, "nobody doubts it");
-    assert_eq!(ask(true).await, BTreeSet::new());
+    assert_eq!(ask(Doubt::None).await, there, "nobody doubts it");
+    assert_eq!(ask(Doubt::Worker).await, BTreeSet::new());
     // The status says otherwise until the next write.
-    assert_eq!(ask(false).await, BTreeSet::new());
+    assert_eq!(ask(Doubt::None).await, BTreeSet::new());
 
     assert_eq!(store.put(&key, content(1000)).await?.status(), 201);
-    assert_eq!(ask(false).await, there);
+    assert_eq!(ask(Doubt::None).await, there);
+    assert_eq!(ask(Doubt::Person).await, there);
     store.stop().await?;
     Ok(())
 }

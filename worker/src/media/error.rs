@@ -89,7 +89,7 @@ pub enum MediaError {
         pixels: u64,
     },
     #[error(
-        "the video says that it has {width} x {height} pixels, and its pictures become larger than the {limit} pixels that this worker can take; write it anew in one size, or raise the pool's memory limit"
+        "the video says that it has {width} x {height} pixels, and its pictures become larger than the {limit} pixels that this worker can take; write it anew in one size (with more memory a worker can take more, up to 8192 x 4320)"
     )]
     LargerThanTold { width: u32, height: u32, limit: u64 },
     #[error("the video has {found} frames a second, the limit is {limit}")]

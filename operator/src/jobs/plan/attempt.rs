@@ -2,7 +2,7 @@
 
 use framewright_crds::aijob::{AIJobSpec, Attempt, Cause, Progress, StepStatus};
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{Outcome, OutputFile, TaskState};
+use framewright_crds::wire::{Outcome, OutputFile, TaskState, UPLOAD_LIMIT_SECONDS};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::jobs::seen::{Ended, Held, Observed, Presence};
@@ -12,7 +12,8 @@ pub const AWAY_LIMIT: SignedDuration = SignedDuration::from_secs(20);
 /// How long a computing task may report nothing new.
 pub const STUCK_LIMIT: SignedDuration = SignedDuration::from_secs(300);
 /// How long a finished output may wait for the store.
-pub const UPLOAD_LIMIT: SignedDuration = SignedDuration::from_secs(3600);
+pub const UPLOAD_LIMIT: SignedDuration =
+    SignedDuration::from_secs(UPLOAD_LIMIT_SECONDS.cast_signed());
 
 /// A task that computes for less than this is told of at its end only: most writes of a short job would be about it.
 pub const SHORT: SignedDuration = SignedDuration::from_secs(1);

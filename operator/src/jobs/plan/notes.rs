@@ -53,7 +53,7 @@ pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
         warning,
         reason: new.reason.clone(),
         message: new.message.clone(),
-        action: new.reason.clone(),
+        action: format!("{}/{}", new.reason, after.attempts.unwrap_or(0)),
     })
 }
 

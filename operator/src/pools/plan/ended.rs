@@ -21,7 +21,12 @@ pub fn to_delete(seen: &Observed) -> Vec<WorkerRef> {
     let alive = || seen.pods.iter().filter(|pod| pod.is_alive());
     let is_whole =
         alive().count() >= wanted(seen) && alive().all(|pod| pod.is_ready(&seen.spec.models));
-    let stay = if is_whole { 0 } else { wanted(seen) * STAY };
+    let stay = match &seen.refused {
+        _ if is_whole => 0,
+        // They may be what fills a quota.
+        Some(_) => 1,
+        None => wanted(seen) * STAY,
+    };
     newest_first(seen)
         .into_iter()
         .skip(stay)
@@ -38,7 +43,8 @@ pub fn next_try(seen: &Observed) -> Option<Timestamp> {
     let mut present = ended
         .iter()
         .filter(|(_, pod)| pod.revision == seen.revision);
-    let (newest, _) = present.next()?;
+    // A node whose clock is ahead stops nobody.
+    let (newest, _) = present.next().filter(|(at, _)| *at <= seen.now)?;
     let rounds = (1 + present.count()).div_ceil(wanted(seen).max(1));
     let doublings = u32::try_from(rounds.checked_sub(2)?).unwrap_or(u32::MAX);
     let wait = FIRST_WAIT * (1 << doublings.min(5));
@@ -74,6 +80,7 @@ fn wanted(seen: &Observed) -> usize {
 mod tests {
     use super::super::pods::fixture::{NOW, observed, pod};
     use super::*;
+    use crate::pools::refusals::Refusal;
 
     /// A pool of so many workers, of which so many ended, the first of them 100 s ago and one each second.
     fn pool(replicas: i32, ended: usize) -> Observed {
@@ -111,6 +118,9 @@ mod tests {
         // A node that is lost takes many at once.
         assert_eq!([waits(10, 10), waits(10, 11)], [None, Some(10)]);
         assert_eq!(next_try(&pool(1, 0)), None);
+        let mut ahead = pool(1, 3);
+        ahead.now = Timestamp::from_second(1).expect("is a time");
+        assert_eq!(next_try(&ahead), None);
     }
 
     #[test]
@@ -128,6 +138,9 @@ mod tests {
         whole.pods.push(pod("p-r2-9", "r2", ""));
         assert_eq!(names(&whole), ["p-r2-0", "p-r2-1"]);
         assert!(names(&pool(0, 2)).len() == 2);
+        let mut refused = pool(1, 8);
+        refused.refused = Some(Refusal::first("quota", None, NOW));
+        assert_eq!(names(&refused).len(), 7);
         let mut just_ended = pool(0, 1);
         just_ended.pods[0].phase = Phase::Ended { at: NOW };
         assert!(names(&just_ended).is_empty());

@@ -63,8 +63,10 @@ fn next_to_replace<'a>(seen: &Observed, kept: &[&'a PodSeen]) -> Option<&'a PodS
     // A worker of an old revision that takes no tasks is of no use to anybody.
     let useless =
         outdated().find(|pod| !pod.is_ready(&seen.spec.models) && pod.is_idle(seen.is_all_heard()));
+    // While one is missing, none is given up: the missing one may be of the present revision, and keep ending.
+    let is_complete = kept.len() >= usize::try_from(seen.spec.replicas).unwrap_or(0);
     useless
-        .or_else(|| outdated().next().filter(|_| is_settled))
+        .or_else(|| outdated().next().filter(|_| is_settled && is_complete))
         .copied()
 }
 
@@ -179,6 +181,7 @@ mod tests {
     use super::fixture::{observed, pod};
     use super::*;
     use crate::pools::refusals::Refusal;
+    use crate::pools::seen::Phase;
     use jiff::{SignedDuration, Timestamp};
 
     fn check(replicas: i32, pods: Vec<PodSeen>, create: &str, drain: &str, delete: &str) {
@@ -270,6 +273,20 @@ mod tests {
         check(1, vec![ended()], "p-r2-1", "", "");
         check(1, vec![ended(), pod("p-r2-1", "r2", "pending")], "", "", "");
         check(1, vec![ended(), pod("p-r2-1", "r2", "")], "", "", "p-r2-0");
+    }
+
+    #[test]
+    fn no_worker_is_given_up_for_a_revision_whose_pods_keep_ending() {
+        let ended = |index: usize| pod(&format!("p-r2-{index}"), "r2", "ended");
+        let mut pods = vec![pod("p-r1-0", "r1", ""), pod("p-r1-1", "r1", "")];
+        pods.extend((0..4).map(ended));
+        let mut seen = observed(3, pods);
+        for pod in &mut seen.pods {
+            if let Phase::Ended { at } = &mut pod.phase {
+                *at = seen.now;
+            }
+        }
+        assert_eq!(changes(&seen), Changes::default());
     }
 
     #[test]

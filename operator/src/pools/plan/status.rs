@@ -104,7 +104,14 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
             .filter(|pod| pod.is_ready(&seen.spec.models))
             .count(),
     );
-    let told = format!("{} of {wanted} workers take tasks", ready.min(wanted));
+    let some = status.ready_replicas.min(wanted);
+    let told = if some > ready {
+        format!(
+            "{ready} of {wanted} workers take tasks for all of its models, {some} for some of them"
+        )
+    } else {
+        format!("{} of {wanted} workers take tasks", ready.min(wanted))
+    };
     if ready >= wanted {
         let surplus = status.replicas - wanted;
         let told = match surplus {
@@ -163,23 +170,21 @@ fn with_others(seen: &Observed, status: &ModelPoolStatus, wrong: &ModelStatus) -
         .iter()
         .filter(|model| model.name != wrong.name && model.reason.is_some())
         .count();
-    let good: Vec<&str> = status
+    let good = status
         .models
         .iter()
         .filter(|model| model.reason.is_none() && model.ready_workers > 0)
-        .map(|model| model.name.as_str())
-        .collect();
+        .count();
     let also = match also {
         0 => String::new(),
         _ => format!("; {also} of its other models are not ready either, see status.models"),
     };
-    let good = match good.as_slice() {
-        [] => String::new(),
-        good => format!(
-            "; {} of {} workers take tasks for {}",
-            status.ready_replicas,
+    let good = match good {
+        0 => String::new(),
+        _ => format!(
+            "; {} of {} workers take tasks for {good} of its models",
+            status.ready_replicas.min(seen.spec.replicas),
             seen.spec.replicas,
-            good.join(", ")
         ),
     };
     ended_by(&message, &format!("{also}{good}"))

@@ -124,12 +124,14 @@ fn sufficient(needed: u64, suffices: impl Fn(u64) -> bool) -> u64 {
 /// The most pixels that the decoder's pictures may have, the size of its frames unchanged, for all of it to fit still.
 pub(super) fn decodable(source: Source, means: Means, limit: Option<Limit>) -> u64 {
     let pixels = u64::from(source.width) * u64::from(source.height);
-    limit.map_or(u64::MAX, |limit| {
-        let rest = limit
-            .bytes()
-            .saturating_sub(peak(source.kind, pixels, means));
-        pixels + rest / DECODER
-    })
+    match limit {
+        Some(Limit::Set(bytes)) => {
+            let rest = bytes.saturating_sub(peak(source.kind, pixels, means));
+            pixels + rest / DECODER
+        }
+        // What a machine has free at the moment makes no file a bad one.
+        Some(Limit::Free(_)) | None => u64::MAX,
+    }
 }
 
 /// The most bytes at any moment.

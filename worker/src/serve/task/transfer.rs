@@ -79,6 +79,10 @@ impl Task {
                 Remedy::MakeRoom => return Err(failed(Cause::ScratchFull, message)),
                 Remedy::GiveUp => return Err(failed(given_up(&error), message)),
                 Remedy::Renew => {
+                    // Grants end; that new ones are refused is the store's trouble.
+                    if failures > 1 {
+                        self.tell(News::StoreTrouble(Some(message))).await;
+                    }
                     self.tell(News::GrantsExpired).await;
                     self.notice_within(GRANT_WAIT).await;
                 }

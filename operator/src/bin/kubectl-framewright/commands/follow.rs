@@ -103,9 +103,12 @@ pub(crate) async fn until_over(
         let event = tokio::select! {
             event = watch.next() => event,
             _ = clock.tick() => {
-                let is_unnoticed = words::state(&before)
-                    .is_some_and(|state| words::is_awaited_though_sent(&before, state, sent));
-                if (before.observed_generation.is_none() || is_unnoticed) && !is_away {
+                let unnoticed = words::state(&before)
+                    .filter(|state| words::is_awaited_though_sent(&before, state, sent));
+                if let Some(state) = unnoticed {
+                    screen.say(&format!("{}: {}", owner.name, words::in_words(state)));
+                }
+                if before.observed_generation.is_none() && !is_away {
                     screen.say(&format!("{}: the operator has not looked at it for {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs", owner.name, LOOKED_AT.as_secs()));
                 }
                 if !screen.is_terminal && !is_away {
