@@ -75,12 +75,25 @@ impl Fleet<'_> {
         sha256: &str,
         limits: &str,
     ) -> Result<()> {
+        self.apply_pool_with_scratch(device, replicas, sha256, limits, "1Gi")
+            .await
+    }
+
+    async fn apply_pool_with_scratch(
+        &self,
+        device: &str,
+        replicas: u32,
+        sha256: &str,
+        limits: &str,
+        scratch: &str,
+    ) -> Result<()> {
         let pool = POOL
             .replace("DEVICE", device)
             .replace("REPLICAS", &replicas.to_string())
             .replace("DIGEST", sha256)
             .replace("BYTES", &fs::metadata(weights())?.len().to_string())
-            .replace("LIMITS", limits);
+            .replace("LIMITS", limits)
+            .replace("SCRATCH", scratch);
         self.cluster
             .kubectl_with_input(&["--namespace", self.namespace, "apply", "-f", "-"], &pool)
             .await
@@ -95,7 +108,18 @@ impl Fleet<'_> {
 
     /// A pool of so many workers on the CPU, all ready.
     pub(crate) async fn ready_pool(&self, replicas: u32) -> Result<()> {
-        self.apply_pool("cpu", replicas, &sha256(&weights())?, "{memory: 1Gi}")
+        self.ready_pool_within(replicas, "1Gi", "1Gi").await
+    }
+
+    /// The same, with so much memory and so much scratch space for each worker.
+    pub(crate) async fn ready_pool_within(
+        &self,
+        replicas: u32,
+        memory: &str,
+        scratch: &str,
+    ) -> Result<()> {
+        let (digest, limits) = (sha256(&weights())?, format!("{{memory: {memory}}}"));
+        self.apply_pool_with_scratch("cpu", replicas, &digest, &limits, scratch)
             .await?;
         self.upload_weights().await?;
         self.pool_until("ready", |condition| condition.status == "True")
@@ -292,7 +316,7 @@ spec:
   - name: framewright-x2
     source: {upload: {}}
     files: [{path: framewright-x2.safetensors, sha256: "DIGEST", bytes: BYTES}]
-  scratch: {sizeLimit: 1Gi}
+  scratch: {sizeLimit: SCRATCH}
   weightsCache: {sizeLimit: 1Gi}
   template:
     spec:

@@ -80,7 +80,7 @@ async fn started(fleet: &Fleet<'_>, workers: u32) -> Result<Attempt> {
 }
 
 /// The job was done by a second attempt, on another worker than the first.
-fn second_attempt(job: &AIJob, lost: &Attempt, cause: Cause) -> Result<()> {
+pub(crate) fn second_attempt(job: &AIJob, lost: &Attempt, cause: Cause) -> Result<()> {
     let step = steps(job).first().context("no step")?;
     let [first, second] = &step.attempts[..] else {
         bail!("the attempts are {:?}", step.attempts)
@@ -116,16 +116,21 @@ pub(crate) async fn leader(fleet: &Fleet<'_>) -> Result<String> {
 
 /// A script that sends a signal to the process of pod $1 whose program is called so, as far as the kernel remembers names.
 pub(crate) fn signal(signal: &str, program: &str) -> String {
-    SEND.replace("SIGNAL", signal).replace("PROGRAM", program)
+    with_process(program, &format!(r#"kill -{signal} "${{process#/proc/}}""#))
 }
 
-const SEND: &str = r#"
+/// A script that finds such a process, and does something with its folder, $process.
+pub(crate) fn with_process(program: &str, action: &str) -> String {
+    FIND.replace("PROGRAM", program).replace("ACTION", action)
+}
+
+const FIND: &str = r#"
 for process in /proc/[0-9]*; do
   if [[ $(cat "$process/comm" 2>/dev/null) == PROGRAM* ]] && tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -qx "HOSTNAME=$1"; then
-    kill -SIGNAL "${process#/proc/}" && exit 0
+    ACTION && exit 0
   fi
 done
-echo "no PROGRAM of pod $1 runs" >&2
+echo "no PROGRAM of pod $1 did it" >&2
 exit 1
 "#;
 
