@@ -11,28 +11,11 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
-use tokio::sync::OnceCell;
 
-use crate::cluster::{Cluster, Mode, Options};
+use crate::cluster::{Cluster, Mode};
 use crate::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(90);
-
-static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-
-/// The one cluster of all tests of this process. The first caller starts it, and its options count;
-/// it ends with the process.
-///
-/// # Errors
-/// If it does not come up; the next caller tries again.
-pub async fn shared(
-    name: &str,
-    options: impl AsyncFnOnce() -> Result<Options>,
-) -> Result<&'static Cluster> {
-    SHARED
-        .get_or_try_init(async || Cluster::start(name, options().await?).await)
-        .await
-}
 
 /// Runs a test in a fresh namespace that enforces the restricted Pod Security standard, and deletes
 /// it afterwards. If the test fails or panics, first writes the logs of all pods, all objects and

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use framewright_crds::aijob::MAX_FRAMES;
 use framewright_e2e::tools::{Part, Tools};
 use framewright_e2e::{Cluster, Mode, Options, with_namespace};
 use serde_json::{Value, json};
@@ -272,7 +273,7 @@ async fn the_longest_of_all_jobs_is_accepted_and_nothing_longer_is() -> Result<(
         } else {
             json!({"name": "video", "fromStep": {"name": name(number - 1)}})
         };
-        json!({"name": name(number), "model": longest("m", 63), "poolRef": pool, "upscale": {"scale": 4, "frames": 1_000_000}, "inputs": [input]})
+        json!({"name": name(number), "model": longest("m", 63), "poolRef": pool, "upscale": {"scale": 4, "frames": MAX_FRAMES}, "inputs": [input]})
     };
     let output = |number: usize| json!({"name": format!("{}{number:02}", longest("o", 38)), "fromStep": {"name": name(number)}});
     let job = json!({

@@ -124,3 +124,44 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_manual_promises_is_there() {
+        let metrics = Metrics::default();
+        metrics.reconciled("AIJob", Duration::from_millis(3), true);
+        metrics.stream_refused();
+        metrics.leads(true);
+        let finished = serde_json::from_value(serde_json::json!({"conditions": [
+            {"type": "Finished", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        ]}));
+        metrics.job_written(&finished.expect("is a status"));
+        let text = metrics.text();
+        for line in [
+            "framewright_leads 1",
+            "framewright_jobs_finished_total{reason=\"Succeeded\"} 1",
+            "framewright_reconcile_failures_total{kind=\"AIJob\"} 1",
+            "framewright_reconcile_seconds_count{kind=\"AIJob\"} 1",
+            "framewright_job_status_writes_total 1",
+            "framewright_streams_refused_total 1",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line}: {text}");
+        }
+        let manual = include_str!("../../docs/operations.md");
+        let promised = manual.lines().filter_map(|line| {
+            let name = line.strip_prefix("| `framewright_")?;
+            name.split(['`', '{']).next()
+        });
+        let own =
+            promised.filter(|name| !name.starts_with("store_") && !name.starts_with("worker_"));
+        let own: Vec<&str> = own.collect();
+        assert_eq!(own.len(), 6, "{own:?}");
+        for name in own {
+            assert!(text.contains(&format!("framewright_{name}")), "{name}");
+        }
+    }
+}

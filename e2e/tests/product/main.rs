@@ -19,4 +19,5 @@ mod rollout;
 mod room;
 mod store;
 mod strangers;
+mod unreadable;
 mod volumes;

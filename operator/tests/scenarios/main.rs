@@ -37,7 +37,18 @@ struct Story {
     /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`; then `; trouble with the store`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<String>,
+    /// The last look before this one, whose plan was written: the status is what it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    earlier: Option<Earlier>,
     plan: String,
+}
+
+/// When it was, and which tasks there were.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Earlier {
+    now: i64,
+    held: Vec<String>,
 }
 
 #[test]

@@ -15,8 +15,8 @@ use framewright_operator::names::{PoolName, WorkerRef};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::Story;
 use crate::told::Links;
+use crate::{Earlier, Story};
 
 pub(crate) fn observed(story: &Story) -> Observed {
     let spec = spec(story);
@@ -52,6 +52,16 @@ pub(crate) fn observed(story: &Story) -> Observed {
             .collect(),
         held: story.held.iter().map(|words| held(words)).collect(),
     };
+    if let Some(Earlier { now, held: tasks }) = &story.earlier {
+        let earlier = Observed {
+            now: at(*now),
+            written_at: None,
+            held: tasks.iter().map(|words| held(words)).collect(),
+            ..seen.clone()
+        };
+        seen.status = plan(&earlier, &Links).status;
+        seen.written_at = Some(at(*now));
+    }
     // A job that is over says so: let the plan itself write the conditions of a status whose steps are all over.
     if !seen.status.steps.is_empty()
         && seen

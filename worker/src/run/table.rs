@@ -22,7 +22,7 @@ pub(super) struct Row {
 /// The rows under headings, in columns.
 #[must_use]
 pub(super) fn table(rows: &[Row]) -> String {
-    let heading = ["STEP", "MODEL", "SIZE", "FRAMES", "UNITS", "TIME"].map(str::to_owned);
+    let heading = ["STEP", "MODEL", "SIZE", "FRAMES", "UNITS (PIXELS)", "TIME"].map(str::to_owned);
     let mut lines = vec![heading];
     lines.extend(rows.iter().map(|row| {
         let Row {
@@ -73,7 +73,7 @@ mod tests {
             time: Duration::from_millis(1234),
         };
         let expected = "\
-STEP    MODEL   SIZE     FRAMES   UNITS   TIME
+STEP    MODEL   SIZE     FRAMES   UNITS (PIXELS)   TIME
 large   twice   128x72   10       92160   1.2s
 ";
         assert_eq!(table(&[row]), expected);
