@@ -1,4 +1,4 @@
-//! The operator's own authority, the certificates of link and store, and the key that signs links: made once, kept in Secrets of the
+//! The operator's own authority, the certificates of stream and store, and the key that signs links: made once, kept in Secrets of the
 //! operator's namespace, renewed in time.
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ mod releases;
 mod results;
 mod rollout;
 mod room;
+mod settled;
 mod store;
 mod strangers;
 mod unreadable;

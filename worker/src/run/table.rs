@@ -74,7 +74,7 @@ mod tests {
         };
         let expected = "\
 STEP    MODEL   SIZE     FRAMES   UNITS (PIXELS)   TIME
-large   twice   128x72   10       92160   1.2s
+large   twice   128x72   10       92160            1.2s
 ";
         assert_eq!(table(&[row]), expected);
     }

@@ -1,4 +1,6 @@
-//! What the API server makes of our CRDs, examples and chart. Objects only: no controller runs, no pod starts.
+//! What the API server makes of our CRDs, examples and chart, and of the operator's Secrets. No controller runs, no pod starts.
+
+mod keys;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use tokio::sync::OnceCell;
 /// One for all tests of this file; it ends with their process.
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 
-async fn cluster() -> Result<&'static Cluster> {
+pub(crate) async fn cluster() -> Result<&'static Cluster> {
     CLUSTER
         .get_or_try_init(|| async {
             let options = Options {

@@ -1,0 +1,42 @@
+//! A fleet with nothing to do: its operators look, and write nothing but who leads.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use framewright_e2e::eventually;
+
+use crate::fleet::{Fleet, PATIENCE, with_fleet};
+use crate::ledger;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settled_fleet_makes_no_writes() -> Result<()> {
+    with_fleet("settled", async |fleet| {
+        fleet.ready_pool(1).await?;
+        eventually(PATIENCE, "the fleet settles", async || {
+            quiet(fleet, Duration::from_secs(5)).await
+        })
+        .await?;
+        quiet(fleet, Duration::from_secs(25)).await
+    })
+    .await
+}
+
+/// Fails with what the operators have written in that time.
+async fn quiet(fleet: &Fleet<'_>, time: Duration) -> Result<()> {
+    let before = ledger::done(fleet.cluster)?.len();
+    tokio::time::sleep(time).await;
+    let ledger = ledger::done(fleet.cluster)?;
+    let writes: Vec<String> = ledger
+        .iter()
+        .skip(before)
+        .filter(|done| done.pod.starts_with("framewright-operator") && done.is_write())
+        .filter(|done| done.what != "update leases")
+        .map(|done| format!("{} {}", done.what, done.name))
+        .collect();
+    ensure!(writes.is_empty(), "{writes:?}");
+    let renewals = ledger.iter().skip(before).filter(|done| {
+        done.what == "update leases" && done.pod.starts_with("framewright-operator")
+    });
+    ensure!(renewals.count() > 0, "nobody leads");
+    Ok(())
+}
