@@ -63,6 +63,12 @@ pub fn renewal(annotations: &BTreeMap<String, String>) -> Option<String> {
     Some(value.chars().take(63).collect())
 }
 
+/// Whether new links were asked for and not made yet, by the annotation's value and the one that the status has answered.
+#[must_use]
+pub fn is_renewal_due(asked: Option<&str>, answered: Option<&str>) -> bool {
+    asked.is_some() && asked != answered
+}
+
 /// Whether a file is still waited for.
 #[must_use]
 pub fn are_awaited(entries: &[UploadStatus]) -> bool {

@@ -6,6 +6,9 @@
 )]
 
 mod golden;
+mod peak;
+
+use peak::{peak_bytes, peak_bytes_from_now};
 
 #[test]
 fn a_frame_takes_no_more_memory_than_its_network_says() {
@@ -26,23 +29,4 @@ fn a_frame_takes_no_more_memory_than_its_network_says() {
             "{name}: {promised} promised and {taken} taken makes tiles too small"
         );
     }
-}
-
-fn peak_bytes_from_now() -> usize {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    peak_bytes()
-}
-
-fn peak_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    1024 * line
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
 }

@@ -7,6 +7,7 @@
 )]
 
 mod golden;
+mod peak;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ use framewright_worker::pipelines::{Input, Made, PipelineError, Watch, Workplace
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageFormat, RgbImage};
 use tempfile::TempDir;
+
+use peak::{peak_bytes, peak_bytes_from_now};
 
 const MIB: usize = 1 << 20;
 
@@ -163,23 +166,4 @@ fn made(folder: &TempDir, name: &str, path: PathBuf, memory: usize) -> Result<Ma
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn peak_bytes_from_now() -> usize {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    peak_bytes()
-}
-
-fn peak_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    1024 * line
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
 }

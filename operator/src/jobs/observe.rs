@@ -38,7 +38,7 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
     let renew_links = crate::uploads::renewal(job.annotations());
     let doubt = Doubt::of(
         held.iter().any(|held| held.store_trouble.is_some()),
-        renew_links.is_some() && renew_links != status.links_renewed_for,
+        crate::uploads::is_renewal_due(renew_links.as_deref(), status.links_renewed_for.as_deref()),
     );
     let (received, store_trouble) = if is_over {
         (BTreeSet::new(), None)

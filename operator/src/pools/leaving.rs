@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How long a deletion is remembered; longer than a pod may take to end.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(2);
+/// How long a deletion is remembered; longer than a pod's grace, which a pool's template may set to a day.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
 
 /// By the pods' UIDs, when their deletion was first seen.
 #[derive(Debug, Default)]

@@ -42,7 +42,7 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
     let renew_links = crate::uploads::renewal(pool.annotations());
     let doubt = Doubt::of(
         pods.iter().any(PodSeen::waits_for_weights),
-        renew_links.is_some() && renew_links != status.links_renewed_for,
+        crate::uploads::is_renewal_due(renew_links.as_deref(), status.links_renewed_for.as_deref()),
     );
     let Answer { received, trouble } = context
         .received

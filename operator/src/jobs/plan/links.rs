@@ -18,7 +18,10 @@ pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
         .flat_map(|step| &step.inputs)
         .filter_map(|input| input.upload.as_ref())
         .map(|upload| (upload.sha256.as_str(), upload.bytes));
-    let renew = seen.renew_links.is_some() && seen.renew_links != status.links_renewed_for;
+    let renew = crate::uploads::is_renewal_due(
+        seen.renew_links.as_deref(),
+        status.links_renewed_for.as_deref(),
+    );
     let known = Known {
         old: &status.uploads,
         received: &seen.received,

@@ -125,7 +125,10 @@ pub fn deleted_at(spec: &AIJobSpec, status: &AIJobStatus) -> Option<Timestamp> {
 fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Plan {
     let left = deleted_at(&seen.spec, &seen.status).map(|at| at.duration_since(seen.now));
     let mut status = seen.status.clone();
-    if seen.renew_links.is_some() && seen.renew_links != status.links_renewed_for {
+    if crate::uploads::is_renewal_due(
+        seen.renew_links.as_deref(),
+        status.links_renewed_for.as_deref(),
+    ) {
         links::results(seen, &mut status, signer);
     }
     let delete = left.is_some_and(|left| !left.is_positive());

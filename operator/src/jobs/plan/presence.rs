@@ -45,20 +45,9 @@ pub fn presence(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn cause(is_there: bool, is_leaving: bool, ended: Option<Cause>) -> Option<Cause> {
-        let open = Attempt {
-            number: 1,
-            namespace: "fleet".into(),
-            worker: "w".into(),
-            pod_uid: "u".into(),
-            bound_at: Time(Timestamp::UNIX_EPOCH),
-            started_at: None,
-            finished_at: None,
-            cause: None,
-            message: None,
-        };
+        let open = Attempt::bound(1, "fleet", "w", "u", Timestamp::UNIX_EPOCH);
         let ended = ended.map(|cause| Ended {
             cause,
             message: String::new(),

@@ -274,7 +274,10 @@ fn uploads(seen: &Observed, signer: &dyn Signer) -> Vec<UploadStatus> {
         .filter(|model| model.source.upload.is_some())
         .flat_map(|model| &model.files)
         .map(|file| (file.sha256.as_str(), file.bytes));
-    let renew = seen.renew_links.is_some() && seen.renew_links != seen.status.links_renewed_for;
+    let renew = crate::uploads::is_renewal_due(
+        seen.renew_links.as_deref(),
+        seen.status.links_renewed_for.as_deref(),
+    );
     let known = Known {
         old: &seen.status.uploads,
         received: &seen.received,
