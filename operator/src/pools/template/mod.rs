@@ -2,27 +2,28 @@
 
 pub mod quantities;
 mod threads;
+mod volumes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use framewright_crds::ModelPool;
 use framewright_crds::modelpool::{Device, VolumeSource, WorkerContainer};
 use framewright_crds::names::{
-    HEALTH_PATH, HEALTH_PORT, LABEL_POOL, LABEL_REVISION, READY_PATH, STREAM_PATH, TOKEN_AUDIENCE,
-    VOLUMES_FOLDER, WORKER_CONTAINER, env,
+    HEALTH_PATH, HEALTH_PORT, LABEL_POOL, LABEL_REVISION, READY_PATH, STREAM_PATH, VOLUMES_FOLDER,
+    WORKER_CONTAINER, env,
 };
 use framewright_crds::quantity;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
-    PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe,
-    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecurityContext,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, Pod, PodSecurityContext,
+    PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use ring::digest;
+
+use volumes::{cache_limit, claims, scratch_limit, volumes};
 
 use crate::context::Context;
 
@@ -31,8 +32,6 @@ const USER: i64 = 65532;
 const CACHE_FOLDER: &str = "/var/cache/framewright";
 const SCRATCH_FOLDER: &str = "/var/lib/framewright/scratch";
 const TOKEN_FOLDER: &str = "/var/run/secrets/framewright.dev";
-const DEFAULT_CACHE: &str = "20Gi";
-const DEFAULT_SCRATCH: &str = "10Gi";
 
 /// What the operator knows and the pool does not say.
 #[derive(Clone, Debug)]
@@ -41,7 +40,7 @@ pub struct Settings {
     /// Instead of `image`, for pools that compute on GPUs.
     pub image_cuda: String,
     pub image_pull_policy: String,
-    /// Host and port of the operator's link.
+    /// Host and port of the operator's stream.
     pub operator: String,
     /// PEM of the authority that signed the operator's and the store's certificates.
     pub authority: String,
@@ -277,85 +276,6 @@ fn environment(
     }
     environment.extend(threads::setting(resources));
     environment
-}
-
-fn volumes(pool: &ModelPool) -> Vec<Volume> {
-    let empty = |name: &str, limit: Quantity| Volume {
-        name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            medium: None,
-            size_limit: Some(limit),
-        }),
-        ..Volume::default()
-    };
-    let claim = |name: String, claim_name: String, read_only: bool| Volume {
-        name,
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-            claim_name,
-            read_only: read_only.then_some(true),
-        }),
-        ..Volume::default()
-    };
-    let weights_claim = pool
-        .spec
-        .weights_cache
-        .as_ref()
-        .and_then(|cache| cache.claim_name.clone());
-    let token = ServiceAccountTokenProjection {
-        audience: Some(TOKEN_AUDIENCE.to_owned()),
-        expiration_seconds: Some(3600),
-        path: "token".to_owned(),
-    };
-    let mut volumes = vec![
-        weights_claim.map_or_else(
-            || empty("weights", cache_limit(pool)),
-            |name| claim("weights".to_owned(), name, false),
-        ),
-        empty("scratch", scratch_limit(pool)),
-        Volume {
-            name: "token".to_owned(),
-            projected: Some(ProjectedVolumeSource {
-                default_mode: Some(0o440),
-                sources: Some(vec![VolumeProjection {
-                    service_account_token: Some(token),
-                    ..VolumeProjection::default()
-                }]),
-            }),
-            ..Volume::default()
-        },
-    ];
-    for (index, name) in claims(pool).into_iter().enumerate() {
-        volumes.push(claim(format!("volume-{index}"), name, true));
-    }
-    volumes
-}
-
-/// The claims that models are read from, each once.
-fn claims(pool: &ModelPool) -> BTreeSet<String> {
-    let sources = pool
-        .spec
-        .models
-        .iter()
-        .filter_map(|model| model.source.volume.as_ref());
-    sources.map(|source| source.claim_name.clone()).collect()
-}
-
-fn cache_limit(pool: &ModelPool) -> Quantity {
-    let given = pool
-        .spec
-        .weights_cache
-        .as_ref()
-        .and_then(|cache| cache.size_limit.clone());
-    given.unwrap_or_else(|| Quantity(DEFAULT_CACHE.to_owned()))
-}
-
-fn scratch_limit(pool: &ModelPool) -> Quantity {
-    let given = pool
-        .spec
-        .scratch
-        .as_ref()
-        .and_then(|scratch| scratch.size_limit.clone());
-    given.unwrap_or_else(|| Quantity(DEFAULT_SCRATCH.to_owned()))
 }
 
 /// As a worker reads it. What the API admits is a quantity.
