@@ -22,7 +22,7 @@ const DURATION: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// A leader stops this long before another one may begin.
-const MARGIN: Duration = Duration::from_secs(5);
+pub const MARGIN: Duration = Duration::from_secs(5);
 
 /// 2020-01-01T00:00:00Z, in seconds.
 const YEAR_2020: i64 = 1_577_836_800;
@@ -57,6 +57,19 @@ impl Leadership {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .map(|term| term.since)
+    }
+
+    /// One whose term, if any, lasts as long as the test.
+    #[cfg(test)]
+    pub(crate) fn for_test(epoch: Option<u64>) -> Leadership {
+        let term = epoch.map(|epoch| Term {
+            epoch,
+            until: Instant::now() + Duration::from_secs(3600),
+            since: Timestamp::now(),
+        });
+        let (_, changed) = watch::channel(epoch);
+        let term = Arc::new(Mutex::new(term));
+        Leadership { term, changed }
     }
 
     /// Changes when leadership comes or goes.

@@ -9,7 +9,7 @@
 //! - [`controller`]: wires all of it; [`context`] is what the parts share
 //! - [`uploads`], [`received`]: which files are waited for; which have come
 //! - [`recent`]: what caches may not show yet; `trim`: what of an object is kept; [`names`]: of pools and workers
-//! - [`status`], [`events`]: how objects and people are told
+//! - [`status`], [`events`]: how objects and people are told; [`writes`]: no write outside a term
 //! - [`leadership`]: who leads; [`certificates`]: keys and certificates; [`janitor`]: clears what outlived its object
 //! - [`args`], [`health`], [`metrics`], `listen`, [`check`]: the process; `check` is `helm test`
 //!
@@ -43,6 +43,7 @@ pub mod store;
 pub mod stream;
 mod trim;
 pub mod uploads;
+pub mod writes;
 
 /// An error's own words. kube's repeat the API server's answer as Rust would print it.
 fn plain(error: &dyn std::error::Error) -> String {

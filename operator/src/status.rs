@@ -1,7 +1,6 @@
 //! Writes an object's status, on top of the version that the plan was made from and no other.
 
 use std::fmt::Debug;
-use std::time::Duration;
 
 use kube::api::{Api, PostParams};
 use kube::{Client, Resource, ResourceExt};
@@ -10,20 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::leadership::Leadership;
 use crate::recent::Recent;
-
-/// A write that takes longer is tried again.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
-
-/// Why a status was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot write the status")]
-    Write(#[source] Box<kube::Error>),
-    #[error("the API server did not take the status in {} s", WRITE_LIMIT.as_secs())]
-    Late,
-    #[error("this replica no longer leads")]
-    NotLeading,
-}
+use crate::writes::{self, Error};
 
 /// Who writes, and what is remembered of it.
 pub struct Writer<'a, K> {
@@ -53,16 +39,16 @@ where
         let name = wanted.name_any();
         let params = PostParams::default();
         let writing = objects.replace_status(&name, &params, &wanted);
-        let failed = match tokio::time::timeout(WRITE_LIMIT, writing).await {
-            Ok(Ok(written)) => {
+        match writes::write(self.leadership, writes::LIMIT, writing).await {
+            Ok(written) => {
                 self.recent.wrote(&written, epoch, jiff::Timestamp::now());
-                return Ok(Some(written));
+                Ok(Some(written))
             }
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return Ok(None),
-            Ok(Err(error)) => Error::Write(Box::new(error)),
-            Err(_) => Error::Late,
-        };
-        self.recent.forget(&wanted.uid().unwrap_or_default());
-        Err(failed)
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => {
+                self.recent.forget(&wanted.uid().unwrap_or_default());
+                Err(error)
+            }
+        }
     }
 }

@@ -16,6 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::weather::Weather;
+
 /// Larger than any request of the operator.
 const REQUEST_LIMIT: usize = 8 << 20;
 
@@ -48,6 +50,7 @@ struct Keeper {
     kill: Box<dyn Fn() + Send + Sync>,
     count: Mutex<Count>,
     sprung: watch::Sender<bool>,
+    weather: Mutex<Option<Arc<Weather>>>,
 }
 
 #[derive(Default)]
@@ -80,6 +83,7 @@ impl Gate {
             kill: Box::new(kill),
             count: Mutex::default(),
             sprung: watch::Sender::new(false),
+            weather: Mutex::default(),
         });
         let listener = TcpListener::bind((cluster.machine_address(), 0))
             .await
@@ -101,6 +105,13 @@ impl Gate {
             trap,
             ..Count::default()
         };
+    }
+
+    /// From now on requests meet trouble.
+    pub(crate) fn storm(&self) -> Arc<Weather> {
+        let weather = Arc::<Weather>::default();
+        *self.keeper.weather() = Some(Arc::clone(&weather));
+        weather
     }
 
     /// Waits until the trap has sprung.
@@ -132,6 +143,10 @@ impl Keeper {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn weather(&self) -> std::sync::MutexGuard<'_, Option<Arc<Weather>>> {
+        self.weather.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn way(&self, request: &Request) -> Way {
         let mut count = self.count();
         if count.is_shut {
@@ -155,13 +170,17 @@ impl Keeper {
         }
     }
 
-    async fn forward(&self, parts: Parts, body: Body) -> Result<Response> {
-        let body = to_bytes(body, REQUEST_LIMIT).await?;
-        let answer = self
-            .api
-            .send(Request::from_parts(parts, body.into()))
-            .await?;
-        Ok(answer.map(Body::new))
+    fn forward(
+        &self,
+        parts: Parts,
+        body: Body,
+    ) -> impl Future<Output = Result<Response>> + Send + 'static {
+        let api = self.api.clone();
+        async move {
+            let body = to_bytes(body, REQUEST_LIMIT).await?;
+            let answer = api.send(Request::from_parts(parts, body.into())).await?;
+            Ok(answer.map(Body::new))
+        }
     }
 
     fn spring(&self) {
@@ -195,8 +214,11 @@ async fn pass(State(keeper): State<Arc<Keeper>>, request: Request) -> Response {
         }
         Way::Shut => return std::future::pending().await,
     }
-    keeper
-        .forward(parts, body)
-        .await
-        .unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response())
+    let trouble = keeper.weather().as_ref().and_then(|weather| weather.next());
+    let forward = keeper.forward(parts, body);
+    let answer = match trouble {
+        Some(trouble) => trouble.answer(forward).await,
+        None => forward.await,
+    };
+    answer.unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response())
 }

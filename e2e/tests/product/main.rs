@@ -19,6 +19,8 @@ mod rollout;
 mod room;
 mod settled;
 mod store;
+mod storm;
 mod strangers;
 mod unreadable;
 mod volumes;
+mod weather;

@@ -15,7 +15,7 @@ use crate::stream::endpoint;
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);
 
 /// How often the workers' Service is looked at.
-const POINTED_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Leads workers here whenever leadership comes, and lets them go when it goes.
 pub(super) async fn lead(context: Arc<Context>) {
@@ -29,49 +29,34 @@ pub(super) async fn lead(context: Arc<Context>) {
             tracing::info!(epoch, "this replica leads");
         }
         context.wake.scheduler.notify_one();
-        let mut has_pointed = false;
-        loop {
-            let look_again = match epoch {
-                Some(_) => point_here(&context, &mut has_pointed).await,
-                None => POINTED_EVERY,
-            };
-            tokio::select! {
-                changed = changes.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return,
-                },
-                () = tokio::time::sleep(look_again) => {}
-            }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = lead_workers_here(&context), if epoch.is_some() => {}
         }
     }
 }
 
-/// Points the workers' Service here, and later sees to it that it still does, whoever has changed it; when to look again.
-async fn point_here(context: &Context, has_pointed: &mut bool) -> Duration {
-    if context.leadership.epoch().is_none() {
-        return POINTED_EVERY;
-    }
-    let pointing = async {
-        let client = || context.client.clone();
-        if *has_pointed && endpoint::points_here(client(), &context.args).await? {
-            return Ok(());
-        }
-        if *has_pointed {
-            tracing::warn!(
-                "somebody has led the workers' Service elsewhere; leading it here again"
-            );
-        }
-        endpoint::point_here(client(), &context.args).await
-    };
-    match pointing.await {
-        Ok(()) => {
-            *has_pointed = true;
-            POINTED_EVERY
-        }
-        Err::<(), kube::Error>(error) => {
-            tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again");
-            Duration::from_secs(1)
-        }
+/// Leads the workers' Service here, and for ever sees to it that it still is, whoever has changed it.
+async fn lead_workers_here(context: &Context) {
+    let mut was_led_here = false;
+    loop {
+        let led = endpoint::lead_here(context.client.clone(), &context.args, &context.leadership);
+        let look_again = match led.await {
+            Ok(is_changed) => {
+                if is_changed && was_led_here {
+                    tracing::warn!(
+                        "somebody has led the workers' Service elsewhere; it is led here again"
+                    );
+                }
+                was_led_here = true;
+                LOOK_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::time::sleep(look_again).await;
     }
 }
 

@@ -17,6 +17,7 @@ use crate::events;
 use crate::links::{Links, Place};
 use crate::names::PoolName;
 use crate::stream::fleet::{Fleet, Sent};
+use crate::writes;
 
 /// How long a worker's grants live; it asks for new ones when it needs them longer.
 const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
@@ -25,7 +26,7 @@ const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot delete the finished job")]
-    Delete(#[source] Box<kube::Error>),
+    Delete(#[source] writes::Error),
 }
 
 /// Does what the plan says. Everything here may be repeated.
@@ -233,9 +234,11 @@ async fn remove(context: &Context, job: &AIJob) -> Result<(), Error> {
         preconditions: Some(only_this),
         ..DeleteParams::background()
     };
-    match jobs.delete(&job.name_any(), &params).await {
+    let name = job.name_any();
+    let deleting = jobs.delete(&name, &params);
+    match writes::write(&context.leadership, writes::LIMIT, deleting).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(error) => Err(Error::Delete(Box::new(error))),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(Error::Delete(error)),
     }
 }

@@ -38,7 +38,7 @@ pub enum Error {
     #[error("cannot act on the job")]
     Act(#[source] act::Error),
     #[error("cannot report on the job")]
-    Report(#[source] crate::status::Error),
+    Report(#[source] crate::writes::Error),
 }
 
 /// Looks at one job.

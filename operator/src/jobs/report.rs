@@ -6,7 +6,8 @@ use framewright_crds::aijob::{AIJobStatus, StepState};
 use super::plan::{Plan, is_finished};
 use super::seen::Observed;
 use crate::context::Context;
-use crate::status::{Error, Writer};
+use crate::status::Writer;
+use crate::writes::Error;
 
 /// Whether something was written.
 ///

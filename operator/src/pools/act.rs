@@ -1,6 +1,7 @@
 //! Makes, drains, deletes and protects a pool's pods, and tells its workers which models to hold.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use framewright_crds::names::OwnerKind;
 use framewright_crds::wire::FileSource;
@@ -15,23 +16,22 @@ use crate::context::Context;
 use crate::links::{Links, Place};
 use crate::names::{PoolName, WorkerRef};
 use crate::stream::fleet::Fleet;
+use crate::writes;
 
 /// How long a grant for weights lives; a worker asks for new ones when it needs them longer.
 const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
+
+/// How long the API server may take to make a pod: admission webhooks have up to 30 s. One that is made late does no harm, its name
+/// is taken then.
+const MAKE_LIMIT: Duration = Duration::from_secs(35);
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot make pod {name}")]
-    Create {
-        name: String,
-        source: Box<kube::Error>,
-    },
+    Create { name: String, source: writes::Error },
     #[error("cannot delete pod {name}")]
-    Delete {
-        name: String,
-        source: Box<kube::Error>,
-    },
+    Delete { name: String, source: writes::Error },
 }
 
 /// Does what the plan says. Everything here may be repeated.
@@ -61,13 +61,13 @@ pub async fn act(
     welcome(&context.fleet, &context.links, seen, &name);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
     for worker in delete {
-        remove(&pods, worker).await?;
+        remove(context, &pods, worker).await?;
     }
     for worker in &protection.protect {
-        protect(&pods, worker, true).await;
+        protect(context, &pods, worker, true).await;
     }
     for worker in &protection.unprotect {
-        protect(&pods, worker, false).await;
+        protect(context, &pods, worker, false).await;
     }
     for name in create {
         if !make(context, &pods, &template.named(name), name, seen).await? {
@@ -93,31 +93,36 @@ async fn make(
     name: &str,
     seen: &Observed,
 ) -> Result<bool, Error> {
-    match pods.create(&PostParams::default(), pod).await {
+    let params = PostParams::default();
+    let making = pods.create(&params, pod);
+    let error = match writes::write(&context.leadership, MAKE_LIMIT, making).await {
         Ok(_) => {
             tracing::info!(pod = %name, "worker pod made");
             context.refusals.clear(&seen.uid);
-            Ok(true)
+            return Ok(true);
         }
+        Err(error) => error,
+    };
+    match error.status() {
         // The cache did not show it yet.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(true),
+        Some(status) if status.is_already_exists() => Ok(true),
         // 500 is what an admission webhook that does not answer comes to.
-        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422 | 500) => {
-            let message = quantities::wrong(&seen.spec).unwrap_or(status.message);
+        Some(status) if matches!(status.code, 400 | 403 | 422 | 500) => {
+            let message = quantities::wrong(&seen.spec).unwrap_or_else(|| status.message.clone());
             tracing::warn!(pod = %name, %message, "worker pod refused");
             context
                 .refusals
                 .add(&seen.uid, &message, seen.generation, seen.now);
             Ok(false)
         }
-        Err(source) => Err(Error::Create {
+        _ => Err(Error::Create {
             name: name.to_owned(),
-            source: Box::new(source),
+            source: error,
         }),
     }
 }
 
-async fn remove(pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
+async fn remove(context: &Context, pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
     let only_this = Preconditions {
         uid: Some(worker.uid.clone()),
         resource_version: None,
@@ -126,34 +131,40 @@ async fn remove(pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
         preconditions: Some(only_this),
         ..DeleteParams::default()
     };
-    match pods.delete(&worker.name, &params).await {
+    let deleting = pods.delete(&worker.name, &params);
+    let error = match writes::write(&context.leadership, writes::LIMIT, deleting).await {
         Ok(_) => {
             tracing::info!(pod = %worker.name, "worker pod deleted");
-            Ok(())
+            return Ok(());
         }
+        Err(error) => error,
+    };
+    match error.status() {
         // Gone, or another one of that name: neither is ours to delete.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => Err(Error::Delete {
+        Some(status) if status.is_not_found() || status.is_conflict() => Ok(()),
+        _ => Err(Error::Delete {
             name: worker.name.clone(),
-            source: Box::new(source),
+            source: error,
         }),
     }
 }
 
 /// Asks node autoscalers to leave the pod alone, or no longer. A worker works without, and the next look tries again.
-async fn protect(pods: &Api<Pod>, worker: &WorkerRef, is_protected: bool) {
+async fn protect(context: &Context, pods: &Api<Pod>, worker: &WorkerRef, is_protected: bool) {
     let patch = Patch::Merge(protection::patch(&worker.uid, is_protected));
-    let written = pods
-        .patch_metadata(&worker.name, &PatchParams::default(), &patch)
-        .await;
-    match written {
+    let params = PatchParams::default();
+    let patching = pods.patch_metadata(&worker.name, &params, &patch);
+    let error = match writes::write(&context.leadership, writes::LIMIT, patching).await {
         Ok(_) => {
-            tracing::debug!(pod = %worker.name, is_protected, "worker pod told to autoscalers")
+            tracing::debug!(pod = %worker.name, is_protected, "worker pod told to autoscalers");
+            return;
         }
+        Err(error) => error,
+    };
+    match error.status() {
         // Gone, or another one of that name: its UID cannot be changed.
-        Err(kube::Error::Api(status))
-            if status.is_not_found() || status.is_conflict() || status.is_invalid() => {}
-        Err(error) => {
+        Some(status) if status.is_not_found() || status.is_conflict() || status.is_invalid() => {}
+        _ => {
             tracing::warn!(pod = %worker.name, is_protected, error = %crate::chain(&error), "cannot annotate a worker pod for autoscalers")
         }
     }

@@ -37,7 +37,7 @@ pub enum Error {
     #[error("cannot act on the pool's pods")]
     Act(#[source] act::Error),
     #[error("cannot report on the pool")]
-    Report(#[source] crate::status::Error),
+    Report(#[source] crate::writes::Error),
 }
 
 /// Looks at one pool.

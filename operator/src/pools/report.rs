@@ -9,7 +9,8 @@ use kube::{Resource, ResourceExt};
 use super::plan::Plan;
 use crate::context::Context;
 use crate::events;
-use crate::status::{Error, Writer};
+use crate::status::Writer;
+use crate::writes::Error;
 
 /// Reasons that a person must do something about.
 const TROUBLE: [&str; 7] = [

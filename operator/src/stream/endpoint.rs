@@ -1,44 +1,51 @@
 //! Leads the Service that workers dial to the leader: one EndpointSlice, which each new leader writes, and mends if it is changed.
+//!
+//! It is written on top of what was seen and of nothing else: a replica whose write comes late takes nothing from a newer leader.
 
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt};
 
 use crate::args::RunArgs;
+use crate::leadership::Leadership;
+use crate::writes;
 use framewright_crds::names::STREAM_PORT;
 
-/// Whether the Service points at this pod.
+/// Leads the Service to this pod, if it is not; whether it was not.
 ///
 /// # Errors
-/// The API server's.
-pub async fn points_here(client: Client, args: &RunArgs) -> kube::Result<bool> {
+/// [`writes::Error`]
+pub async fn lead_here(
+    client: Client,
+    args: &RunArgs,
+    leadership: &Leadership,
+) -> Result<bool, writes::Error> {
     let slices: Api<EndpointSlice> = Api::namespaced(client, &args.namespace);
     let wanted = slice(args);
-    let name = wanted.metadata.name.as_deref().unwrap_or_default();
-    let there = slices.get_opt(name).await?;
-    Ok(there.is_some_and(|there| leads_alike(&there, &wanted)))
+    let name = wanted.metadata.name.clone().unwrap_or_default();
+    let there = writes::in_time(writes::LIMIT, slices.get_opt(&name)).await?;
+    let Some(change) = change(there.as_ref(), wanted) else {
+        return Ok(false);
+    };
+    let params = PatchParams::apply("framewright-operator").force();
+    let change = Patch::Apply(&change);
+    let patching = slices.patch(&name, &params, &change);
+    writes::write(leadership, writes::LIMIT, patching).await?;
+    Ok(true)
 }
 
-/// Points the Service at this pod.
-///
-/// # Errors
-/// The API server's.
-pub async fn point_here(client: Client, args: &RunArgs) -> kube::Result<()> {
-    let slices: Api<EndpointSlice> = Api::namespaced(client, &args.namespace);
-    let slice = slice(args);
-    let name = slice.metadata.name.clone().unwrap_or_default();
-    slices
-        .patch(
-            &name,
-            &PatchParams::apply("framewright-operator").force(),
-            &Patch::Apply(&slice),
-        )
-        .await?;
-    Ok(())
+/// What to apply, if what is there is not as wanted: only while it is the version that was seen.
+fn change(there: Option<&EndpointSlice>, wanted: EndpointSlice) -> Option<EndpointSlice> {
+    if there.is_some_and(|there| leads_alike(there, &wanted)) {
+        return None;
+    }
+    let mut wanted = wanted;
+    wanted.metadata.resource_version = there.and_then(ResourceExt::resource_version);
+    Some(wanted)
 }
 
 fn leads_alike(there: &EndpointSlice, wanted: &EndpointSlice) -> bool {
@@ -106,5 +113,49 @@ fn slice(args: &RunArgs) -> EndpointSlice {
             protocol: Some("TCP".to_owned()),
             ..EndpointPort::default()
         }]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn of(address: &str) -> EndpointSlice {
+        let typed = "framewright-operator run --namespace ns --pod-name a --store-url https://store --worker-image w --pod-ip";
+        let cli = Cli::parse_from(typed.split(' ').chain([address]));
+        let Command::Run(args) = &cli.command else {
+            panic!("not run: {cli:?}")
+        };
+        slice(args)
+    }
+
+    fn stored(mut slice: EndpointSlice) -> EndpointSlice {
+        slice.metadata.resource_version = Some("7".to_owned());
+        slice
+    }
+
+    #[test]
+    fn a_slice_is_changed_only_while_it_is_the_one_that_was_seen() {
+        let change = change(Some(&stored(of("10.0.0.1"))), of("10.0.0.2"));
+        let version = change.and_then(|change| change.resource_version());
+        assert_eq!(version.as_deref(), Some("7"));
+        let made = super::change(None, of("10.0.0.2"));
+        assert_eq!(made, Some(of("10.0.0.2")));
+    }
+
+    #[test]
+    fn a_slice_that_leads_here_is_left_alone_and_any_other_mended() {
+        let mine = stored(of("10.0.0.2"));
+        assert_eq!(change(Some(&mine), of("10.0.0.2")), None);
+        let mut of_no_service = mine.clone();
+        of_no_service.metadata.labels = None;
+        let mut closed = mine;
+        closed.ports = Some(Vec::new());
+        for other in [of_no_service, closed, stored(of("10.0.0.1"))] {
+            assert!(change(Some(&other), of("10.0.0.2")).is_some(), "{other:?}");
+        }
     }
 }
