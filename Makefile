@@ -32,7 +32,7 @@ test: lint dist ## Test everything
 	@echo "test: crates (a few minutes)"
 	$(CARGO) test --release --workspace
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
-	$(CARGO) test --release --workspace --test api --test program --test harness --test product -- --test-threads=1
+	$(CARGO) test --release --workspace --test api --test program --test harness --test demo --test product -- --test-threads=1
 
 bench: dist ## Print what the control plane costs, as ratios (TORCH=1: beside PyTorch, too)
 	$(RELEASE)/framewright-e2e bench --dist $(DIST) $(if $(TORCH),--torch)

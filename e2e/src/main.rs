@@ -51,6 +51,9 @@ enum Order {
         /// Where the results go
         #[arg(long, default_value = "demo-output")]
         output: PathBuf,
+        /// The cluster that it starts
+        #[arg(long, default_value = demo::CLUSTER, conflicts_with = "existing")]
+        cluster: String,
         /// Use the current kubeconfig context, and push the images to this registry; http://… if it has no TLS
         #[arg(long, value_name = "REGISTRY", value_parser = demo::Registry::parse)]
         existing: Option<demo::Registry>,
@@ -134,11 +137,12 @@ async fn obey(order: Order) -> Result<()> {
         Order::Demo {
             dist,
             output,
+            cluster,
             existing,
         } => {
             let place = match existing {
                 Some(registry) => demo::Place::Existing { registry },
-                None => demo::Place::Own,
+                None => demo::Place::Own { cluster },
             };
             let dist = dist.canonicalize()?;
             let output = std::path::absolute(output)?;

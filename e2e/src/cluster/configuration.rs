@@ -135,6 +135,7 @@ pub(crate) fn write_audit_policy(folder: &Folder) -> Result<()> {
                 {"group": "", "resources": ["pods", "pods/status", "services", "persistentvolumeclaims"]},
                 {"group": "apps"},
                 {"group": "batch"},
+                {"group": "coordination.k8s.io"},
             ]},
             {"level": "Metadata", "verbs": writes},
             {"level": "None", "users": ["system:apiserver", "system:kube-scheduler", "system:kube-proxy", "system:kube-controller-manager"]},

@@ -16,7 +16,8 @@ use crate::images;
 use crate::progress::Progress;
 use crate::tools::{Part, Tools};
 
-const CLUSTER: &str = "fw-demo";
+/// The cluster that it starts, unless it is told another name.
+pub const CLUSTER: &str = "fw-demo";
 const SYSTEM: &str = "framewright-system";
 const NAMESPACE: &str = "demo";
 const VIDEO: &str = "demo-larger.mp4";
@@ -27,8 +28,8 @@ const WAITING: &str = r#"jsonpath={range .items[*]}{.metadata.name}: {.status.ph
 /// Where the demo runs.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// On a cluster that it starts itself.
-    Own,
+    /// On a cluster that it starts itself, under this name.
+    Own { cluster: String },
     /// On the cluster of the current kubeconfig context, with images pushed to this registry.
     Existing { registry: Registry },
 }
@@ -49,13 +50,13 @@ struct Hands {
 pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
     let progress = Progress::new("demo");
     let parts: &[Part] = match place {
-        Place::Own => &[Part::Node, Part::Images, Part::Helm],
+        Place::Own { .. } => &[Part::Node, Part::Images, Part::Helm],
         Place::Existing { .. } => &[Part::Images, Part::Helm],
     };
     let tools = Tools::install(parts).await?;
     let mut hands = Hands {
         kubectl: match place {
-            Place::Own => tools.path("kubectl")?.to_owned(),
+            Place::Own { .. } => tools.path("kubectl")?.to_owned(),
             Place::Existing { .. } => "kubectl".into(),
         },
         helm: tools.path("helm")?.to_owned(),
@@ -64,11 +65,11 @@ pub async fn run(place: Place, dist: &Path, output: &Path) -> Result<()> {
         checkout: root()?,
     };
     let chosen = match &place {
-        Place::Own => {
+        Place::Own { cluster } => {
             let built = images::build(dist, &images::CPU).await?;
             let archives = built.iter().map(|image| image.archive.clone()).collect();
             let cluster = Cluster::start(
-                CLUSTER,
+                cluster,
                 Options {
                     images: archives,
                     kept: true,

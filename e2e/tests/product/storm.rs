@@ -12,7 +12,7 @@ use crate::outside::with_operator_outside;
 use crate::weather::KINDS;
 
 /// More are submitted until each kind of trouble has been met.
-const JOBS_AT_LEAST: usize = 4;
+const JOBS_AT_LEAST: usize = 12;
 const JOBS_AT_MOST: usize = 40;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 /// One request of so many meets trouble.
 const ONE_OF: u64 = 4;
-/// How late what is late is: longer than the operator waits for a status or its lease, shorter than it leads without a word.
+/// How late what is late is: longer than the operator waits for a status or its lease.
 const LATE: Duration = Duration::from_secs(6);
 /// When an answer that is still coming breaks off, such as a watch.
 const BREAKS_AFTER: Duration = Duration::from_secs(3);

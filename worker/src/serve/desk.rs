@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::ServeError;
-use super::shelf::Shelf;
 use super::stream::{Line, StreamEvent};
 use super::task::{Notice, Task, Tools};
 use crate::health::Health;
@@ -30,7 +29,6 @@ const WAITING_NOTICES: usize = 16;
 pub(super) struct Desk {
     queue: Queue,
     tools: Tools,
-    shelf: Shelf,
     orders: watch::Sender<Vec<ModelOrder>>,
     events: mpsc::Sender<Event>,
     health: Health,
@@ -55,7 +53,6 @@ impl Desk {
     pub(super) fn new(
         queue: Queue,
         tools: Tools,
-        shelf: Shelf,
         orders: watch::Sender<Vec<ModelOrder>>,
         events: mpsc::Sender<Event>,
         health: Health,
@@ -63,7 +60,6 @@ impl Desk {
         Desk {
             queue,
             tools,
-            shelf,
             orders,
             events,
             health,
@@ -212,7 +208,7 @@ impl Desk {
             attempt = id.attempt
         );
         let events = self.events.clone();
-        let Some(weights) = self.shelf.find(&order.digest) else {
+        let Some(weights) = self.tools.shelf.find(&order.digest) else {
             let outcome = Outcome::Failed {
                 cause: Cause::WeightsFailed,
                 message: format!(

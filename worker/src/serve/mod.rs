@@ -150,13 +150,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     tokio::spawn(stream::keep(dialer, stream_events));
     let tools = Tools {
         store,
+        shelf,
         engine,
         scratch,
         programs,
         metrics: health.metrics.clone(),
         has_operator: Arc::clone(&health.is_ready),
     };
-    let desk = Desk::new(Queue::new(identity), tools, shelf, orders, events, health);
+    let desk = Desk::new(Queue::new(identity), tools, orders, events, health);
     desk.work(streamed, happened).await
 }
 

@@ -1,8 +1,9 @@
 //! The models that the worker holds: fetched or read from a volume, verified, and ready to be loaded.
 //!
 //! # Guarantees
-//! A file that is wrong costs its own model and no other. One that was damaged in the cache is fetched again. What failed is tried
-//! again: soon when the store is away, seldom when a file is wrong, and at once when the operator names the models anew.
+//! A file that is wrong costs its own model and no other. One that was damaged in the cache is fetched again, also when that shows
+//! only as it is loaded. What failed is tried again: soon when the store is away, seldom when a file is wrong, and at once when the
+//! operator names the models anew.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,8 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use framewright_crds::wire::{FileOrder, FileSource, ModelOrder, ModelState};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use super::backoff::{Backoff, random};
@@ -38,6 +38,7 @@ const LOOK_SOON: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shelf {
     ready: Arc<Mutex<BTreeMap<String, Weights>>>,
+    doubted: Arc<Notify>,
 }
 
 impl Shelf {
@@ -46,6 +47,13 @@ impl Shelf {
     pub(super) fn find(&self, digest: &str) -> Option<Weights> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         ready.get(digest).cloned()
+    }
+
+    /// Takes back a model that could not be loaded: its file is looked at again, and fetched if it must be.
+    pub(super) fn doubt(&self, digest: &str) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.remove(digest);
+        self.doubted.notify_one();
     }
 
     fn put(&self, digest: &str, weights: Weights) {
@@ -94,20 +102,17 @@ impl Stocker {
     /// Works until nobody gives orders any more.
     pub(super) async fn work(mut self) {
         let mut failures = 0;
-        while self.orders.changed().await.is_ok() {
-            loop {
-                let orders = self.orders.borrow_and_update().clone();
-                self.shelf.keep_only(&orders);
-                let Some(wait) = self.stock(&orders, &mut failures).await else {
-                    break;
-                };
-                // Either way the newest orders are worked through once more.
-                let again = Instant::now() + wait;
-                tokio::select! {
-                    changed = self.orders.changed() => if changed.is_err() { return },
-                    () = tokio::time::sleep_until(again) => {}
-                }
+        let mut wait = None;
+        loop {
+            tokio::select! {
+                changed = self.orders.changed() => if changed.is_err() { return },
+                () = self.shelf.doubted.notified() => {}
+                () = passed(wait) => {}
             }
+            // Whatever it was, the newest orders are worked through once more.
+            let orders = self.orders.borrow_and_update().clone();
+            self.shelf.keep_only(&orders);
+            wait = self.stock(&orders, &mut failures).await;
         }
     }
 
@@ -276,6 +281,14 @@ async fn checked(order: &ModelOrder, weights: Weights) -> Result<Weights, Missin
     })?;
     info!(model = order.name, %network, "weights are verified");
     Ok(weights)
+}
+
+/// Never, if there is nothing to wait for.
+async fn passed(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn on_a_thread<T: Send + 'static>(

@@ -32,7 +32,10 @@ impl Stream {
     }
 
     /// Skips messages until one is as wanted.
-    pub(crate) async fn hear_until<T>(&mut self, wanted: impl Fn(ToOperator) -> Option<T>) -> T {
+    pub(crate) async fn hear_until<T>(
+        &mut self,
+        mut wanted: impl FnMut(ToOperator) -> Option<T>,
+    ) -> T {
         loop {
             if let Some(found) = wanted(self.hear().await) {
                 return found;

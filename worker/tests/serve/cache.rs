@@ -1,9 +1,10 @@
 //! What becomes of weights that lie in a worker's cache?
 
-use framewright_crds::wire::{ModelState, Order};
+use framewright_crds::aijob::Cause;
+use framewright_crds::wire::{ModelState, Order, Outcome, ToOperator};
 
-use crate::conversation::{hello, state_of};
-use crate::peer::{Peer, digest, weights};
+use crate::conversation::{TASK, finished, hello, state_of, uploaded, welcomed};
+use crate::peer::{Peer, clip, digest, weights};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_that_were_damaged_in_the_cache_are_fetched_again() {
@@ -21,7 +22,7 @@ async fn weights_that_were_damaged_in_the_cache_are_fetched_again() {
     stream.order(Order::Welcome { models }).await;
     stream
         .hear_until(|said| {
-            if let framewright_crds::wire::ToOperator::Model {
+            if let ToOperator::Model {
                 state: ModelState::Failed { message },
                 ..
             } = &said
@@ -31,5 +32,41 @@ async fn weights_that_were_damaged_in_the_cache_are_fetched_again() {
             state_of(said, "twice", ModelState::Ready)
         })
         .await;
+    assert_eq!(std::fs::read(&cached).unwrap(), good);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_that_were_damaged_after_they_were_verified_cost_one_attempt() {
+    let mut peer = Peer::start().await;
+    let _worker = peer.worker();
+    let mut stream = welcomed(&mut peer).await;
+    let good = weights();
+    let cached = peer.folder.path().join("weights").join(digest(&good));
+    let mut damaged = good.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&cached, &damaged).unwrap();
+
+    let input = clip(peer.folder.path(), 2);
+    let order = peer.task(TASK, "twice", "video", &input);
+    stream.order(Order::Run(Box::new(order))).await;
+    // Either may be told first.
+    let (mut outcome, mut is_ready) = (None, false);
+    stream
+        .hear_until(|said| {
+            outcome = outcome.take().or(finished(said.clone()));
+            is_ready |= state_of(said, "twice", ModelState::Ready).is_some();
+            (outcome.is_some() && is_ready).then_some(())
+        })
+        .await;
+    let Some((_, Outcome::Failed { cause, message })) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(cause, Cause::WeightsFailed, "{message}");
+
+    let order = peer.task(&TASK.replace("/1", "/2"), "twice", "video", &input);
+    stream.order(Order::Run(Box::new(order))).await;
+    uploaded(&peer, &mut stream).await;
+    let (_, outcome) = stream.hear_until(finished).await;
+    assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
     assert_eq!(std::fs::read(&cached).unwrap(), good);
 }

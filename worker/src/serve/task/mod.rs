@@ -21,13 +21,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::scratch::{Scratch, ScratchError};
+use super::shelf::Shelf;
 use crate::digest::digest_of;
 use crate::engine::{Engine, EngineError, Weights};
 use crate::fetch::{Store, is_full};
 use crate::media::Programs;
 use crate::memory;
 use crate::metrics::{Metrics, Stage};
-use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
+use crate::pipelines::{Input, Made, PipelineError, Watch, Workplace, upscale::upscale};
 use crate::queue::{Event, News};
 use crate::sentence::sentence;
 use reporter::Reporter;
@@ -39,6 +40,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(300);
 pub(super) struct Tools {
     /// The store.
     pub(super) store: Store,
+    /// The models.
+    pub(super) shelf: Shelf,
     /// The device.
     pub(super) engine: Engine,
     /// Room for files.
@@ -195,6 +198,9 @@ impl Task {
                 return Err(Ending::Stopped);
             }
         };
+        if let Err(EngineError::Pipeline(PipelineError::Weights(_))) = &made {
+            self.tools.shelf.doubt(&self.order.digest);
+        }
         made.map_err(|error| match error {
             EngineError::DeviceBroken { message } => Ending::DeviceLost { message },
             EngineError::Gone => Ending::DeviceLost {
