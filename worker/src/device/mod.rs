@@ -26,6 +26,18 @@ pub enum DeviceError {
     Gpu(#[from] trouble::Trouble),
 }
 
+impl DeviceError {
+    /// Whether it may be over soon, though nobody changes anything.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            #[cfg(not(feature = "cuda"))]
+            DeviceError::CudaNotBuilt => false,
+            DeviceError::Gpu(trouble) => trouble.may_pass(),
+        }
+    }
+}
+
 /// Opens what a pool or a command line asks for, or says why it can't: of CUDA devices, the first that the process sees.
 pub fn open(wanted: modelpool::Device) -> Result<Device, DeviceError> {
     match wanted {

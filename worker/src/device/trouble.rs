@@ -72,6 +72,22 @@ pub enum Trouble {
     Refused { words: String },
 }
 
+impl Trouble {
+    /// Whether it may be over soon, though nobody changes anything: a GPU is reset, or others give memory back.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Trouble::LittleMemory { .. } | Trouble::NoMemory { .. } | Trouble::Refused { .. } => {
+                true
+            }
+            Trouble::NoDriver
+            | Trouble::NoDevice
+            | Trouble::OldDriver { .. }
+            | Trouble::OldDevice { .. } => false,
+        }
+    }
+}
+
 /// The driver was asked for its GPUs and refused.
 #[must_use]
 pub fn of_refusal(refusal: Refusal) -> Trouble {
@@ -158,6 +174,29 @@ fn mebibytes(bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_cause_may_pass_and_what_a_node_lacks_does_not() {
+        let name = || "NVIDIA Something".to_owned();
+        let memory = Memory { free: 0, total: 1 };
+        for trouble in [
+            Trouble::NoMemory { name: name() },
+            Trouble::LittleMemory {
+                name: name(),
+                memory,
+            },
+        ] {
+            assert!(trouble.may_pass(), "{trouble}");
+        }
+        for trouble in [
+            Trouble::NoDriver,
+            Trouble::NoDevice,
+            of_gpu(&gpu((12, 8), (9, 0))).unwrap_err(),
+            of_gpu(&gpu((13, 0), (7, 5))).unwrap_err(),
+        ] {
+            assert!(!trouble.may_pass(), "{trouble}");
+        }
+    }
 
     fn gpu(driver_cuda: (u32, u32), capability: (u32, u32)) -> Gpu {
         Gpu {

@@ -66,7 +66,7 @@ fn wrong_path(path: &str) -> Option<String> {
     }
     (!path.ends_with(".safetensors")).then(|| {
         format!(
-            "files[].path {path} must end in .safetensors; convert another format first (docs/models.md has the command)"
+            "files[].path {path} must end in .safetensors; convert another format first, in a checkout of Framewright: python3 worker/tools/convert.py {path} {path}.safetensors"
         )
     })
 }

@@ -113,6 +113,12 @@ pub enum RunError {
         path: PathBuf,
         kept: PathBuf,
     },
+    #[error("all is computed and stays in {}, take it from there and delete that folder", folder.display())]
+    Unwritten {
+        folder: PathBuf,
+        #[source]
+        source: Box<RunError>,
+    },
     #[error("cannot write {}", path.display())]
     Write {
         path: PathBuf,
@@ -146,10 +152,23 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     };
     println!("\n{}", table(&rows));
     for (name, step) in &plan.outputs {
-        let path = results.publish(name, &made[*step].path)?;
-        println!("{}", path.display());
+        match results.publish(name, &made[*step].path) {
+            Ok(path) => println!("{}", path.display()),
+            Err(error) => return Err(kept(error, scratch)),
+        }
     }
     Ok(())
+}
+
+/// What was computed is not thrown away because it cannot be written where it should be.
+fn kept(error: RunError, scratch: TempDir) -> RunError {
+    if !matches!(error, RunError::Write { .. }) {
+        return error;
+    }
+    RunError::Unwritten {
+        folder: scratch.keep(),
+        source: Box::new(error),
+    }
 }
 
 async fn work_through(

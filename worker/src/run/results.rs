@@ -53,7 +53,11 @@ impl Results<'_> {
         let partial = self
             .folder
             .join(format!(".{}-{name}.{extension}.partial", self.job));
-        fs::copy(made, &partial).map_err(failed(&path))?;
+        let copied = fs::copy(made, &partial).inspect_err(|_| {
+            // Half a result is of no use, and may be what fills the disk.
+            let _ = fs::remove_file(&partial);
+        });
+        copied.map_err(failed(&path))?;
         if !self.may_overwrite {
             // Whoever creates it owns the name.
             match File::create_new(&path) {

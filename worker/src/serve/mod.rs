@@ -35,6 +35,8 @@ use stream::Dialer;
 use task::Tools;
 use trust::TrustError;
 
+/// How long a worker in trouble tells so before a new process looks whether it is over.
+const TRY_DEVICE_AGAIN: Duration = Duration::from_secs(30);
 const PROGRAMS_DEADLINE: Duration = Duration::from_secs(30);
 /// Events that may wait for the desk, which never waits for anybody.
 const WAITING_EVENTS: usize = 256;
@@ -110,7 +112,12 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     })?;
     tokio::spawn(health::serve(listener, health.clone()));
 
-    let (device, device_trouble) = opened(device::open(args.device));
+    // A worker in trouble computes nothing, on no device.
+    let (device, trouble) = match device::open(args.device) {
+        Ok(device) => (device, None),
+        Err(error) => (candle_core::Device::Cpu, Some(error)),
+    };
+    let device_trouble = trouble.as_ref().map(|error| sentence(error));
     if let Some(trouble) = &device_trouble {
         tracing::error!("takes no task: {trouble}");
     }
@@ -124,6 +131,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     info!(version = identity.version, device = %args.device, slots = args.slots, threads = rayon::current_num_threads(), "serves");
 
     let (events, happened) = mpsc::channel(WAITING_EVENTS);
+    if let Some(trouble) = trouble.filter(DeviceError::may_pass) {
+        tokio::spawn(end_soon(sentence(&trouble), events.clone()));
+    }
     let (xids, reported) = mpsc::channel(1);
     // One that finds no room is looked into with the one before.
     device::follow(&device, health.metrics.clone(), move |xid| {
@@ -172,12 +182,8 @@ async fn look_into(mut reported: mpsc::Receiver<u64>, engine: Engine, events: mp
     }
 }
 
-/// The device, or what is wrong with it. A worker in trouble computes nothing, on no device.
-fn opened(
-    device: Result<candle_core::Device, DeviceError>,
-) -> (candle_core::Device, Option<String>) {
-    match device {
-        Ok(device) => (device, None),
-        Err(error) => (candle_core::Device::Cpu, Some(sentence(&error))),
-    }
+/// A process that could not open its device tells so for a while; then another one tries, as the kubelet spaces them.
+async fn end_soon(message: String, events: mpsc::Sender<Event>) {
+    tokio::time::sleep(TRY_DEVICE_AGAIN).await;
+    let _ = events.send(Event::DeviceLost { message }).await;
 }

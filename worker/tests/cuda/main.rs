@@ -30,12 +30,7 @@ fn without_a_driver_the_worker_starts_and_says_so() {
 #[test]
 fn what_a_driver_and_its_gpu_lack_is_said_in_one_sentence() {
     let folder = TempDir::new().unwrap();
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(folder.path().join("libcuda.so.1"))
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cuda/driver.c"))
-        .status();
-    assert!(built.unwrap().success());
+    pretend(folder.path());
     for (answers, sentence) in [
         (
             &[("DRIVER_INIT", "100")][..],
@@ -66,12 +61,7 @@ fn what_a_driver_and_its_gpu_lack_is_said_in_one_sentence() {
             "Pretended GPU has compute capability 7.5 and this worker's kernels need 8.0 or more",
         ),
         (
-            &[
-                ("DRIVER_CUDA", "13000"),
-                ("DRIVER_GPUS", "1"),
-                ("DRIVER_CAPABILITY", "80"),
-                ("DRIVER_FREE_MIB", "300"),
-            ],
+            &FULL,
             "Pretended GPU has 300 MiB of 16384 MiB free and a worker takes at least 512 MiB",
         ),
         (
@@ -86,6 +76,44 @@ fn what_a_driver_and_its_gpu_lack_is_said_in_one_sentence() {
     ] {
         says(folder.path(), answers, sentence);
     }
+}
+
+#[test]
+fn a_worker_whose_gpu_is_full_at_first_ends_so_that_another_process_looks_again() {
+    let folder = TempDir::new().unwrap();
+    pretend(folder.path());
+    let token = folder.path().join("token");
+    std::fs::write(&token, "token").unwrap();
+    let mut worker = Command::new(WORKER);
+    worker
+        .args(["serve", "--device", "cuda", "--health-port", "0"])
+        // Nobody listens there.
+        .args(["--operator", "wss://localhost:9/v1/stream"])
+        .args(["--token-file".as_ref(), token.as_os_str()])
+        .args([
+            "--weights-cache".as_ref(),
+            folder.path().join("weights").as_os_str(),
+        ])
+        .args([
+            "--scratch".as_ref(),
+            folder.path().join("scratch").as_os_str(),
+        ])
+        .args([
+            "--weights-cache-limit",
+            "1000000",
+            "--scratch-limit",
+            "1000000",
+        ])
+        .env("FRAMEWRIGHT_CA", authority())
+        .envs(FULL.iter().copied());
+    let done = with_libraries(&mut worker, folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success(), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("so that a new process opens the device anew: Pretended GPU has 300 MiB"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -131,24 +159,51 @@ fn lines_with<'a>(program: &'a [u8], start: &'a str) -> impl Iterator<Item = &'a
         .filter_map(|line| std::str::from_utf8(line).ok())
 }
 
+/// A driver whose GPU others have filled.
+const FULL: [(&str, &str); 4] = [
+    ("DRIVER_CUDA", "13000"),
+    ("DRIVER_GPUS", "1"),
+    ("DRIVER_CAPABILITY", "80"),
+    ("DRIVER_FREE_MIB", "300"),
+];
+
+/// Builds the driver that pretends.
+fn pretend(folder: &Path) {
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(folder.join("libcuda.so.1"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cuda/driver.c"))
+        .status();
+    assert!(built.unwrap().success());
+}
+
+fn authority() -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+    made.unwrap().cert.pem()
+}
+
+/// What lies in `libraries` comes before all other libraries.
+fn with_libraries<'a>(command: &'a mut Command, libraries: &Path) -> &'a mut Command {
+    let others = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    command.env(
+        "LD_LIBRARY_PATH",
+        format!("{}:{others}", libraries.display()),
+    )
+}
+
 /// Asks the worker for a job on a GPU, with what lies in `libraries` before all other libraries.
 fn says(libraries: &Path, answers: &[(&str, &str)], sentence: &str) {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let others = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
-    let done = Command::new(WORKER)
+    let mut worker = Command::new(WORKER);
+    worker
         .args(["run", "--device", "cuda"])
         .args([
             "manifests/examples/job-image.yaml",
             "manifests/examples/pool-cpu.yaml",
         ])
         .current_dir(repository)
-        .env(
-            "LD_LIBRARY_PATH",
-            format!("{}:{others}", libraries.display()),
-        )
-        .envs(answers.iter().copied())
-        .output()
-        .unwrap();
+        .envs(answers.iter().copied());
+    let done = with_libraries(&mut worker, libraries).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(!done.status.success(), "{said}");
     assert!(said.contains(sentence), "{answers:?}: {said}");

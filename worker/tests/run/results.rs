@@ -66,3 +66,32 @@ fn a_folder_is_no_file_to_overwrite() {
     write(&folder, "demo-large.png/file", b"");
     fails(&folder, &["--overwrite"], "cannot write ./demo-large.png");
 }
+
+#[test]
+fn a_result_that_cannot_be_written_is_kept_where_it_was_computed() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "x.safetensors", &weights());
+    picture(folder.path());
+    job(
+        &folder,
+        "
+  - name: large
+    model: twice
+    upscale: {}
+    inputs: [{name: image, upload: {file: picture.png}}]
+",
+    );
+    // What is written first cannot be.
+    write(&folder, ".demo-large.png.partial/file", b"");
+    let done = run(&folder, &[]);
+    let said = text(&done);
+    assert!(!done.status.success(), "{said}");
+    let kept = said
+        .split_once("all is computed and stays in ")
+        .and_then(|(_, rest)| rest.split_once(','))
+        .map(|(kept, _)| std::path::Path::new(kept));
+    let kept = kept.unwrap_or_else(|| panic!("{said}"));
+    let made = std::fs::read_dir(kept.join("large")).unwrap().count();
+    std::fs::remove_dir_all(kept).unwrap();
+    assert_eq!(made, 1);
+}

@@ -101,6 +101,37 @@ async fn a_cancelled_task_stops_and_the_next_one_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_cancelled_before_its_turn_stops_though_another_one_computes() {
+    let mut peer = Peer::start().await;
+    let worker = peer.worker_with(&["--slots", "2"]);
+    let mut stream = welcomed(&mut peer).await;
+    let order = peer.task(TASK, "twice", "video", &peer::long_clip(peer.folder.path()));
+    stream.order(Order::Run(Box::new(order))).await;
+    stream.hear_until(progress).await;
+    let waiting = "0b5c/poster/0/1";
+    let picture = picture(peer.folder.path());
+    let order = peer.task(waiting, "twice", "image", &picture);
+    stream.order(Order::Run(Box::new(order))).await;
+    let scratch = peer.folder.path().join("scratch");
+    eventually("the second task has its input", || {
+        let tasks = std::fs::read_dir(&scratch).unwrap().flatten();
+        let mut files = tasks.flat_map(|task| std::fs::read_dir(task.path()).unwrap().flatten());
+        let size = Some(picture.len() as u64);
+        files.find(|file| file.metadata().map(|found| found.len()).ok() == size)
+    })
+    .await;
+
+    let task = id(waiting);
+    stream.order(Order::Cancel { task }).await;
+    eventually("it stops", || {
+        worker.log().contains("stopped").then_some(())
+    })
+    .await;
+    assert!(!worker.log().contains("computed"), "{}", worker.log());
+    assert_eq!(stream.hear_until(progress).await, id(TASK));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_input_fails_with_a_sentence_and_the_worker_goes_on() {
     let mut peer = Peer::start().await;
     let worker = peer.worker();

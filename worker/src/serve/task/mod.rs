@@ -149,6 +149,7 @@ impl Task {
     /// On the engine's thread. Goes on until that has really stopped, so that a stopped task leaves a free device behind.
     async fn compute(&mut self, inputs: &[Input], folder: &Path) -> Result<Made, Ending> {
         let should_stop = Arc::new(AtomicBool::new(false));
+        let has_begun = Arc::new(AtomicBool::new(false));
         let job = {
             let workplace = Workplace {
                 folder: folder.to_path_buf(),
@@ -160,10 +161,11 @@ impl Task {
             let (task, weights) = (self.order.task.clone(), self.weights.clone());
             let (pipeline, inputs) = (self.order.pipeline.clone(), inputs.to_vec());
             let (events, should_stop) = (self.events.clone(), Arc::clone(&should_stop));
-            let metrics = self.tools.metrics.clone();
+            let (metrics, has_begun) = (self.tools.metrics.clone(), Arc::clone(&has_begun));
             let span = tracing::Span::current();
             self.tools.engine.compute(move |bench| {
                 let _entered = span.entered();
+                has_begun.store(true, Ordering::Relaxed);
                 let start = Instant::now();
                 let network = bench.upscaler(&weights)?;
                 let mut reporter = Reporter::start(events, task);
@@ -192,6 +194,10 @@ impl Task {
             made = &mut job => made,
             () = self.stop.cancelled() => {
                 should_stop.store(true, Ordering::Relaxed);
+                // Another task has the device: nothing of this one is on it.
+                if !has_begun.load(Ordering::Relaxed) {
+                    return Err(Ending::Stopped);
+                }
                 if tokio::time::timeout(STOP_DEADLINE, job).await.is_err() {
                     self.tell(News::Hangs).await;
                 }

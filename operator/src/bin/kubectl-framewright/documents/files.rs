@@ -54,6 +54,15 @@ pub(crate) enum Error {
         found: String,
         wanted: String,
     },
+    #[error(
+        "{label}: {path} has {found} bytes, and the manifest wants {wanted}; correct one of them, or remove bytes from the manifest"
+    )]
+    OtherSize {
+        label: String,
+        path: PathBuf,
+        found: u64,
+        wanted: u64,
+    },
 }
 
 /// Every place of the documents, in their order.
@@ -193,6 +202,17 @@ pub(crate) fn fill(
         *holder = json!({});
     }
     if let Some(members) = holder.as_object_mut() {
+        if let (Named::Path { path, .. }, Some(wanted)) =
+            (&place.named, members.get("bytes").and_then(Value::as_u64))
+            && wanted != found.bytes
+        {
+            return Err(Error::OtherSize {
+                label: place.label.clone(),
+                path: path.clone(),
+                found: found.bytes,
+                wanted,
+            });
+        }
         members.remove("file");
         members.insert("sha256".into(), json!(found.sha256));
         members.insert("bytes".into(), json!(found.bytes));
@@ -305,6 +325,21 @@ spec:
         assert!(matches!(
             fill(&mut documents, &places[0], &digest("a")),
             Err(Error::OtherContent { .. })
+        ));
+    }
+
+    #[test]
+    fn a_file_of_another_size_than_the_manifest_wants_is_refused() {
+        let pinned = JOB.replace("file: clips/sea.mp4", "file: sea.mp4, bytes: 9");
+        let mut documents = documents(&pinned);
+        let places = places(&documents).expect("is fine");
+        assert!(matches!(
+            fill(&mut documents, &places[0], &digest("a")),
+            Err(Error::OtherSize {
+                found: 7,
+                wanted: 9,
+                ..
+            })
         ));
     }
 
