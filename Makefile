@@ -10,6 +10,8 @@ RELEASE := $(TARGET)/release
 DIST := $(CURDIR)/dist
 INSTALL := e2e/tools/install.sh
 CUDA_CARGO := CARGO=$(CARGO) e2e/tools/cuda/cargo.sh
+# They start clusters, and no target of cargo's means them unless it names them.
+NODE_TESTS := --test api --test program --test harness --test demo --test product
 # Of the whole workspace, so that what other programs are made of is not built again with other features.
 CUDA_WORKER := --release --workspace --features framewright-worker/cuda
 export FRAMEWRIGHT_DIST := $(DIST)
@@ -32,7 +34,7 @@ test: lint dist ## Test everything
 	@echo "test: crates (a few minutes)"
 	$(CARGO) test --release --workspace
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
-	$(CARGO) test --release --workspace --test api --test program --test harness --test demo --test product -- --test-threads=1
+	$(CARGO) test --release --workspace $(NODE_TESTS) -- --test-threads=1
 
 bench: dist ## Print what the control plane costs, as ratios (TORCH=1: beside PyTorch, too)
 	$(RELEASE)/framewright-e2e bench --dist $(DIST) $(if $(TORCH),--torch)
@@ -41,6 +43,7 @@ lint: packages ## Check format, lints, licences and generated files
 	$(CARGO) fmt --all --check
 	deny=$$($(INSTALL) deny | sed -n 's/^cargo-deny=//p') && $$deny check licenses bans sources
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --release --workspace $(NODE_TESTS) -- --deny warnings
 	helm=$$($(INSTALL) helm | sed -n 's/^helm=//p') && HELM=$$helm manifests/generate.sh --check
 
 dist: programs ## Put the programs of the images into dist/

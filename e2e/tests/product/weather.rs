@@ -61,8 +61,8 @@ impl Weather {
         if !chance.is_multiple_of(ONE_OF) {
             return None;
         }
-        let kinds = KINDS.iter().cycle();
-        let trouble = *kinds.skip(usize::from(chance.to_be_bytes()[0])).next()?;
+        let any = usize::from(chance.to_be_bytes()[0]);
+        let trouble = *KINDS.iter().cycle().nth(any)?;
         *log.met.entry(trouble).or_default() += 1;
         Some(trouble)
     }

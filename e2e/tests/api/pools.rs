@@ -1,0 +1,95 @@
+//! Which ModelPools are refused, in which words.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{cluster, refusal};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_pool_is_refused_with_the_field_and_the_way_out() -> Result<()> {
+    let file = |path: &str| json!({"path": path, "sha256": "a".repeat(64), "bytes": 1});
+    let model =
+        |source: Value, file: Value| json!({"name": "m", "source": source, "files": [file]});
+    let upload = json!({"upload": {}});
+    let pool = |model: Value| json!({"device": "cpu", "models": [model]});
+    let with_template = |template: Value| json!({"device": "cpu", "models": [model(upload.clone(), file("m.safetensors"))], "template": template});
+    let cases = [
+        (
+            "a good one",
+            pool(model(upload.clone(), file("unet/m.safetensors"))),
+            "",
+        ),
+        (
+            "no device",
+            json!({"models": [model(upload.clone(), file("m.safetensors"))]}),
+            "spec.device: Required value",
+        ),
+        (
+            "a pickle",
+            pool(model(upload.clone(), file("m.pth"))),
+            "files[].path m.pth must end in .safetensors; convert another format first, in a checkout of Framewright: python3 worker/tools/convert.py m.pth m.pth.safetensors",
+        ),
+        (
+            "a path out of the model",
+            pool(model(upload.clone(), file("a/../../m.safetensors"))),
+            "must not contain '..'",
+        ),
+        (
+            "two sources",
+            pool(model(
+                json!({"upload": {}, "volume": {"claimName": "c"}}),
+                file("m.safetensors"),
+            )),
+            "source must set exactly one of upload and volume",
+        ),
+        (
+            "a size that is none",
+            json!({"device": "cpu", "models": [model(upload.clone(), file("m.safetensors"))], "scratch": {"sizeLimit": "lots"}}),
+            "sizeLimit must be a quantity, such as 20Gi",
+        ),
+        (
+            "an absolute folder",
+            pool(model(
+                json!({"volume": {"claimName": "c", "path": "/etc"}}),
+                file("m.safetensors"),
+            )),
+            "source.volume.path must be relative",
+        ),
+        (
+            "another container",
+            with_template(json!({"spec": {"containers": [{"name": "sidecar"}]}})),
+            "must hold one container, named worker",
+        ),
+        (
+            "a label of the operator's",
+            with_template(json!({"metadata": {"labels": {"framewright.dev/pool": "x"}}})),
+            "the operator sets those",
+        ),
+        (
+            "host access",
+            with_template(json!({"spec": {"hostNetwork": true}})),
+            "unknown field \"spec.template.spec.hostNetwork\"",
+        ),
+    ];
+    let cluster = cluster().await?;
+    let long = "x".repeat(64);
+    let cases = cases.map(|(what, spec, expected)| (what, "case", spec, expected));
+    let long_name = (
+        "a name that is no label",
+        long.as_str(),
+        pool(model(upload.clone(), file("m.safetensors"))),
+        "metadata.name: at most 63 characters",
+    );
+    for (what, name, spec, expected) in cases.into_iter().chain([long_name]) {
+        let pool = json!({"apiVersion": "framewright.dev/v1alpha1", "kind": "ModelPool", "metadata": {"name": name}, "spec": spec});
+        let create = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
+        let answer = cluster.kubectl_with_input(&create, &pool.to_string()).await;
+        if expected.is_empty() {
+            answer.with_context(|| what.to_owned())?;
+            continue;
+        }
+        let said = refusal(answer).with_context(|| what.to_owned())?;
+        ensure!(said.contains(expected), "{what}: {said}");
+    }
+    Ok(())
+}
