@@ -1,4 +1,4 @@
-//! The one thread that owns the device and the networks on it. Everything that computes goes through here, one job after the
+//! The one thread that owns the device and the networks on it. Everything that computes goes through here, one after the
 //! other, so that the rest of the worker always has time to answer.
 
 use std::any::Any;
@@ -21,8 +21,8 @@ use crate::weights::cache::Held;
 use crate::weights::verify::Sha256;
 use crate::weights::{WeightFile, load_upscaler};
 
-/// What lies on the device. Only jobs of the engine see it.
-pub struct Bench {
+/// What lies on the device. Only work on the engine's thread sees it.
+pub struct Workbench {
     device: Device,
     loaded: Option<Loaded>,
 }
@@ -48,13 +48,13 @@ pub struct Weights {
 /// The way to the engine's thread. The thread ends when the last of them is gone.
 #[derive(Clone)]
 pub struct Engine {
-    jobs: mpsc::Sender<Job>,
+    waiting: mpsc::Sender<Work>,
     tile_bytes: u64,
 }
 
-type Job = Box<dyn FnOnce(&mut Bench) + Send>;
+type Work = Box<dyn FnOnce(&mut Workbench) + Send>;
 
-/// Why a job of the engine gave nothing.
+/// Why work on the device gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error(transparent)]
@@ -85,20 +85,23 @@ impl Engine {
     /// # Errors
     /// The system gives no thread.
     pub fn start(device: Device) -> io::Result<Engine> {
-        let (jobs, mut waiting) = mpsc::channel::<Job>(1);
+        let (waiting, mut works) = mpsc::channel::<Work>(1);
         let tile_bytes = device::tile_bytes(&device);
-        let mut bench = Bench {
+        let mut bench = Workbench {
             device,
             loaded: None,
         };
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
-                while let Some(job) = waiting.blocking_recv() {
-                    job(&mut bench);
+                while let Some(work) = works.blocking_recv() {
+                    work(&mut bench);
                 }
             })?;
-        Ok(Engine { jobs, tile_bytes })
+        Ok(Engine {
+            waiting,
+            tile_bytes,
+        })
     }
 
     /// Memory that computing a tile may take, weights apart, in bytes.
@@ -119,30 +122,33 @@ impl Engine {
         }
     }
 
-    /// Does `job` on the engine's thread when its turn comes. A job whose caller has gone by then is left out.
+    /// Does `work` on the engine's thread when its turn comes. Work whose caller has gone by then is left out.
     ///
     /// # Errors
-    /// The job's own; a panic within it, which costs nobody but this job.
+    /// The work's own; a panic within it, which costs nobody else.
     pub async fn compute<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Bench) -> Result<T, PipelineError> + Send + 'static,
+        work: impl FnOnce(&mut Workbench) -> Result<T, PipelineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |bench| {
+        let work: Work = Box::new(move |bench| {
             if !answer.is_closed() {
-                let _ = answer.send(guarded(bench, job));
+                let _ = answer.send(guarded(bench, work));
             }
         });
-        self.jobs.send(job).await.map_err(|_| EngineError::Gone)?;
+        self.waiting
+            .send(work)
+            .await
+            .map_err(|_| EngineError::Gone)?;
         answered.await.map_err(|_| EngineError::Gone)?
     }
 }
 
 fn guarded<T>(
-    bench: &mut Bench,
-    job: impl FnOnce(&mut Bench) -> Result<T, PipelineError>,
+    bench: &mut Workbench,
+    work: impl FnOnce(&mut Workbench) -> Result<T, PipelineError>,
 ) -> Result<T, EngineError> {
-    let error = match catch_unwind(AssertUnwindSafe(|| job(bench))) {
+    let error = match catch_unwind(AssertUnwindSafe(|| work(bench))) {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(PipelineError::Stopped)) => return Err(PipelineError::Stopped.into()),
         Ok(Err(error)) => EngineError::Pipeline(error),
@@ -150,7 +156,7 @@ fn guarded<T>(
             // What lies on the device may be half written.
             bench.loaded = None;
             let message = panic_message(panic.as_ref());
-            error!("a job of the engine panicked: {message}");
+            error!("what computes panicked: {message}");
             EngineError::Panicked { message }
         }
     };
@@ -186,7 +192,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.chars().take(200).collect()
 }
 
-impl Bench {
+impl Workbench {
     /// The network in this file; loaded, and verified anew, unless it was the last one used.
     ///
     /// # Errors
@@ -233,7 +239,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_costs_only_its_own_job() {
+    async fn a_panic_costs_only_its_own_work() {
         let engine = Engine::start(Device::Cpu).expect("a thread");
         let defect = engine
             .compute(|_| -> Result<(), PipelineError> { panic!("index out of bounds") })
@@ -260,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_whose_caller_has_gone_is_left_out() {
+    async fn work_whose_caller_has_gone_is_left_out() {
         let engine = Engine::start(Device::Cpu).expect("a thread");
         let (go, may_go) = std::sync::mpsc::channel::<()>();
         let first = tokio::spawn({
@@ -275,7 +281,7 @@ mod tests {
         tokio::task::yield_now().await;
         second.abort();
         let _ = second.await;
-        go.send(()).expect("the first job waits");
+        go.send(()).expect("the first work waits");
         assert!(first.await.expect("no panic").expect("done"));
         engine.compute(|_| Ok(())).await.expect("goes on");
         assert!(has_run.try_recv().is_err());

@@ -1,4 +1,4 @@
-//! How long to wait before the next try. Pure: the random number is an argument.
+//! How long to wait before the next try.
 
 use std::time::Duration;
 

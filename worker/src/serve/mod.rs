@@ -38,6 +38,8 @@ use trust::TrustError;
 /// How long a worker in trouble tells so before a new process looks whether it is over.
 const TRY_DEVICE_AGAIN: Duration = Duration::from_secs(30);
 const PROGRAMS_DEADLINE: Duration = Duration::from_secs(30);
+/// How long new grants are waited for, before they are asked for again.
+const GRANT_WAIT: Duration = Duration::from_secs(15);
 /// Events that may wait for the desk, which never waits for anybody.
 const WAITING_EVENTS: usize = 256;
 

@@ -14,6 +14,7 @@ use framewright_crds::wire::{FileOrder, FileSource, ModelOrder, ModelState};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
+use super::GRANT_WAIT;
 use super::backoff::{Backoff, random};
 use crate::engine::Weights;
 use crate::fetch::{Remedy, Store, StoreError};
@@ -27,8 +28,6 @@ const RETRY: Backoff = Backoff {
     first: Duration::from_secs(1),
     most: Duration::from_secs(60),
 };
-/// How long new grants are waited for before they are asked for again.
-const GRANT_WAIT: Duration = Duration::from_secs(15);
 /// A wrong file on a volume may be put right by hand; to see that takes reading all of it.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// A missing one may be on its way.

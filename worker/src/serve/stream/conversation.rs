@@ -1,4 +1,4 @@
-//! What is said and heard on one connection, until it ends?
+//! What is said and heard on one connection, until it ends.
 
 use std::time::Duration;
 

@@ -14,12 +14,11 @@ use crate::fetch::{Remedy, StoreError};
 use crate::pipelines::Input;
 use crate::queue::News;
 use crate::sentence::sentence;
+use crate::serve::GRANT_WAIT;
 use crate::serve::backoff::{Backoff, random};
 
 /// How long an upload is tried for.
 const UPLOAD_BOUND: Duration = Duration::from_secs(UPLOAD_LIMIT_SECONDS - 60);
-/// How long an answer to a request for grants is waited for, before it is asked for again.
-const GRANT_WAIT: Duration = Duration::from_secs(15);
 const RETRY: Backoff = Backoff {
     first: Duration::from_millis(500),
     most: Duration::from_secs(15),
