@@ -1,15 +1,74 @@
-//! A pool in one namespace, jobs in another: only whom the pool lets in gets its work done.
+//! Who may do what: people by their roles, and jobs of one namespace with a pool of another.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use framewright_crds::AIJob;
 use framewright_crds::conditions::{job, job_reason};
 use framewright_e2e::{eventually, with_namespace};
 use kube::Api;
+use serde_json::{Value, json};
 
-use crate::fleet::{PATIENCE, condition, with_fleet};
-use crate::installation::{plugin, root};
+use crate::fleet::{Fleet, PATIENCE, condition, with_fleet};
+use crate::installation::{measured, plugin, plugin_as, root};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_edit_a_namespace_and_reach_the_store_gets_videos_and_makes_no_pool() -> Result<()>
+{
+    with_fleet("person", async |fleet| {
+        fleet.ready_pool(1).await?;
+        let kubeconfig = person(fleet).await?;
+        fleet.clip("clip.mp4", 1).await?;
+        let manifest = fleet.file("job.yaml");
+        fs::write(&manifest, VIDEO)?;
+        let (manifest, output) = (manifest.display().to_string(), fleet.file("results"));
+        let submit = [
+            "submit",
+            &manifest,
+            "--output",
+            &output.display().to_string(),
+        ];
+        plugin_as(&kubeconfig, fleet.namespace, &submit).await?;
+        ensure!(measured(&output.join("job-large.mp4")).await? == (384, 216, 48));
+
+        for (may, what) in [
+            (true, &["delete", "aijobs"][..]),
+            (true, &["get", "modelpools"]),
+            (false, &["create", "modelpools"]),
+            (false, &["update", "aijobs", "--subresource=status"]),
+        ] {
+            let ask = ["auth", "can-i", "--as=system:serviceaccount:default:person"];
+            let answer = fleet.kubectl(&[&ask[..], what].concat()).await;
+            ensure!(answer.is_ok() == may, "{what:?}: {answer:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A kubeconfig for somebody who has role `edit` in the namespace, and whom the chart lets reach the store.
+async fn person(fleet: &Fleet<'_>) -> Result<PathBuf> {
+    let account = ["--namespace", "default", "create"];
+    fleet
+        .cluster
+        .kubectl(&[&account[..], &["serviceaccount", "person"]].concat())
+        .await?;
+    let may_edit = ["create", "rolebinding", "person", "--clusterrole=edit"];
+    fleet
+        .kubectl(&[&may_edit[..], &["--serviceaccount=default:person"]].concat())
+        .await?;
+    let token = fleet
+        .cluster
+        .kubectl(&[&account[..], &["token", "person"]].concat())
+        .await?;
+    let view = ["config", "view", "--raw", "--minify", "--output=json"];
+    let mut kubeconfig: Value = serde_json::from_str(&fleet.kubectl(&view).await?)?;
+    kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
+    let path = fleet.file("kubeconfig");
+    fs::write(&path, kubeconfig.to_string())?;
+    Ok(path)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_gets_a_pool_of_another_namespace_once_the_pool_lets_its_namespace_in() -> Result<()>
@@ -71,3 +130,11 @@ spec:
     inputs: [{name: image, upload: {file: IMAGE}}]
 ";
 const ACCESS: &str = r#"{"spec": {"access": [{"name": "guest", "namespaces": {"selector": {"matchLabels": {"kubernetes.io/metadata.name": "GUEST"}}}}]}}"#;
+const VIDEO: &str = r"
+apiVersion: framewright.dev/v1alpha1
+kind: AIJob
+metadata: {name: job}
+spec:
+  steps:
+  - {name: large, model: framewright-x2, upscale: {}, inputs: [{name: video, upload: {file: clip.mp4}}]}
+";

@@ -13,12 +13,16 @@ use tokio::sync::OnceCell;
 pub(crate) const SYSTEM: &str = "framewright-system";
 const PATIENCE: Duration = Duration::from_secs(300);
 /// What the tests' release is installed with.
-pub(crate) const VALUES: [&str; 4] = [
+pub(crate) const VALUES: [&str; 7] = [
     "--set=image.tag=dev",
     "--set=image.pullPolicy=Never",
     // A node of these tests has no GPU, and no image for one.
     "--set=workerImage.cuda.repository=framewright/worker",
     "--set=store.persistence.size=5Gi",
+    // A person of these tests.
+    "--set=storeAccess.subjects[0].kind=ServiceAccount",
+    "--set=storeAccess.subjects[0].namespace=default",
+    "--set=storeAccess.subjects[0].name=person",
 ];
 
 /// One for all tests; it ends with their process.
@@ -104,10 +108,19 @@ pub(crate) async fn plugin(
     namespace: &str,
     arguments: &[&str],
 ) -> Result<String> {
+    plugin_as(&cluster.kubeconfig(), namespace, arguments).await
+}
+
+/// The same as whoever this kubeconfig is for.
+pub(crate) async fn plugin_as(
+    kubeconfig: &Path,
+    namespace: &str,
+    arguments: &[&str],
+) -> Result<String> {
     let mut command = Command::new(dist()?.join("kubectl-framewright"));
     command
         .arg("--kubeconfig")
-        .arg(cluster.kubeconfig())
+        .arg(kubeconfig)
         .args(["--namespace", namespace])
         .args(arguments);
     said(&mut command).await

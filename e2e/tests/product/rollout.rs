@@ -15,6 +15,23 @@ async fn a_changed_template_replaces_a_worker_when_its_step_is_done_and_zero_rep
         fleet.clip("clip.mp4", 8).await?;
         fleet.submit("job", "clip.mp4", "").await?;
         fleet.running("job").await?;
+        eventually(
+            PATIENCE,
+            "node autoscalers are told to stay away",
+            async || {
+                let annotations = fleet.only_pod().await?.metadata.annotations;
+                let annotations = annotations.unwrap_or_default();
+                ensure!(
+                    annotations
+                        .get("karpenter.sh/do-not-disrupt")
+                        .map(String::as_str)
+                        == Some("true"),
+                    "{annotations:?}"
+                );
+                Ok(())
+            },
+        )
+        .await?;
 
         let label = r#"{"spec": {"template": {"metadata": {"labels": {"team": "two"}}}}}"#;
         let patch = |patch| {

@@ -8,15 +8,28 @@ use framewright_e2e::eventually;
 use crate::fleet::{Fleet, PATIENCE, with_fleet};
 use crate::ledger;
 
+/// How often a pool and a job are looked at though nothing happens.
+const LOOKED_AT: Duration = Duration::from_secs(60);
+const FOR_A_MODEL: &str = r"
+  - {name: large, model: nobody-has-it, upscale: {}, inputs: [{name: video, upload: {file: clip.mp4}}]}
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settled_fleet_makes_no_writes() -> Result<()> {
     with_fleet("settled", async |fleet| {
         fleet.ready_pool(1).await?;
+        fleet.clip("clip.mp4", 1).await?;
+        fleet.submit("done", "clip.mp4", "").await?;
+        fleet.succeeded("done").await?;
+        fleet
+            .submit("suspended", "clip.mp4", "  suspend: true\n")
+            .await?;
+        fleet.submit_steps("waiting", FOR_A_MODEL, "").await?;
         eventually(PATIENCE, "the fleet settles", async || {
             quiet(fleet, Duration::from_secs(5)).await
         })
         .await?;
-        quiet(fleet, Duration::from_secs(25)).await
+        quiet(fleet, LOOKED_AT + Duration::from_secs(10)).await
     })
     .await
 }

@@ -5,6 +5,7 @@ use framewright_e2e::{Component, eventually};
 use k8s_openapi::api::core::v1::{Pod, SecretVolumeSource};
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PostParams};
+use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, PATIENCE, last_attempt, restarts, steps, uid, with_fleet};
 
@@ -46,25 +47,7 @@ async fn a_pod_that_shows_the_token_of_a_worker_is_refused_and_the_worker_works_
         let name = worker.name_any();
         let read = ["exec", &name, "--", "cat", TOKEN];
         let token = fleet.kubectl(&read).await?;
-        let literal = format!("--from-literal=token={token}");
-        fleet
-            .kubectl(&["create", "secret", "generic", "stolen", &literal])
-            .await?;
-        let mut thief = double(&worker, "thief")?;
-        let spec = thief.spec.as_mut().context("the thief has no spec")?;
-        let volume = spec
-            .volumes
-            .iter_mut()
-            .flatten()
-            .find(|volume| volume.name == "token")
-            .context("the worker has no token")?;
-        volume.projected = None;
-        volume.secret = Some(SecretVolumeSource {
-            secret_name: Some("stolen".to_owned()),
-            default_mode: Some(0o440),
-            ..SecretVolumeSource::default()
-        });
-        fleet.pods.create(&PostParams::default(), &thief).await?;
+        shown_by(fleet, &worker, "thief", &token).await?;
         let text = format!("the token is pod {name}'s, and");
         println!("{}", refusal(fleet, "thief", "401", &text).await?);
 
@@ -88,6 +71,72 @@ async fn a_pod_that_shows_the_token_of_a_worker_is_refused_and_the_worker_works_
         Ok(())
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_s_token_opens_the_operator_alone_and_no_other_token_opens_that() -> Result<()> {
+    with_fleet("tokens", async |fleet| {
+        fleet.ready_pool(1).await?;
+        let worker = fleet.only_pod().await?;
+        let name = worker.name_any();
+        let token = fleet.kubectl(&["exec", &name, "--", "cat", TOKEN]).await?;
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token},
+        });
+        let create = ["create", "--output=json", "-f", "-"];
+        let reviewed = fleet
+            .cluster
+            .kubectl_with_input(&create, &review.to_string())
+            .await?;
+        let reviewed: Value = serde_json::from_str(&reviewed)?;
+        ensure!(
+            reviewed["status"]["authenticated"] != true && reviewed["status"]["error"].is_string(),
+            "the API server takes it: {}",
+            reviewed["status"]
+        );
+        let mounted = ["exec", &name, "--", "cat", OF_THE_API_SERVER];
+        let mounted = fleet.kubectl(&mounted).await;
+        ensure!(mounted.is_err(), "a token for the API server is mounted");
+
+        // The worker's own, but made for the API server.
+        let make = ["create", "token", "default", "--bound-object-kind=Pod"];
+        let other = fleet
+            .kubectl(&[&make[..], &["--bound-object-name", &name]].concat())
+            .await?;
+        shown_by(fleet, &worker, "other", other.trim()).await?;
+        println!(
+            "{}",
+            refusal(fleet, "other", "401", "the token is not valid for audience").await?
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Makes a pod like the worker that shows this token instead.
+async fn shown_by(fleet: &Fleet<'_>, worker: &Pod, name: &str, token: &str) -> Result<()> {
+    let literal = format!("--from-literal=token={token}");
+    fleet
+        .kubectl(&["create", "secret", "generic", name, &literal])
+        .await?;
+    let mut double = double(worker, name)?;
+    let spec = double.spec.as_mut().context("the pod has no spec")?;
+    let volume = spec
+        .volumes
+        .iter_mut()
+        .flatten()
+        .find(|volume| volume.name == "token")
+        .context("the worker has no token")?;
+    volume.projected = None;
+    volume.secret = Some(SecretVolumeSource {
+        secret_name: Some(name.to_owned()),
+        default_mode: Some(0o440),
+        ..SecretVolumeSource::default()
+    });
+    fleet.pods.create(&PostParams::default(), &double).await?;
+    Ok(())
 }
 
 /// Pods that say whose they are, which is not so: of a pool that never was, and of one in another namespace.
@@ -152,6 +201,7 @@ async fn refusal(fleet: &Fleet<'_>, pod: &str, code: &str, text: &str) -> Result
     .await
 }
 
+const OF_THE_API_SERVER: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const TOKEN: &str = "/var/run/secrets/framewright.dev/token";
 const SHORT: &str = r"
   - {name: large, model: framewright-x2, upscale: {frames: 6}, inputs: [{name: video, upload: {file: clip.mp4}}]}
