@@ -2,6 +2,7 @@
 
 use framewright_crds::aijob::{AIJobStatus, OutputStatus};
 use framewright_crds::names::OwnerKind;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::jobs::seen::Observed;
@@ -53,19 +54,38 @@ pub fn results(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
             media_type: artifact.media_type.clone(),
             bytes: artifact.bytes,
             link: None,
-            expires_at: Some(Time(expires)),
+            expires_at: None,
         };
-        let file_name = format!(
-            "{}-{}{}",
-            seen.name,
-            wanted.name,
-            extension(&artifact.media_type)
-        );
-        output.link = Some(signer.download(&place, &output, &file_name, expires));
+        link(seen, &place, &mut output, expires, signer);
         Some(output)
     });
     status.outputs = outputs.collect();
     status.links_renewed_for.clone_from(&seen.renew_links);
+}
+
+/// Makes the links of a job that is over anew.
+pub fn renew(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
+    let Some(expires) = expiry(seen.now) else {
+        return;
+    };
+    let place = place(seen);
+    for output in &mut status.outputs {
+        link(seen, &place, output, expires, signer);
+    }
+    status.links_renewed_for.clone_from(&seen.renew_links);
+}
+
+fn link(
+    seen: &Observed,
+    place: &Place<'_>,
+    output: &mut OutputStatus,
+    expires: Timestamp,
+    signer: &dyn Signer,
+) {
+    let extension = extension(&output.media_type);
+    let file_name = format!("{}-{}{extension}", seen.name, output.name);
+    output.link = Some(signer.download(place, output, &file_name, expires));
+    output.expires_at = Some(Time(expires));
 }
 
 fn place(seen: &Observed) -> Place<'_> {

@@ -129,7 +129,7 @@ fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Pla
         seen.renew_links.as_deref(),
         status.links_renewed_for.as_deref(),
     ) {
-        links::results(seen, &mut status, signer);
+        links::renew(seen, &mut status, signer);
     }
     let delete = left.is_some_and(|left| !left.is_positive());
     Plan {
