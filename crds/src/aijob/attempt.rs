@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// Counts from 1.
+    #[schemars(range(min = 1))]
     pub number: i32,
     /// The worker pod's namespace.
     pub namespace: String,
@@ -118,12 +119,15 @@ impl std::fmt::Display for Cause {
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
     /// 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
     pub percent: i32,
     /// Frames done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub frame: Option<i64>,
     /// Frames in all, where the file tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub frames: Option<i64>,
 }
 

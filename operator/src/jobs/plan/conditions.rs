@@ -71,7 +71,8 @@ pub fn summarize(seen: &Observed, status: &mut AIJobStatus) {
     );
 
     status.progress = Some(format!("{}%", progress(&status.steps)));
-    status.attempts = Some(status.steps.iter().map(|step| step.attempts_made).sum());
+    let made = status.steps.iter().map(|step| step.attempts_made.max(0));
+    status.attempts = Some(made.fold(0, i32::saturating_add));
     let newest = status
         .steps
         .iter()

@@ -59,7 +59,13 @@ pub fn not_before(step: &StepStatus) -> Option<Timestamp> {
 
 /// Attempts that did not count, or have not yet.
 fn free_attempts(step: &StepStatus) -> i32 {
-    step.attempts_made - step.failures
+    step.attempts_made.saturating_sub(step.failures)
+}
+
+/// The next of a status's counts, which may have been edited by hand.
+#[must_use]
+pub fn one_more(count: i32) -> i32 {
+    count.max(0).saturating_add(1)
 }
 
 #[cfg(test)]

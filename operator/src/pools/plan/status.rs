@@ -113,7 +113,7 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
         format!("{} of {wanted} workers take tasks", ready.min(wanted))
     };
     if ready >= wanted {
-        let surplus = status.replicas - wanted;
+        let surplus = status.replicas.saturating_sub(wanted);
         let told = match surplus {
             ..=0 => told,
             _ => format!("{told}; {surplus} more finish what they do, and go"),
