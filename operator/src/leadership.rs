@@ -38,7 +38,7 @@ pub struct Leadership {
 struct Term {
     epoch: u64,
     until: Instant,
-    since: Timestamp,
+    since: Instant,
 }
 
 impl Leadership {
@@ -50,13 +50,11 @@ impl Leadership {
             .map(|term| term.epoch)
     }
 
-    /// Since when this replica leads.
+    /// Since when this replica leads: so long before `now` as it has led, whatever became of the clock since.
     #[must_use]
-    pub fn since(&self) -> Option<Timestamp> {
-        self.term
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .map(|term| term.since)
+    pub fn since(&self, now: Timestamp) -> Option<Timestamp> {
+        let term = *self.term.lock().unwrap_or_else(PoisonError::into_inner);
+        now.checked_sub(term?.since.elapsed()).ok()
     }
 
     /// One whose term, if any, lasts as long as the test.
@@ -65,7 +63,7 @@ impl Leadership {
         let term = epoch.map(|epoch| Term {
             epoch,
             until: Instant::now() + Duration::from_secs(3600),
-            since: Timestamp::now(),
+            since: Instant::now(),
         });
         let (_, changed) = watch::channel(epoch);
         let term = Arc::new(Mutex::new(term));
@@ -222,7 +220,7 @@ impl Candidate {
                 self.set_term(Some(Term {
                     epoch,
                     until: asked + DURATION - MARGIN,
-                    since: since.unwrap_or_else(Timestamp::now),
+                    since: since.unwrap_or(now),
                 }));
                 if old.is_some() && since.is_none() {
                     // It ran out, and who saw that meanwhile is to look again, though the epoch may be the same.
@@ -322,7 +320,7 @@ fn claim(
 
 /// Since when this process has led without a gap, at the moment at which it renews its lease in `epoch`. Workers whose streams a gap
 /// has closed need their time to come back.
-fn led_since(term: Option<Term>, epoch: u64, now: Instant) -> Option<Timestamp> {
+fn led_since(term: Option<Term>, epoch: u64, now: Instant) -> Option<Instant> {
     term.filter(|term| term.epoch == epoch && now < term.until)
         .map(|term| term.since)
 }
@@ -374,9 +372,9 @@ mod tests {
         let term = Some(Term {
             epoch: 7,
             until,
-            since: NOW,
+            since: begun,
         });
-        assert_eq!(led_since(term, 7, begun), Some(NOW));
+        assert_eq!(led_since(term, 7, begun), Some(begun));
         assert_eq!(led_since(term, 7, until), None);
         assert_eq!(led_since(term, 8, begun), None);
         assert_eq!(led_since(None, 7, begun), None);

@@ -166,8 +166,8 @@ fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
 fn progress_due_in(seen: &Observed) -> Option<SignedDuration> {
     let passed = seen.now.duration_since(seen.written_at?);
     let left = PROGRESS_INTERVAL - passed;
-    // A clock that was set back delays nothing for long.
-    left.is_positive().then(|| left.min(PROGRESS_INTERVAL))
+    // A clock that was set back delays nothing.
+    (left.is_positive() && !passed.is_negative()).then_some(left)
 }
 
 fn only_progress_differs(old: &AIJobStatus, new: &AIJobStatus) -> bool {

@@ -147,9 +147,15 @@ impl Fleet {
         }
     }
 
-    /// Forgets pods that are gone, and all when leadership is lost.
+    /// Forgets pods that are gone. A clock that was set back has left times ahead of it: they become now.
     pub fn retain(&self, now: Timestamp, is_there: impl Fn(&WorkerRef) -> bool) {
         self.lock().retain(|_, worker| {
+            let known = [worker.away_since.as_mut(), worker.last_busy.as_mut()];
+            let tasks = worker.tasks.values_mut().map(|task| &mut task.changed_at);
+            let times = known.into_iter().flatten().chain(tasks);
+            for time in times.chain(worker.begun.values_mut()) {
+                *time = now.min(*time);
+            }
             let Worker { begun, tasks, .. } = worker;
             begun.retain(|task, at| {
                 tasks.contains_key(task) || now.duration_since(*at) < REMEMBERED
