@@ -44,6 +44,13 @@ pub fn next(seen: &Observed, signer: &dyn Signer) -> ModelPoolStatus {
 }
 
 fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str, String) {
+    if !seen.kept_by.is_empty() {
+        let message = format!(
+            "the pool is being deleted, and its finalizers keep it: {}; whoever put them there has to remove them. Its workers finish what they do, and go",
+            seen.kept_by.join(", ")
+        );
+        return (Truth::False, pool_reason::DELETING, message);
+    }
     let wanted = seen.spec.replicas;
     if wanted == 0 {
         return (
@@ -295,4 +302,19 @@ fn uploads(seen: &Observed, signer: &dyn Signer) -> Vec<UploadStatus> {
 
 fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pods::fixture::{observed, pod};
+    use super::*;
+
+    #[test]
+    fn a_deleted_pool_says_what_keeps_it() {
+        let mut seen = observed(1, vec![pod("p-r2-0", "r2", "")]);
+        seen.kept_by = vec!["x/y".to_owned(), "z".to_owned()];
+        let (truth, reason, message) = readiness(&seen, &ModelPoolStatus::default());
+        assert_eq!((truth, reason), (Truth::False, "Deleting"));
+        assert!(message.contains("keep it: x/y, z;"), "{message}");
+    }
 }
