@@ -37,6 +37,9 @@ struct Story {
     /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`; then `; trouble with the store`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<String>,
+    /// Finalizers that keep the job, which is being deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept_by: Vec<String>,
     /// The last look before this one, whose plan was written: the status is what it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     earlier: Option<Earlier>,

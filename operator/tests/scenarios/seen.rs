@@ -51,6 +51,7 @@ pub(crate) fn observed(story: &Story) -> Observed {
             .map(|(step, words)| (step.clone(), around(words)))
             .collect(),
         held: story.held.iter().map(|words| held(words)).collect(),
+        kept_by: story.kept_by.clone(),
     };
     if let Some(Earlier { now, held: tasks }) = &story.earlier {
         let earlier = Observed {

@@ -121,6 +121,13 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
             "all steps are done".to_owned(),
         );
     }
+    if !seen.kept_by.is_empty() {
+        let message = format!(
+            "the job is being deleted and its work has stopped, but its finalizers keep it: {}; whoever put them there has to remove them",
+            seen.kept_by.join(", ")
+        );
+        return told(Truth::False, job_reason::DELETED, message);
+    }
     if seen.spec.suspend {
         return told(
             Truth::Unknown,

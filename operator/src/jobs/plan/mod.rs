@@ -131,14 +131,15 @@ fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Pla
     ) {
         links::results(seen, &mut status, signer);
     }
-    let delete = left.is_some_and(|left| !left.is_positive());
+    let is_past = left.is_some_and(|left| !left.is_positive());
+    let delete = is_past && seen.kept_by.is_empty();
     Plan {
         delete,
         status,
         orders,
         notes: Vec::new(),
         awaits_look: false,
-        look_again: left,
+        look_again: left.filter(|_| seen.kept_by.is_empty()),
     }
 }
 

@@ -24,11 +24,13 @@ use crate::jobs::seen::Observed;
 #[must_use]
 pub fn next(seen: &Observed) -> (Vec<StepStatus>, Vec<Note>) {
     let (done, notes) = each(seen, Bindings::TakenUp);
-    let Some(failed) = failed(&done) else {
-        return (done, notes);
+    let why = match failed(&done) {
+        Some(failed) => format!("step {failed} failed"),
+        None if !seen.kept_by.is_empty() => "the job is deleted".to_owned(),
+        None => return (done, notes),
     };
-    // A job that fails binds nothing more, not even in the same write.
-    let message = format!("stopped, since step {failed} failed");
+    // A job that fails or is deleted binds nothing more, not even in the same write.
+    let message = format!("stopped, since {why}");
     let (mut done, notes) = each(seen, Bindings::Left);
     for step in done.iter_mut().filter(|step| !step.state.is_terminal()) {
         skip(step, &message, seen.now);
