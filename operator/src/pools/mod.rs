@@ -83,6 +83,11 @@ pub async fn reconcile(
             .await
             .map_err(Error::Act);
     }
+    if let Err(Error::Act(error)) = &acted
+        && let Some(refusal) = error.refusal()
+    {
+        plan::status::tell(&mut plan.status, &refusal);
+    }
     // What was seen is told also when something could not be done: the links for uploads, the reasons of the pods.
     report::report(&context, &pool, &plan)
         .await

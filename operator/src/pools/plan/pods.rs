@@ -84,6 +84,17 @@ fn release(seen: &Observed, pod: &PodSeen, changes: &mut Changes) {
 
 /// Names for so many new pods: the lowest ordinals that no pod of this revision has, ending and ended ones included.
 fn missing(seen: &Observed, count: usize) -> Vec<String> {
+    free_names(seen).take(count.min(CREATE_AT_ONCE)).collect()
+}
+
+/// The name for a pod in place of one whose name turned out to be taken by a pod that is not the pool's; none after many.
+#[must_use]
+pub fn another_name(seen: &Observed, tried: &[String]) -> Option<String> {
+    let mut names = free_names(seen).take(2 * CREATE_AT_ONCE);
+    names.find(|name| !tried.contains(name))
+}
+
+fn free_names(seen: &Observed) -> impl Iterator<Item = String> {
     let taken: BTreeSet<&str> = seen
         .pods
         .iter()
@@ -91,9 +102,7 @@ fn missing(seen: &Observed, count: usize) -> Vec<String> {
         .collect();
     (0..)
         .map(|ordinal: usize| pod_name(&seen.name, &seen.revision, ordinal))
-        .filter(|name| !taken.contains(name.as_str()))
-        .take(count.min(CREATE_AT_ONCE))
-        .collect()
+        .filter(move |name| !taken.contains(name.as_str()))
 }
 
 /// A pod's name; at most 63 characters, as its hostname.
@@ -217,6 +226,15 @@ mod tests {
     #[test]
     fn an_ending_pod_keeps_its_name_and_counts_no_more() {
         check(1, vec![pod("p-r2-0", "r2", "ending")], "p-r2-1", "", "");
+    }
+
+    #[test]
+    fn a_name_that_a_stranger_has_is_passed_over() {
+        let seen = observed(2, vec![pod("p-r2-1", "r2", "")]);
+        let mut tried = vec!["p-r2-0".to_owned()];
+        assert_eq!(another_name(&seen, &tried).as_deref(), Some("p-r2-2"));
+        tried.extend((0..200).map(|ordinal| pod_name("p", "r2", ordinal)));
+        assert_eq!(another_name(&seen, &tried), None);
     }
 
     #[test]

@@ -43,6 +43,14 @@ pub fn next(seen: &Observed, signer: &dyn Signer) -> ModelPoolStatus {
     status
 }
 
+/// Has the Ready condition say what could not be done.
+pub fn tell(status: &mut ModelPoolStatus, trouble: &str) {
+    let ready = status.conditions.iter_mut();
+    for ready in ready.filter(|condition| condition.type_ == pool::READY) {
+        ready.message = shortened(&format!("{trouble}; {}", ready.message));
+    }
+}
+
 fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str, String) {
     if !seen.kept_by.is_empty() {
         let message = format!(
@@ -308,6 +316,24 @@ fn count(number: usize) -> i32 {
 mod tests {
     use super::super::pods::fixture::{observed, pod};
     use super::*;
+
+    #[test]
+    fn what_could_not_be_done_comes_first_in_the_condition() {
+        let mut status = ModelPoolStatus::default();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let conditions = &mut status.conditions;
+        set(
+            conditions,
+            pool::READY,
+            Truth::True,
+            "Ready",
+            "1 of 1",
+            None,
+            now,
+        );
+        tell(&mut status, "cannot delete");
+        assert_eq!(status.conditions[0].message, "cannot delete; 1 of 1");
+    }
 
     #[test]
     fn a_deleted_pool_says_what_keeps_it() {
