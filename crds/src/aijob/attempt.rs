@@ -76,6 +76,8 @@ pub enum Cause {
     ActiveDeadline,
     /// The model's files could not be loaded.
     WeightsFailed,
+    /// The pool's weights for the model were changed after the step was placed.
+    WeightsChanged,
     /// The store refused, or was away for too long.
     StoreUnavailable,
     /// The device failed.
@@ -100,6 +102,7 @@ impl Cause {
             Cause::PreRunningDeadline => "PreRunningDeadline",
             Cause::ActiveDeadline => "ActiveDeadline",
             Cause::WeightsFailed => "WeightsFailed",
+            Cause::WeightsChanged => "WeightsChanged",
             Cause::StoreUnavailable => "StoreUnavailable",
             Cause::DeviceError => "DeviceError",
             Cause::Suspended => "Suspended",
@@ -173,7 +176,7 @@ mod tests {
             .flatten()
             .filter_map(|variant| variant["const"].as_str())
             .collect();
-        assert_eq!(named.len(), 13);
+        assert_eq!(named.len(), 14);
         for name in named {
             let cause: Cause = serde_json::from_value(name.into()).expect("a cause");
             assert_eq!(cause.as_str(), name);

@@ -101,8 +101,8 @@ pub struct StepStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub attempts_made: i32,
-    /// Attempts that failed and count against backoffLimit. Those that ended because the worker drained, the store was away or the job
-    /// was suspended do not, up to 20 of them.
+    /// Attempts that failed and count against backoffLimit. Those that ended because the worker drained, the store was away, the pool's
+    /// weights were changed or the job was suspended do not, up to 20 of them.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub failures: i32,

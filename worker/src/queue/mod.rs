@@ -187,7 +187,7 @@ impl Queue {
                 None => {
                     let message =
                         format!("the worker's pool does not hold the model {name} any more");
-                    held.stage = Stage::Over(failed(Cause::WeightsFailed, message));
+                    held.stage = Stage::Over(failed(Cause::WeightsChanged, message));
                     effects.extend(held.finished());
                 }
                 Some(HeldModel {
@@ -202,7 +202,7 @@ impl Queue {
                     let message = format!(
                         "the pool's weights for model {name} are others now than when the step was placed"
                     );
-                    held.stage = Stage::Over(failed(Cause::WeightsFailed, message));
+                    held.stage = Stage::Over(failed(Cause::WeightsChanged, message));
                     effects.extend(held.finished());
                 }
                 Some(HeldModel {
