@@ -121,6 +121,7 @@ impl Queue {
             device_trouble: device_trouble.clone(),
             slots: u32::try_from(*slots).unwrap_or(u32::MAX),
             tasks: self.tasks.iter().filter_map(HeldTask::report).collect(),
+            epoch: (self.epoch > 0).then_some(self.epoch),
         })];
         if self.is_draining {
             effects.push(Effect::Say(ToOperator::Draining));
