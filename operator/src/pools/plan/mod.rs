@@ -49,7 +49,7 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
         delete,
     } = pods::changes(seen);
     let status = status::next(seen, signer);
-    let awaits = crate::uploads::are_awaited(&status.uploads);
+    let awaits = seen.kept_by.is_empty() && crate::uploads::are_awaited(&status.uploads);
     let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
     let waits_for_weights = seen.pods.iter().any(PodSeen::waits_for_weights);
     let soon = SignedDuration::from_secs(2);
