@@ -45,6 +45,8 @@ pub mod job_reason {
     pub const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
     /// Nobody can work on this input.
     pub const INVALID_INPUT: &str = "InvalidInput";
+    /// Somebody deleted the job, and finalizers keep it.
+    pub const DELETED: &str = "Deleted";
     /// The queue deadline passed.
     pub const QUEUE_DEADLINE_EXCEEDED: &str = "QueueDeadlineExceeded";
 }
@@ -81,6 +83,8 @@ pub mod pool_reason {
     pub const WEIGHTS_FAILED: &str = "WeightsFailed";
     /// Workers fetch and verify weights.
     pub const LOADING: &str = "Loading";
+    /// It is being deleted, and finalizers keep it.
+    pub const DELETING: &str = "Deleting";
     /// Pods run, but their workers have not dialled in.
     pub const AWAITING_WORKERS: &str = "AwaitingWorkers";
 }

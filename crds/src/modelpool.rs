@@ -355,6 +355,7 @@ pub struct NamespaceAccess {
 pub struct ModelPoolStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// Ready: whether all the workers asked for take tasks for all models; its message says what is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -362,9 +363,11 @@ pub struct ModelPoolStatus {
     pub conditions: Vec<Condition>,
     /// Worker pods that exist and are not ending.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub replicas: i32,
     /// Workers that take tasks, be it for one of the models only.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub ready_replicas: i32,
     /// Selects the pool's pods; for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -389,6 +392,7 @@ pub struct ModelStatus {
     /// The model's name.
     pub name: String,
     /// Workers that have verified and loaded it.
+    #[schemars(range(min = 0))]
     pub ready_workers: i32,
     /// Why not all of them have: AwaitingUpload, Loading, or what is wrong with a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -55,6 +55,9 @@ pub enum ToOperator {
         slots: u32,
         /// The tasks that it holds: running, or finished and not yet settled.
         tasks: Vec<TaskReport>,
+        /// The highest epoch that it has seen, if any: a leader of a lower one must take another before the worker listens to it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
     },
     /// A model's state changed.
     Model {

@@ -23,6 +23,8 @@ const RENEW_AFTER: &str = "framewright.dev/renew-after";
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 3650);
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 const LEAF_RENEWED_AFTER: SignedDuration = SignedDuration::from_hours(24 * 60);
+/// A certificate is valid from so long before it is made, for clocks that differ.
+const LEAF_BEFORE: SignedDuration = SignedDuration::from_hours(24);
 
 /// What could not be made, read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +165,7 @@ async fn ensure_one(
     }
 }
 
-/// Whether it is of this authority and not due for renewal.
+/// Whether it is of this authority, not due for renewal, and valid already: one that was made while the clock was ahead is not.
 fn is_good(secret: &Secret, authority: Option<&str>, now: Timestamp) -> bool {
     let renew_after = secret
         .metadata
@@ -172,7 +174,7 @@ fn is_good(secret: &Secret, authority: Option<&str>, now: Timestamp) -> bool {
         .and_then(|notes| notes.get(RENEW_AFTER));
     let is_young = renew_after
         .and_then(|at| at.parse::<Timestamp>().ok())
-        .is_some_and(|at| now < at);
+        .is_some_and(|at| now < at && at.duration_since(now) <= LEAF_RENEWED_AFTER + LEAF_BEFORE);
     let has_authority = |wanted: &str| {
         secret
             .data
@@ -267,7 +269,7 @@ fn make_leaf(
     ]))
 }
 
-/// Whole days, from the day before, for clocks that differ.
+/// Whole days, from the day before.
 fn set_validity(params: &mut CertificateParams, now: Timestamp, life: SignedDuration) {
     let day = |at: Timestamp| {
         let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
@@ -277,9 +279,7 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, life: SignedDura
             date.day().unsigned_abs(),
         )
     };
-    params.not_before = day(now
-        .checked_sub(SignedDuration::from_hours(24))
-        .unwrap_or(now));
+    params.not_before = day(now.checked_sub(LEAF_BEFORE).unwrap_or(now));
     params.not_after = day(now.checked_add(life).unwrap_or(now));
 }
 
@@ -307,4 +307,21 @@ fn bytes(secret: &Secret, name: &'static str, key: &'static str) -> Result<Vec<u
 
 fn text(secret: &Secret, name: &'static str, key: &'static str) -> Result<String, Error> {
     String::from_utf8(bytes(secret, name, key)?).map_err(|_| Error::Content { name, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_is_made_anew() {
+        let now = Timestamp::UNIX_EPOCH;
+        let made = |hours: i64| {
+            let authority = data([("ca.crt", "a".to_owned())]);
+            let made = now + SignedDuration::from_hours(hours);
+            is_good(&fresh("s", authority, made), Some("a"), now)
+        };
+        let good = [-61 * 24, -59 * 24, 0, 23, 25, 24 * 365].map(made);
+        assert_eq!(good, [false, true, true, true, false, false]);
+    }
 }

@@ -89,7 +89,8 @@ impl Context {
     /// Since when this replica leads; workers get a while from then on to dial in.
     #[must_use]
     pub fn leads_since(&self) -> Timestamp {
-        self.leadership.since().unwrap_or_else(|| self.now())
+        let now = self.now();
+        self.leadership.since(now).unwrap_or(now)
     }
 
     /// The time, as decisions see it.

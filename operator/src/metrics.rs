@@ -92,13 +92,12 @@ impl Metrics {
         }
     }
 
-    /// A job's status was written.
-    pub fn job_written(&self, status: &AIJobStatus) {
+    /// A job's status was written. A job that was over before is not counted again.
+    pub fn job_written(&self, before: &AIJobStatus, after: &AIJobStatus) {
         self.status_writes.inc();
-        if is_true(&status.conditions, job::FINISHED)
-            && status.outputs.iter().all(|output| output.link.is_some())
-        {
-            let reason = get(&status.conditions, job::SUCCEEDED)
+        let is_over = |status: &AIJobStatus| is_true(&status.conditions, job::FINISHED);
+        if is_over(after) && !is_over(before) {
+            let reason = get(&after.conditions, job::SUCCEEDED)
                 .map(|condition| condition.reason.clone())
                 .unwrap_or_default();
             self.finished.get_or_create(&Reason { reason }).inc();
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_manual_promises_is_there() {
+    fn what_the_manual_promises_is_there_and_a_job_that_is_over_is_counted_once() {
         let metrics = Metrics::default();
         metrics.reconciled("AIJob", Duration::from_millis(3), true);
         metrics.stream_refused();
@@ -139,14 +138,17 @@ mod tests {
             {"type": "Finished", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
             {"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
         ]}));
-        metrics.job_written(&finished.expect("is a status"));
+        let finished = finished.expect("is a status");
+        metrics.job_written(&AIJobStatus::default(), &finished);
+        // Its links are renewed.
+        metrics.job_written(&finished, &finished);
         let text = metrics.text();
         for line in [
             "framewright_leads 1",
             "framewright_jobs_finished_total{reason=\"Succeeded\"} 1",
             "framewright_reconcile_failures_total{kind=\"AIJob\"} 1",
             "framewright_reconcile_seconds_count{kind=\"AIJob\"} 1",
-            "framewright_job_status_writes_total 1",
+            "framewright_job_status_writes_total 2",
             "framewright_streams_refused_total 1",
         ] {
             assert!(text.lines().any(|said| said == line), "{line}: {text}");

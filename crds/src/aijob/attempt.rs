@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// Counts from 1.
+    #[schemars(range(min = 1))]
     pub number: i32,
     /// The worker pod's namespace.
     pub namespace: String,
@@ -75,6 +76,8 @@ pub enum Cause {
     ActiveDeadline,
     /// The model's files could not be loaded.
     WeightsFailed,
+    /// The pool's weights for the model were changed after the step was placed.
+    WeightsChanged,
     /// The store refused, or was away for too long.
     StoreUnavailable,
     /// The device failed.
@@ -99,6 +102,7 @@ impl Cause {
             Cause::PreRunningDeadline => "PreRunningDeadline",
             Cause::ActiveDeadline => "ActiveDeadline",
             Cause::WeightsFailed => "WeightsFailed",
+            Cause::WeightsChanged => "WeightsChanged",
             Cause::StoreUnavailable => "StoreUnavailable",
             Cause::DeviceError => "DeviceError",
             Cause::Suspended => "Suspended",
@@ -118,12 +122,15 @@ impl std::fmt::Display for Cause {
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
     /// 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
     pub percent: i32,
     /// Frames done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub frame: Option<i64>,
     /// Frames in all, where the file tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub frames: Option<i64>,
 }
 
@@ -169,7 +176,7 @@ mod tests {
             .flatten()
             .filter_map(|variant| variant["const"].as_str())
             .collect();
-        assert_eq!(named.len(), 13);
+        assert_eq!(named.len(), 14);
         for name in named {
             let cause: Cause = serde_json::from_value(name.into()).expect("a cause");
             assert_eq!(cause.as_str(), name);

@@ -130,8 +130,8 @@ pub struct AIJobSpec {
     #[schemars(range(min = 1, max = 604_800))]
     pub active_deadline_seconds: i64,
 
-    /// How many failed attempts of a step are tried again. Bad input is never tried again; a worker that drains and a store that is
-    /// away do not count, up to 20 times. 0 to 10, default 3.
+    /// How many failed attempts of a step are tried again. Bad input is never tried again; a worker that drains, a store that is
+    /// away and a pool whose weights are changed do not count, up to 20 times. 0 to 10, default 3.
     #[serde(default = "backoff_limit_default")]
     #[schemars(range(min = 0, max = 10))]
     pub backoff_limit: i32,

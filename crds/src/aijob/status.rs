@@ -13,6 +13,7 @@ use super::{Attempt, Progress};
 pub struct AIJobStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// Accepted, Running, Succeeded (Unknown until it is over) and Finished (True after success and failure).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -29,6 +30,7 @@ pub struct AIJobStatus {
     pub worker: Option<String>,
     /// Attempts made over all steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub attempts: Option<i32>,
     /// When the first attempt was bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +63,7 @@ pub struct UploadStatus {
     /// SHA-256 of the file.
     pub sha256: String,
     /// Size of the file in bytes.
+    #[schemars(range(min = 0))]
     pub bytes: i64,
     /// Whether it has arrived and was verified.
     pub received: bool,
@@ -96,10 +99,12 @@ pub struct StepStatus {
     pub weights_digest: Option<String>,
     /// Attempts made so far.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub attempts_made: i32,
-    /// Attempts that failed and count against backoffLimit. Those that ended because the worker drained, the store was away or the job
-    /// was suspended do not, up to 20 of them.
+    /// Attempts that failed and count against backoffLimit. Those that ended because the worker drained, the store was away, the pool's
+    /// weights were changed or the job was suspended do not, up to 20 of them.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub failures: i32,
     /// The newest attempts, oldest first, at most three.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,6 +117,7 @@ pub struct StepStatus {
     pub output: Option<Artifact>,
     /// The work done, in the pipeline's units. Upscale: pixels of the output, over all frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub units: Option<i64>,
 }
 
@@ -181,6 +187,7 @@ pub struct Artifact {
     /// Such as video/mp4 or image/png.
     pub media_type: String,
     /// Its size.
+    #[schemars(range(min = 0))]
     pub bytes: i64,
 }
 
@@ -219,6 +226,7 @@ pub struct OutputStatus {
     /// Such as video/mp4 or image/png.
     pub media_type: String,
     /// Its size.
+    #[schemars(range(min = 0))]
     pub bytes: i64,
     /// Where to GET it. From outside the cluster the scheme, host and port before /v1 may be replaced, by those of a port-forward for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -64,6 +64,7 @@ impl Stream {
             device_trouble: None,
             slots,
             tasks: Vec::new(),
+            epoch: None,
         };
         self.say(&hello).await?;
         while let Some(message) = self.0.next().await {

@@ -60,12 +60,17 @@ pub enum Error {
         what: &'static str,
         source: std::io::Error,
     },
+    #[error("{what} ended, which it never should: this process ends, too, and another one leads")]
+    Stopped {
+        what: &'static str,
+        source: std::io::Error,
+    },
 }
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`Error`] when it cannot start, or a listener fails.
+/// [`Error`] when it cannot start, or a part of it fails for good.
 pub async fn run(args: RunArgs) -> Result<(), Error> {
     let client = client().await.map_err(Error::Client)?;
     let metrics = Arc::new(Metrics::default());
@@ -144,7 +149,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     // A standby that could not serve must not lead: it takes part once its caches are full.
     let caches = context.caches.clone();
-    let election = tokio::spawn(async move {
+    let mut election = tokio::spawn(async move {
         if filled
             .wait_for(|lists| lists.len() == WATCHED.len())
             .await
@@ -163,15 +168,19 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
 
     let outcome = tokio::select! {
         () = shutdown() => Ok(()),
-        ended = streams => listener_ended("workers", ended),
-        ended = health => listener_ended("health checks", ended),
-        () = reconcilers => Ok(()),
-        _ = renewal => Ok(()),
+        ended = streams => Err(listener_ended("workers", ended)),
+        ended = health => Err(listener_ended("health checks", ended)),
+        () = reconcilers => Err(stopped("the looking at objects", Ok(()))),
+        Some(ended) = background.join_next() => Err(stopped("a background task", ended)),
+        ended = &mut election => Err(stopped("the leader election", ended)),
+        ended = renewal => ended.map_err(|error| stopped("the renewal of certificates", Err(error))),
     };
     tracing::info!("ending");
     context.fleet.clear();
     let _ = end.send(());
-    let _ = tokio::time::timeout(Duration::from_secs(10), election).await;
+    if !election.is_finished() {
+        let _ = tokio::time::timeout(Duration::from_secs(10), election).await;
+    }
     outcome
 }
 
@@ -226,11 +235,36 @@ async fn shutdown() {
 fn listener_ended(
     what: &'static str,
     ended: Result<std::io::Result<()>, tokio::task::JoinError>,
-) -> Result<(), Error> {
+) -> Error {
     let source = match ended {
         Ok(Ok(())) => std::io::Error::other("it ended"),
         Ok(Err(error)) => error,
         Err(error) => std::io::Error::other(error),
     };
-    Err(Error::Listen { what, source })
+    Error::Listen { what, source }
+}
+
+/// A part that runs for ever is over: the process must not go on without it.
+fn stopped(what: &'static str, ended: Result<(), tokio::task::JoinError>) -> Error {
+    let source = match ended {
+        Ok(()) => std::io::Error::other("it had nothing more to do"),
+        Err(error) => std::io::Error::other(error),
+    };
+    Error::Stopped { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_background_task_that_panics_ends_the_process_with_what_it_said() {
+        let mut background = tokio::task::JoinSet::new();
+        background.spawn(std::future::pending());
+        background.spawn(async { panic!("too many") });
+        let ended = background.join_next().await.expect("one of them ends");
+        let told = crate::chain(&stopped("a background task", ended)).to_string();
+        assert!(told.starts_with("a background task ended"), "{told}");
+        assert!(told.contains("too many"), "{told}");
+    }
 }

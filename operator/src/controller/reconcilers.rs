@@ -1,12 +1,14 @@
 //! Runs the reconcilers of jobs and pools, each object with a backoff of its own.
 
+use std::any::Any;
 use std::fmt::Debug;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use framewright_crds::{AIJob, ModelPool};
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -21,6 +23,32 @@ use crate::{jobs, pools};
 pub(super) struct Woken {
     pub(super) jobs: UnboundedReceiver<ObjectRef<Guarded<AIJob>>>,
     pub(super) pools: UnboundedReceiver<ObjectRef<Guarded<ModelPool>>>,
+}
+
+/// Why a look failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure<E: std::error::Error + 'static> {
+    #[error(transparent)]
+    Round(E),
+    #[error("the operator has a defect that this object meets, please report it: {0}")]
+    Panicked(String),
+}
+
+/// What a look comes to: a panic costs the object that was looked at, and no other.
+async fn caught<E: std::error::Error + 'static>(
+    look: impl Future<Output = Result<Action, E>>,
+) -> Result<Action, Failure<E>> {
+    match AssertUnwindSafe(look).catch_unwind().await {
+        Ok(outcome) => outcome.map_err(Failure::Round),
+        Err(panic) => Err(Failure::Panicked(said(&*panic))),
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it panicked")
+        .to_owned()
 }
 
 /// Reconciles for ever: what changed, what was woken, and all of it when leadership comes.
@@ -79,7 +107,7 @@ async fn drain<K, E, F>(
         async move {
             let key = key_of(&*object);
             let started = Instant::now();
-            let outcome = reconcile(object, Arc::clone(&context)).await;
+            let outcome = caught(reconcile(object, Arc::clone(&context))).await;
             context
                 .metrics
                 .reconciled(kind, started.elapsed(), outcome.is_err());
@@ -89,7 +117,7 @@ async fn drain<K, E, F>(
             outcome
         }
     };
-    let on_error = move |object: Arc<Guarded<K>>, error: &E, _: Arc<Context>| {
+    let on_error = move |object: Arc<Guarded<K>>, error: &Failure<E>, _: Arc<Context>| {
         let wait = backoff.failed(&key_of(&*object));
         tracing::warn!(kind, object = %key_of(&*object), error = %crate::chain(error), ?wait, "trying again");
         Action::requeue(wait)
@@ -106,4 +134,24 @@ fn key_of<K: Resource>(object: &K) -> String {
         object.namespace().unwrap_or_default(),
         object.name_any()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_of_the_object_that_was_looked_at() {
+        let count = i32::MAX;
+        let look = async {
+            let more = count
+                .checked_add(1)
+                .unwrap_or_else(|| panic!("{count} is too many"));
+            Ok::<_, std::io::Error>(Action::requeue(std::time::Duration::from_secs(
+                more.unsigned_abs().into(),
+            )))
+        };
+        let failure = caught(look).await.expect_err("it panics").to_string();
+        assert!(failure.ends_with("2147483647 is too many"), "{failure}");
+    }
 }

@@ -97,7 +97,7 @@ impl Placements {
     pub fn expire(&self, now: Timestamp) {
         self.lock()
             .placed
-            .retain(|_, (_, at)| now.duration_since(*at) < VOID_AFTER);
+            .retain(|_, (_, at)| now.duration_since(*at).abs() < VOID_AFTER);
     }
 
     /// What is decided and in no status yet.

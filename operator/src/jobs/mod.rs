@@ -26,6 +26,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Guarded};
+use crate::deletion::goes_by_itself;
 
 /// Rounds in one go: a live read, a bind, its order, and one for what came in meanwhile.
 const ROUNDS: usize = 5;
@@ -56,9 +57,6 @@ pub async fn reconcile(job: Arc<Guarded<AIJob>>, context: Arc<Context>) -> Resul
             return Ok(Action::await_change());
         }
     };
-    if job.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
     let mut notes = Vec::new();
     let look_again = rounds(job, &context, epoch, &mut notes).await;
     // People are told last: a worker must not wait for an Event.
@@ -78,6 +76,9 @@ async fn rounds(
     let mut look_again = None;
     for _ in 0..ROUNDS {
         let job = context.recent_jobs.newest(job);
+        if goes_by_itself(&job.metadata) {
+            return Ok(None);
+        }
         let seen = observe::observe(&job, context).await;
         let plan = plan::plan(&seen, &context.links);
         if !plan.orders.is_empty() && !context.recent_jobs.is_known(&uid, epoch) {

@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use super::plan::{attempt, is_finished, presence, resolve};
 use super::seen::{Ended, Observed, Presence, StepSeen};
 use crate::context::Context;
+use crate::deletion;
 use crate::links::Place;
 use crate::pools::{facts, pod as pods};
 use crate::received::Doubt;
@@ -71,6 +72,7 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
         store_trouble,
         steps,
         held,
+        kept_by: deletion::kept_by(&job.metadata),
         namespace,
         uid,
         status,

@@ -35,7 +35,7 @@ pub async fn report(
         return Ok(false);
     }
     context.placements.written(&seen.uid, &plan.status);
-    context.metrics.job_written(&plan.status);
+    context.metrics.job_written(&seen.status, &plan.status);
     log(seen, &plan.status);
     context.wake.scheduler.notify_one();
     Ok(true)

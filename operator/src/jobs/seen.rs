@@ -33,6 +33,16 @@ pub struct Observed {
     pub steps: BTreeMap<String, StepSeen>,
     /// The tasks of this job that workers hold.
     pub held: Vec<Held>,
+    /// The job is being deleted, and these finalizers keep it; none if it is not.
+    pub kept_by: Vec<String>,
+}
+
+impl Observed {
+    /// Whether no worker is to begin anything, though the job is not over.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        self.spec.suspend || !self.kept_by.is_empty()
+    }
 }
 
 /// What surrounds one step.

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use framewright_crds::names::OwnerKind;
+use framewright_crds::names::{LABEL_POOL, OwnerKind};
 use framewright_crds::wire::FileSource;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 
+use super::plan::pods::another_name;
 use super::plan::{Plan, models, protection};
 use super::seen::Observed;
 use super::template::{Template, quantities};
@@ -34,10 +37,26 @@ pub enum Error {
     Delete { name: String, source: writes::Error },
 }
 
+impl Error {
+    /// What the pool's condition says of it: that the API server refuses, which comes again each time.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let Error::Delete { name, source } = self else {
+            return None;
+        };
+        let status = source.status().filter(|status| refuses(status))?;
+        Some(format!(
+            "the API server refuses to delete pod {name}: {}",
+            status.message
+        ))
+    }
+}
+
 /// Does what the plan says. Everything here may be repeated.
 ///
 /// # Errors
-/// [`Error`] when the API server fails; a pod that it refuses for good is remembered for the pool's condition instead.
+/// [`Error`] when the API server fails; a pod that it refuses to make is remembered for the pool's condition instead, and one that it
+/// refuses to delete keeps nothing else from being done.
 pub async fn act(
     context: &Context,
     template: &Template,
@@ -60,8 +79,12 @@ pub async fn act(
     context.fleet.drain(&name, &drained);
     welcome(&context.fleet, &context.links, seen, &name);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
+    let mut refused = Ok(());
     for worker in delete {
-        remove(context, &pods, worker).await?;
+        match remove(context, &pods, worker).await {
+            Err(error) if error.refusal().is_some() => refused = refused.and(Err(error)),
+            removed => removed?,
+        }
     }
     for worker in &protection.protect {
         protect(context, &pods, worker, true).await;
@@ -69,10 +92,15 @@ pub async fn act(
     for worker in &protection.unprotect {
         protect(context, &pods, worker, false).await;
     }
-    for name in create {
-        if !make(context, &pods, &template.named(name), name, seen).await? {
-            break;
+    let mut names = create.clone();
+    let mut next = 0;
+    while let Some(name) = names.get(next) {
+        match make(context, &pods, &template.named(name), name, seen).await? {
+            Made::Yes => {}
+            Made::Refused => break,
+            Made::NameTaken => names.extend(another_name(seen, &names)),
         }
+        next += 1;
     }
     let waits = seen
         .refused
@@ -82,44 +110,76 @@ pub async fn act(
         context.refusals.clear(&seen.uid);
     }
     context.wake.scheduler.notify_one();
-    Ok(())
+    refused
 }
 
-/// Whether the pod is there now.
+/// What became of a pod that was to be made.
+enum Made {
+    Yes,
+    Refused,
+    /// By a pod that is not the pool's: one of an earlier pool, or one whose label was removed.
+    NameTaken,
+}
+
 async fn make(
     context: &Context,
     pods: &Api<Pod>,
     pod: &Pod,
     name: &str,
     seen: &Observed,
-) -> Result<bool, Error> {
+) -> Result<Made, Error> {
     let params = PostParams::default();
     let making = pods.create(&params, pod);
     let error = match writes::write(&context.leadership, MAKE_LIMIT, making).await {
         Ok(_) => {
             tracing::info!(pod = %name, "worker pod made");
             context.refusals.clear(&seen.uid);
-            return Ok(true);
+            return Ok(Made::Yes);
         }
         Err(error) => error,
     };
     match error.status() {
-        // The cache did not show it yet.
-        Some(status) if status.is_already_exists() => Ok(true),
-        // 500 is what an admission webhook that does not answer comes to.
-        Some(status) if matches!(status.code, 400 | 403 | 422 | 500) => {
+        Some(status) if status.is_already_exists() => {
+            let reading = writes::in_time(writes::LIMIT, pods.get_metadata_opt(name));
+            let there = reading.await.map_err(|source| Error::Create {
+                name: name.to_owned(),
+                source,
+            })?;
+            // One of its own was made a moment ago, by a request that came late.
+            if there.is_none_or(|there| is_own(&there.metadata, seen)) {
+                return Ok(Made::Yes);
+            }
+            tracing::info!(pod = %name, "the name is taken by a pod that is not the pool's; the next one is tried");
+            Ok(Made::NameTaken)
+        }
+        Some(status) if refuses(status) => {
             let message = quantities::wrong(&seen.spec).unwrap_or_else(|| status.message.clone());
             tracing::warn!(pod = %name, %message, "worker pod refused");
             context
                 .refusals
                 .add(&seen.uid, &message, seen.generation, seen.now);
-            Ok(false)
+            Ok(Made::Refused)
         }
         _ => Err(Error::Create {
             name: name.to_owned(),
             source: error,
         }),
     }
+}
+
+/// Whether the API server, or an admission webhook, will say the same again. 500 is what a webhook that does not answer comes to.
+fn refuses(status: &Status) -> bool {
+    matches!(status.code, 400 | 403 | 422 | 500)
+}
+
+/// Whether a pod is shown as this pool's.
+fn is_own(pod: &ObjectMeta, seen: &Observed) -> bool {
+    let label = pod
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(LABEL_POOL));
+    let mut owners = pod.owner_references.iter().flatten();
+    label == Some(&seen.name) && owners.any(|owner| owner.uid == seen.uid)
 }
 
 async fn remove(context: &Context, pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
@@ -187,5 +247,41 @@ pub fn welcome(fleet: &Fleet, links: &Links, seen: &Observed, name: &PoolName) {
     };
     for uid in fleet.of_pool(name) {
         fleet.welcome(&uid, models::orders(seen, &sign), &key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::pods::fixture::observed;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_without_the_pools_label_or_of_an_earlier_pool_is_a_stranger() {
+        let pod = |label: Option<&str>, owner: &str| {
+            let pod = json!({
+                "labels": label.map(|name| json!({LABEL_POOL: name})),
+                "ownerReferences": [{"apiVersion": "v", "kind": "k", "name": "p", "uid": owner}],
+            });
+            let pod = serde_json::from_value(pod).expect("is metadata");
+            is_own(&pod, &observed(1, Vec::new()))
+        };
+        assert!(pod(Some("p"), "u"));
+        assert!(!pod(None, "u"));
+        assert!(!pod(Some("p"), "earlier"));
+    }
+
+    #[test]
+    fn only_what_the_api_server_refuses_to_delete_is_told() {
+        let error = |code: u16| {
+            let status = Status::failure("not on Fridays", "Forbidden").with_code(code);
+            let source = kube::Error::Api(status.boxed());
+            let source = writes::Error::Refused(Box::new(source));
+            let name = "p-r2-0".to_owned();
+            Error::Delete { name, source }.refusal()
+        };
+        let told = error(403).expect("is told");
+        assert!(told.ends_with("pod p-r2-0: not on Fridays"), "{told}");
+        assert_eq!(error(503), None);
     }
 }

@@ -28,6 +28,7 @@ use framewright_crds::ModelPool;
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Guarded};
+use crate::deletion::goes_by_itself;
 
 /// Why a round failed. It is tried again, later each time.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +59,11 @@ pub async fn reconcile(
             return Ok(Action::await_change());
         }
     };
-    // Its pods go with it: they are owned.
-    if pool.metadata.deletion_timestamp.is_some() {
+    let pool = context.recent_pools.newest(pool);
+    // Its pods go with it: they are owned. One that a finalizer keeps gives them back before.
+    if goes_by_itself(&pool.metadata) {
         return Ok(Action::await_change());
     }
-    let pool = context.recent_pools.newest(pool);
     let template = template::build(&pool, &template::Settings::of(&context));
     let mut seen = observe::observe(&pool, &template, &context).await;
     let mut plan = plan::plan(&seen, &context.links);
@@ -81,6 +82,11 @@ pub async fn reconcile(
         acted = act::act(&context, &template, &seen, &plan)
             .await
             .map_err(Error::Act);
+    }
+    if let Err(Error::Act(error)) = &acted
+        && let Some(refusal) = error.refusal()
+    {
+        plan::status::tell(&mut plan.status, &refusal);
     }
     // What was seen is told also when something could not be done: the links for uploads, the reasons of the pods.
     report::report(&context, &pool, &plan)

@@ -13,6 +13,7 @@ use super::pod::{pod_seen, pool_of};
 use super::seen::{Observed, PodSeen};
 use super::template::Template;
 use crate::context::Context;
+use crate::deletion;
 use crate::dispatch;
 use crate::links::Place;
 use crate::received::{Answer, Doubt};
@@ -62,6 +63,7 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         leads_since: context.leads_since(),
         revision: template.revision.clone(),
         refused: context.refusals.get(&uid),
+        kept_by: deletion::kept_by(&pool.metadata),
         namespace,
         uid,
         status,

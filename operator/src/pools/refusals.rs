@@ -50,7 +50,9 @@ impl Refusal {
     /// Whether pods of this generation must wait.
     #[must_use]
     pub fn holds_back(&self, generation: Option<i64>, now: Timestamp) -> bool {
-        self.generation == generation && now < self.retry_at
+        // A clock that was set back makes no wait longer.
+        let wait = self.retry_at.duration_since(now);
+        self.generation == generation && wait.is_positive() && wait <= LONGEST_WAIT
     }
 }
 
@@ -103,6 +105,7 @@ mod tests {
             waits.push(refusal.retry_at.as_second());
             assert!(refusal.holds_back(Some(1), at(1)));
             assert!(!refusal.holds_back(Some(2), at(1)));
+            assert!(!refusal.holds_back(Some(1), at(-3600)));
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60]);
         refusals.add("p", "quota", Some(2), at(0));

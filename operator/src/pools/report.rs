@@ -13,7 +13,7 @@ use crate::status::Writer;
 use crate::writes::Error;
 
 /// Reasons that a person must do something about.
-const TROUBLE: [&str; 7] = [
+const TROUBLE: [&str; 8] = [
     pool_reason::WEIGHTS_FAILED,
     pool_reason::PODS_REFUSED,
     pool_reason::DEVICE_MISSING,
@@ -21,6 +21,7 @@ const TROUBLE: [&str; 7] = [
     pool_reason::IMAGE_PULL_FAILED,
     pool_reason::WORKER_CRASHING,
     pool_reason::PODS_ENDED,
+    pool_reason::DELETING,
 ];
 
 /// # Errors

@@ -35,6 +35,8 @@ pub struct Observed {
     pub store_trouble: Option<String>,
     /// What the API server said when it last refused a pod of this pool.
     pub refused: Option<Refusal>,
+    /// The pool is being deleted, and these finalizers keep it; none if it is not.
+    pub kept_by: Vec<String>,
 }
 
 /// One pod.
@@ -99,6 +101,15 @@ pub struct StreamSeen {
 }
 
 impl Observed {
+    /// How many workers there should be.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        if !self.kept_by.is_empty() {
+            return 0;
+        }
+        usize::try_from(self.spec.replicas).unwrap_or(0)
+    }
+
     /// Whether every worker that is there has had the time to dial in.
     #[must_use]
     pub fn is_all_heard(&self) -> bool {

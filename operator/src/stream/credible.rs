@@ -23,6 +23,7 @@ pub fn message(said: ToOperator) -> Option<ToOperator> {
             device_trouble,
             slots,
             tasks,
+            epoch,
         } => ToOperator::Hello {
             protocol,
             version: shortened(&version),
@@ -30,6 +31,7 @@ pub fn message(said: ToOperator) -> Option<ToOperator> {
             device_trouble: device_trouble.as_deref().map(shortened),
             slots,
             tasks: tasks.into_iter().filter_map(report).collect(),
+            epoch,
         },
         ToOperator::Model {
             name,

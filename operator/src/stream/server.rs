@@ -107,15 +107,21 @@ async fn open(
 async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u64) {
     let context = &door.context;
     let name = identity.worker.name.clone();
-    let greeting = match tokio::time::timeout(HELLO_LIMIT, hello(&mut socket, &identity)).await {
-        Ok(Ok(greeting)) => greeting,
-        Ok(Err(message)) => {
-            tracing::warn!(worker = %name, message, "a worker was refused");
-            refuse(&mut socket, epoch, message).await;
-            return;
-        }
-        Err(_) => return tracing::warn!(worker = %name, "a worker said nothing"),
-    };
+    let (greeting, seen) =
+        match tokio::time::timeout(HELLO_LIMIT, hello(&mut socket, &identity)).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(message)) => {
+                tracing::warn!(worker = %name, message, "a worker was refused");
+                refuse(&mut socket, epoch, message).await;
+                return;
+            }
+            Err(_) => return tracing::warn!(worker = %name, "a worker said nothing"),
+        };
+    if let Some(seen) = seen.filter(|seen| *seen > epoch) {
+        // It would take no order. The lease was deleted, or this replica has not noticed yet that another one leads.
+        let is_believed = context.leadership.outranked(seen);
+        return tracing::warn!(worker = %name, epoch, seen, is_believed, "a worker has seen a later term than this one");
+    }
     let id = door.streams.fetch_add(1, Ordering::Relaxed);
     let (orders, queue) = mpsc::channel(ORDERS_WAITING);
     tracing::info!(worker = %name, pool = %identity.pool, tasks = greeting.tasks.len(), "worker dialled in");
@@ -141,8 +147,11 @@ fn wake_jobs(context: &Context, jobs: &[String]) {
     }
 }
 
-/// The first message, or why the worker cannot be used.
-async fn hello(socket: &mut WebSocket, identity: &Identity) -> Result<Greeting, String> {
+/// The first message, with the highest epoch that the worker has seen; or why the worker cannot be used.
+async fn hello(
+    socket: &mut WebSocket,
+    identity: &Identity,
+) -> Result<(Greeting, Option<u64>), String> {
     while let Some(Ok(message)) = socket.recv().await {
         let Message::Text(text) = message else {
             continue;
@@ -156,6 +165,7 @@ async fn hello(socket: &mut WebSocket, identity: &Identity) -> Result<Greeting, 
             device_trouble,
             slots,
             tasks,
+            epoch,
         }) = credible::message(parsed)
         else {
             return Err("the first message is no Hello".to_owned());
@@ -172,14 +182,15 @@ async fn hello(socket: &mut WebSocket, identity: &Identity) -> Result<Greeting, 
                 credible::TASKS_LIMIT
             ));
         }
-        return Ok(Greeting {
+        let greeting = Greeting {
             worker: identity.worker.clone(),
             pool: identity.pool.clone(),
             device,
             device_trouble,
             slots: slots.min(SLOTS_MAX),
             tasks,
-        });
+        };
+        return Ok((greeting, epoch));
     }
     Err("the stream ended before a Hello".to_owned())
 }

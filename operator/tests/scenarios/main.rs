@@ -22,7 +22,7 @@ struct Story {
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     spec: serde_json::Map<String, serde_json::Value>,
     /// What the status says of a step: words such as `Queued since 3`, `Blocked since 3`, `Starting on w1 since 3`, `Running on w1 since 3`,
-    /// `Succeeded`, with `failures N`.
+    /// `Succeeded`, with `failures N`, `made N`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     status: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -37,6 +37,9 @@ struct Story {
     /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`; then `; trouble with the store`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<String>,
+    /// Finalizers that keep the job, which is being deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept_by: Vec<String>,
     /// The last look before this one, whose plan was written: the status is what it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     earlier: Option<Earlier>,

@@ -51,6 +51,7 @@ pub(crate) fn observed(story: &Story) -> Observed {
             .map(|(step, words)| (step.clone(), around(words)))
             .collect(),
         held: story.held.iter().map(|words| held(words)).collect(),
+        kept_by: story.kept_by.clone(),
     };
     if let Some(Earlier { now, held: tasks }) = &story.earlier {
         let earlier = Observed {
@@ -109,6 +110,11 @@ fn status(name: &str, story: &Story) -> Option<StepStatus> {
     };
     let since = after("since").map_or(0, |second| second.parse().expect("a second"));
     let failures = after("failures").map_or(0, |count| count.parse().expect("a count"));
+    let worker = after("on");
+    let made = match after("made") {
+        Some(count) => count.parse().expect("a count"),
+        None => failures + i32::from(worker.is_some()),
+    };
     let state = match words[0] {
         "Blocked" => StepState::Blocked,
         "Queued" => StepState::Queued,
@@ -119,18 +125,17 @@ fn status(name: &str, story: &Story) -> Option<StepStatus> {
         other => panic!("no state {other}"),
     };
     let is_open = state == StepState::Starting || state == StepState::Running;
-    let worker = after("on");
     let attempts = worker.map(|worker| Attempt {
         started_at: (state == StepState::Running).then(|| Time(at(since))),
         finished_at: (!is_open).then(|| Time(at(since))),
-        ..Attempt::bound(failures + 1, "fleet", worker, worker, at(since))
+        ..Attempt::bound(made, "fleet", worker, worker, at(since))
     });
     Some(StepStatus {
         state,
         queued_at: (state == StepState::Queued || state == StepState::Blocked && since > 0)
             .then(|| Time(at(since))),
         pool: worker.map(|_| "fleet/p".into()),
-        attempts_made: failures + i32::from(worker.is_some()),
+        attempts_made: made,
         failures,
         attempts: attempts.into_iter().collect(),
         output: (state == StepState::Succeeded).then(|| framewright_crds::aijob::Artifact {

@@ -121,6 +121,7 @@ impl Queue {
             device_trouble: device_trouble.clone(),
             slots: u32::try_from(*slots).unwrap_or(u32::MAX),
             tasks: self.tasks.iter().filter_map(HeldTask::report).collect(),
+            epoch: (self.epoch > 0).then_some(self.epoch),
         })];
         if self.is_draining {
             effects.push(Effect::Say(ToOperator::Draining));
@@ -187,7 +188,7 @@ impl Queue {
                 None => {
                     let message =
                         format!("the worker's pool does not hold the model {name} any more");
-                    held.stage = Stage::Over(failed(Cause::WeightsFailed, message));
+                    held.stage = Stage::Over(failed(Cause::WeightsChanged, message));
                     effects.extend(held.finished());
                 }
                 Some(HeldModel {
@@ -202,7 +203,7 @@ impl Queue {
                     let message = format!(
                         "the pool's weights for model {name} are others now than when the step was placed"
                     );
-                    held.stage = Stage::Over(failed(Cause::WeightsFailed, message));
+                    held.stage = Stage::Over(failed(Cause::WeightsChanged, message));
                     effects.extend(held.finished());
                 }
                 Some(HeldModel {

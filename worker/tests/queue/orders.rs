@@ -162,7 +162,7 @@ fn a_model_that_fails_fails_its_tasks_and_no_others() {
     check(
         &mut queue,
         run("3", "c"),
-        "say finished 3 WeightsFailed (the worker's pool does not hold the model c any more)",
+        "say finished 3 WeightsChanged (the worker's pool does not hold the model c any more)",
     );
 }
 
@@ -175,7 +175,7 @@ fn weights_that_changed_since_the_step_was_placed_do_not_run_under_the_old_diges
     check(
         &mut queue,
         ordered(Order::Run(order)),
-        "say finished 1 WeightsFailed (the pool's weights for model a are others now than when the step was placed)",
+        "say finished 1 WeightsChanged (the pool's weights for model a are others now than when the step was placed)",
     );
 }
 

@@ -1,7 +1,7 @@
 //! Who is listened to, and what is said again after the stream was away?
 
-use framewright_crds::wire::{Order, ToWorker};
-use framewright_worker::queue::{Event, News};
+use framewright_crds::wire::{Order, ToOperator, ToWorker};
+use framewright_worker::queue::{Effect, Event, News};
 
 use crate::story::{check, done, id, news, output, ready, run, settled, task};
 
@@ -26,7 +26,7 @@ fn an_outcome_is_repeated_in_each_hello_until_it_is_settled() {
 }
 
 #[test]
-fn an_older_operator_is_left_and_its_orders_do_nothing() {
+fn an_older_operator_is_left_its_orders_do_nothing_and_the_next_hello_tells_why() {
     let mut queue = ready(1);
     let late = |order| Event::Ordered(ToWorker { epoch: 4, order });
     check(&mut queue, run("1", "a"), "start 1");
@@ -48,4 +48,12 @@ fn an_older_operator_is_left_and_its_orders_do_nothing() {
     });
     check(&mut queue, newer, "");
     check(&mut queue, run("3", "a"), "hang up");
+    let said = queue.handle(Event::Connected);
+    assert!(
+        matches!(
+            said[..],
+            [Effect::Say(ToOperator::Hello { epoch: Some(6), .. })]
+        ),
+        "{said:?}"
+    );
 }

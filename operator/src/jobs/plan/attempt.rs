@@ -270,7 +270,7 @@ fn late(seen: &Observed, step: &str, attempt: &Attempt, held: Option<&Held>) -> 
 fn active_limit(seen: &Observed, held: Option<&Held>) -> SignedDuration {
     let active = seconds(seen.spec.active_deadline_seconds);
     match held.map(|held| &held.state) {
-        Some(TaskState::Uploading { .. }) => active + UPLOAD_LIMIT,
+        Some(TaskState::Uploading { .. }) => active.saturating_add(UPLOAD_LIMIT),
         Some(TaskState::Starting | TaskState::Running { .. } | TaskState::Finished { .. })
         | None => active,
     }

@@ -71,7 +71,8 @@ pub fn summarize(seen: &Observed, status: &mut AIJobStatus) {
     );
 
     status.progress = Some(format!("{}%", progress(&status.steps)));
-    status.attempts = Some(status.steps.iter().map(|step| step.attempts_made).sum());
+    let made = status.steps.iter().map(|step| step.attempts_made.max(0));
+    status.attempts = Some(made.fold(0, i32::saturating_add));
     let newest = status
         .steps
         .iter()
@@ -119,6 +120,13 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
             job_reason::SUCCEEDED,
             "all steps are done".to_owned(),
         );
+    }
+    if !seen.kept_by.is_empty() {
+        let message = format!(
+            "the job is being deleted and its work has stopped, but its finalizers keep it: {}; whoever put them there has to remove them",
+            seen.kept_by.join(", ")
+        );
+        return told(Truth::False, job_reason::DELETED, message);
     }
     if seen.spec.suspend {
         return told(

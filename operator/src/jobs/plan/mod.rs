@@ -131,14 +131,15 @@ fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Pla
     ) {
         links::renew(seen, &mut status, signer);
     }
-    let delete = left.is_some_and(|left| !left.is_positive());
+    let is_past = left.is_some_and(|left| !left.is_positive());
+    let delete = is_past && seen.kept_by.is_empty();
     Plan {
         delete,
         status,
         orders,
         notes: Vec::new(),
         awaits_look: false,
-        look_again: left,
+        look_again: left.filter(|_| seen.kept_by.is_empty()),
     }
 }
 
@@ -166,8 +167,8 @@ fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
 fn progress_due_in(seen: &Observed) -> Option<SignedDuration> {
     let passed = seen.now.duration_since(seen.written_at?);
     let left = PROGRESS_INTERVAL - passed;
-    // A clock that was set back delays nothing for long.
-    left.is_positive().then(|| left.min(PROGRESS_INTERVAL))
+    // A clock that was set back delays nothing.
+    (left.is_positive() && !passed.is_negative()).then_some(left)
 }
 
 fn only_progress_differs(old: &AIJobStatus, new: &AIJobStatus) -> bool {

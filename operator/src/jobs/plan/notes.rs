@@ -45,7 +45,8 @@ pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
         job_reason::MODEL_NOT_FOUND
         | job_reason::POOL_NOT_FOUND
         | job_reason::NOT_ALLOWED
-        | job_reason::BACKOFF_LIMIT_EXCEEDED => true,
+        | job_reason::BACKOFF_LIMIT_EXCEEDED
+        | job_reason::DELETED => true,
         // The steps' own notes tell the rest.
         _ => return None,
     };

@@ -56,7 +56,7 @@ fn answer(seen: &Observed, held: &Held) -> Option<Addressed> {
         (TaskState::Finished { .. }, false) => Order::Settle { task },
         (TaskState::Finished { .. }, true) => return None,
         (_, false) => Order::Cancel { task },
-        (_, true) if held.wants_grants && !seen.spec.suspend => return again(seen, held),
+        (_, true) if held.wants_grants && !seen.is_held_back() => return again(seen, held),
         (TaskState::Uploading { output }, true) => Order::Upload {
             task,
             output: output.clone(),
@@ -90,7 +90,7 @@ fn bound(seen: &Observed, task: &TaskId, worker: &WorkerRef) -> bool {
 
 /// The order to run a step's open attempt, if its worker is there and does not hold it.
 fn run(seen: &Observed, step: &Step) -> Option<Addressed> {
-    if seen.spec.suspend {
+    if seen.is_held_back() {
         return None;
     }
     let status: &StepStatus = seen

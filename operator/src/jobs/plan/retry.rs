@@ -22,7 +22,10 @@ const FREE_ATTEMPTS: i32 = 20;
 pub fn next(cause: Cause, step: &StepStatus) -> Next {
     match cause {
         Cause::InvalidInput => Next::GiveUp,
-        Cause::WorkerDrained | Cause::Suspended | Cause::StoreUnavailable => {
+        Cause::WorkerDrained
+        | Cause::Suspended
+        | Cause::StoreUnavailable
+        | Cause::WeightsChanged => {
             if free_attempts(step) > FREE_ATTEMPTS {
                 Next::Again
             } else {
@@ -49,7 +52,9 @@ pub fn not_before(step: &StepStatus) -> Option<Timestamp> {
     let ended = last.finished_at.as_ref()?.0;
     let ended_so_far = match last.cause {
         None | Some(Cause::Suspended) => return Some(ended),
-        Some(Cause::WorkerDrained | Cause::StoreUnavailable) => free_attempts(step),
+        Some(Cause::WorkerDrained | Cause::StoreUnavailable | Cause::WeightsChanged) => {
+            free_attempts(step)
+        }
         Some(_) => step.failures,
     };
     let doublings = u32::try_from(ended_so_far.clamp(1, 7) - 1).unwrap_or(0);
@@ -59,7 +64,13 @@ pub fn not_before(step: &StepStatus) -> Option<Timestamp> {
 
 /// Attempts that did not count, or have not yet.
 fn free_attempts(step: &StepStatus) -> i32 {
-    step.attempts_made - step.failures
+    step.attempts_made.saturating_sub(step.failures)
+}
+
+/// The next of a status's counts, which may have been edited by hand.
+#[must_use]
+pub fn one_more(count: i32) -> i32 {
+    count.max(0).saturating_add(1)
 }
 
 #[cfg(test)]
@@ -96,7 +107,11 @@ mod tests {
 
     #[test]
     fn what_is_nobodys_fault_costs_the_job_nothing_but_not_for_ever() {
-        for cause in [Cause::WorkerDrained, Cause::StoreUnavailable] {
+        for cause in [
+            Cause::WorkerDrained,
+            Cause::StoreUnavailable,
+            Cause::WeightsChanged,
+        ] {
             assert_eq!(next(cause, &step(20, 0, cause)), Next::AgainForFree);
             assert_eq!(next(cause, &step(21, 0, cause)), Next::Again);
             assert_eq!(next(cause, &step(22, 2, cause)), Next::AgainForFree);

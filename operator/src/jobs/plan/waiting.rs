@@ -25,7 +25,7 @@ pub fn is_about_to_be_placed(seen: &Observed, step: &StepStatus) -> bool {
         .steps
         .get(&step.name)
         .and_then(|step| step.awaits_look)
-        .filter(|since| seen.now.duration_since(*since) < LOOK_LIMIT);
+        .filter(|since| seen.now.duration_since(*since).abs() < LOOK_LIMIT);
     let is_ready = step.state == StepState::Queued
         && !seen.spec.suspend
         && retry::not_before(step).is_none_or(|at| at <= seen.now);

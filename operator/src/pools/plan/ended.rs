@@ -20,12 +20,12 @@ const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(10);
 pub fn to_delete(seen: &Observed) -> Vec<WorkerRef> {
     let alive = || seen.pods.iter().filter(|pod| pod.is_alive());
     let is_whole =
-        alive().count() >= wanted(seen) && alive().all(|pod| pod.is_ready(&seen.spec.models));
+        alive().count() >= seen.wanted() && alive().all(|pod| pod.is_ready(&seen.spec.models));
     let stay = match &seen.refused {
         _ if is_whole => 0,
         // They may be what fills a quota.
         Some(_) => 1,
-        None => wanted(seen) * STAY,
+        None => seen.wanted() * STAY,
     };
     newest_first(seen)
         .into_iter()
@@ -45,7 +45,7 @@ pub fn next_try(seen: &Observed) -> Option<Timestamp> {
         .filter(|(_, pod)| pod.revision == seen.revision);
     // A node whose clock is ahead stops nobody.
     let (newest, _) = present.next().filter(|(at, _)| *at <= seen.now)?;
-    let rounds = (1 + present.count()).div_ceil(wanted(seen).max(1));
+    let rounds = (1 + present.count()).div_ceil(seen.wanted().max(1));
     let doublings = u32::try_from(rounds.checked_sub(2)?).unwrap_or(u32::MAX);
     let wait = FIRST_WAIT * (1 << doublings.min(5));
     newest.checked_add(wait).ok()
@@ -70,10 +70,6 @@ fn newest_first(seen: &Observed) -> Vec<(Timestamp, &PodSeen)> {
         .collect();
     ended.sort_by(|(a, _), (b, _)| b.cmp(a));
     ended
-}
-
-fn wanted(seen: &Observed) -> usize {
-    usize::try_from(seen.spec.replicas).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ use crate::links::Signer;
 use crate::names::WorkerRef;
 use crate::pools::seen::{Observed, PodSeen};
 
+/// A look though nothing seems to have changed.
+const LATEST: SignedDuration = SignedDuration::from_secs(60);
+
 /// All that is to be done about a pool now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -46,18 +49,20 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
         delete,
     } = pods::changes(seen);
     let status = status::next(seen, signer);
-    let awaits = crate::uploads::are_awaited(&status.uploads);
+    let awaits = seen.kept_by.is_empty() && crate::uploads::are_awaited(&status.uploads);
     let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
     let waits_for_weights = seen.pods.iter().any(PodSeen::waits_for_weights);
     let soon = SignedDuration::from_secs(2);
-    let refused = seen
-        .refused
-        .as_ref()
-        .map(|refusal| refusal.retry_at.duration_since(seen.now).max(soon));
+    let refused = seen.refused.as_ref().map(|refusal| {
+        refusal
+            .retry_at
+            .duration_since(seen.now)
+            .clamp(soon, LATEST)
+    });
     let look_again = if awaits || has_ended || waits_for_weights || !drain.is_empty() {
         soon
     } else {
-        refused.unwrap_or(SignedDuration::from_secs(60))
+        refused.unwrap_or(LATEST)
     };
     Plan {
         create,

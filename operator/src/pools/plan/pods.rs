@@ -24,7 +24,7 @@ pub struct Changes {
 pub fn changes(seen: &Observed) -> Changes {
     let mut changes = Changes::default();
     let is_all_heard = seen.is_all_heard();
-    let wanted = usize::try_from(seen.spec.replicas).unwrap_or(0);
+    let wanted = seen.wanted();
     let mut alive: Vec<&PodSeen> = seen.pods.iter().filter(|pod| pod.is_alive()).collect();
     // The first ones stay: of the present revision, ready, busy, and of the lowest name.
     alive.sort_by_key(|pod| {
@@ -64,7 +64,7 @@ fn next_to_replace<'a>(seen: &Observed, kept: &[&'a PodSeen]) -> Option<&'a PodS
     let useless =
         outdated().find(|pod| !pod.is_ready(&seen.spec.models) && pod.is_idle(seen.is_all_heard()));
     // While one is missing, none is given up: the missing one may be of the present revision, and keep ending.
-    let is_complete = kept.len() >= usize::try_from(seen.spec.replicas).unwrap_or(0);
+    let is_complete = kept.len() >= seen.wanted();
     useless
         .or_else(|| outdated().next().filter(|_| is_settled && is_complete))
         .copied()
@@ -84,6 +84,17 @@ fn release(seen: &Observed, pod: &PodSeen, changes: &mut Changes) {
 
 /// Names for so many new pods: the lowest ordinals that no pod of this revision has, ending and ended ones included.
 fn missing(seen: &Observed, count: usize) -> Vec<String> {
+    free_names(seen).take(count.min(CREATE_AT_ONCE)).collect()
+}
+
+/// The name for a pod in place of one whose name turned out to be taken by a pod that is not the pool's; none after many.
+#[must_use]
+pub fn another_name(seen: &Observed, tried: &[String]) -> Option<String> {
+    let mut names = free_names(seen).take(2 * CREATE_AT_ONCE);
+    names.find(|name| !tried.contains(name))
+}
+
+fn free_names(seen: &Observed) -> impl Iterator<Item = String> {
     let taken: BTreeSet<&str> = seen
         .pods
         .iter()
@@ -91,9 +102,7 @@ fn missing(seen: &Observed, count: usize) -> Vec<String> {
         .collect();
     (0..)
         .map(|ordinal: usize| pod_name(&seen.name, &seen.revision, ordinal))
-        .filter(|name| !taken.contains(name.as_str()))
-        .take(count.min(CREATE_AT_ONCE))
-        .collect()
+        .filter(move |name| !taken.contains(name.as_str()))
 }
 
 /// A pod's name; at most 63 characters, as its hostname.
@@ -105,17 +114,17 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
 
 /// Pools and pods as the plan's tests write them.
 #[cfg(test)]
-pub(super) mod fixture {
+pub(in crate::pools) mod fixture {
     use super::*;
     use crate::pools::seen::{Phase, Protection, StreamSeen};
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
     use jiff::Timestamp;
     use std::collections::BTreeMap;
 
-    pub(in crate::pools::plan) const NOW: Timestamp = Timestamp::constant(100, 0);
+    pub(in crate::pools) const NOW: Timestamp = Timestamp::constant(100, 0);
 
     /// `name` `revision` and words: pending, busy, bound, drained, ending, ended, away.
-    pub(in crate::pools::plan) fn pod(name: &str, revision: &str, words: &str) -> PodSeen {
+    pub(in crate::pools) fn pod(name: &str, revision: &str, words: &str) -> PodSeen {
         let phase = match words {
             "pending" => Phase::Pending,
             "ending" => Phase::Ending,
@@ -148,7 +157,7 @@ pub(super) mod fixture {
     }
 
     /// A pool of the revision r2.
-    pub(in crate::pools::plan) fn observed(replicas: i32, pods: Vec<PodSeen>) -> Observed {
+    pub(in crate::pools) fn observed(replicas: i32, pods: Vec<PodSeen>) -> Observed {
         Observed {
             namespace: "fleet".into(),
             name: "p".into(),
@@ -172,6 +181,7 @@ pub(super) mod fixture {
             received: BTreeSet::new(),
             store_trouble: None,
             refused: None,
+            kept_by: Vec::new(),
         }
     }
 }
@@ -219,6 +229,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_a_stranger_has_is_passed_over() {
+        let seen = observed(2, vec![pod("p-r2-1", "r2", "")]);
+        let mut tried = vec!["p-r2-0".to_owned()];
+        assert_eq!(another_name(&seen, &tried).as_deref(), Some("p-r2-2"));
+        tried.extend((0..200).map(|ordinal| pod_name("p", "r2", ordinal)));
+        assert_eq!(another_name(&seen, &tried), None);
+    }
+
+    #[test]
     fn pending_pods_count_so_nothing_over_scales() {
         check(
             2,
@@ -246,6 +265,20 @@ mod tests {
     #[test]
     fn a_worker_that_could_be_given_a_task_at_this_moment_is_drained_first() {
         check(0, vec![pod("p-r2-0", "r2", "")], "", "p-r2-0", "");
+    }
+
+    #[test]
+    fn a_deleted_pool_that_a_finalizer_keeps_gives_its_workers_back() {
+        let pods = vec![pod("p-r2-0", "r2", "drained"), pod("p-r2-1", "r2", "busy")];
+        let mut seen = observed(3, pods);
+        seen.kept_by = vec!["x/y".to_owned()];
+        let Changes {
+            create,
+            drain,
+            delete,
+        } = changes(&seen);
+        assert_eq!((create.len(), drain.len(), delete.len()), (0, 2, 1));
+        assert_eq!(delete[0].name, "p-r2-0");
     }
 
     #[test]

@@ -43,7 +43,22 @@ pub fn next(seen: &Observed, signer: &dyn Signer) -> ModelPoolStatus {
     status
 }
 
+/// Has the Ready condition say what could not be done.
+pub fn tell(status: &mut ModelPoolStatus, trouble: &str) {
+    let ready = status.conditions.iter_mut();
+    for ready in ready.filter(|condition| condition.type_ == pool::READY) {
+        ready.message = shortened(&format!("{trouble}; {}", ready.message));
+    }
+}
+
 fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str, String) {
+    if !seen.kept_by.is_empty() {
+        let message = format!(
+            "the pool is being deleted, and its finalizers keep it: {}; whoever put them there has to remove them. Its workers finish what they do, and go",
+            seen.kept_by.join(", ")
+        );
+        return (Truth::False, pool_reason::DELETING, message);
+    }
     let wanted = seen.spec.replicas;
     if wanted == 0 {
         return (
@@ -113,7 +128,7 @@ fn readiness(seen: &Observed, status: &ModelPoolStatus) -> (Truth, &'static str,
         format!("{} of {wanted} workers take tasks", ready.min(wanted))
     };
     if ready >= wanted {
-        let surplus = status.replicas - wanted;
+        let surplus = status.replicas.saturating_sub(wanted);
         let told = match surplus {
             ..=0 => told,
             _ => format!("{told}; {surplus} more finish what they do, and go"),
@@ -295,4 +310,37 @@ fn uploads(seen: &Observed, signer: &dyn Signer) -> Vec<UploadStatus> {
 
 fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pods::fixture::{observed, pod};
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_done_comes_first_in_the_condition() {
+        let mut status = ModelPoolStatus::default();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let conditions = &mut status.conditions;
+        set(
+            conditions,
+            pool::READY,
+            Truth::True,
+            "Ready",
+            "1 of 1",
+            None,
+            now,
+        );
+        tell(&mut status, "cannot delete");
+        assert_eq!(status.conditions[0].message, "cannot delete; 1 of 1");
+    }
+
+    #[test]
+    fn a_deleted_pool_says_what_keeps_it() {
+        let mut seen = observed(1, vec![pod("p-r2-0", "r2", "")]);
+        seen.kept_by = vec!["x/y".to_owned(), "z".to_owned()];
+        let (truth, reason, message) = readiness(&seen, &ModelPoolStatus::default());
+        assert_eq!((truth, reason), (Truth::False, "Deleting"));
+        assert!(message.contains("keep it: x/y, z;"), "{message}");
+    }
 }

@@ -52,8 +52,8 @@ struct Worker {
     is_drained: bool,
     /// Which models it was told to hold on this stream.
     welcomed: Option<String>,
-    /// The names of the models that it was last told to hold.
-    wanted: BTreeSet<String>,
+    /// The models that it was last told to hold, each with the digest of its weights.
+    wanted: BTreeMap<String, String>,
     models: BTreeMap<String, (String, ModelState)>,
     warm: Option<String>,
     /// When it gave back the last task that it had.
@@ -98,7 +98,7 @@ impl Fleet {
                 is_ending: false,
                 is_drained: false,
                 welcomed: None,
-                wanted: BTreeSet::new(),
+                wanted: BTreeMap::new(),
                 models: BTreeMap::new(),
                 warm: None,
                 last_busy: None,
@@ -147,9 +147,15 @@ impl Fleet {
         }
     }
 
-    /// Forgets pods that are gone, and all when leadership is lost.
+    /// Forgets pods that are gone. A clock that was set back has left times ahead of it: they become now.
     pub fn retain(&self, now: Timestamp, is_there: impl Fn(&WorkerRef) -> bool) {
         self.lock().retain(|_, worker| {
+            let known = [worker.away_since.as_mut(), worker.last_busy.as_mut()];
+            let tasks = worker.tasks.values_mut().map(|task| &mut task.changed_at);
+            let times = known.into_iter().flatten().chain(tasks);
+            for time in times.chain(worker.begun.values_mut()) {
+                *time = now.min(*time);
+            }
             let Worker { begun, tasks, .. } = worker;
             begun.retain(|task, at| {
                 tasks.contains_key(task) || now.duration_since(*at) < REMEMBERED
@@ -186,7 +192,10 @@ impl Fleet {
         let Some(connection) = &worker.connection else {
             return;
         };
-        let wanted = models.iter().map(|model| model.name.clone()).collect();
+        let wanted = models
+            .iter()
+            .map(|model| (model.name.clone(), model.digest.clone()))
+            .collect();
         if connection
             .orders
             .try_send(Order::Welcome { models })
@@ -195,7 +204,7 @@ impl Fleet {
             worker.welcomed = Some(key.to_owned());
             worker.wanted = wanted;
             let Worker { wanted, models, .. } = worker;
-            models.retain(|name, _| wanted.contains(name));
+            models.retain(|name, (digest, _)| wanted.get(name) == Some(digest));
         }
     }
 
@@ -206,10 +215,13 @@ impl Fleet {
         }
     }
 
-    /// A model's state on a worker has changed. Of models that it was not told to hold nothing is kept.
+    /// A model's state on a worker has changed. Of models and weights that it was not told to hold nothing is kept.
     pub fn model(&self, uid: &str, name: &str, digest: &str, state: ModelState) {
         if let Some(worker) = self.lock().get_mut(uid)
-            && worker.wanted.contains(name)
+            && worker
+                .wanted
+                .get(name)
+                .is_some_and(|wanted| wanted == digest)
         {
             worker
                 .models
@@ -236,5 +248,51 @@ impl Fleet {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Worker>> {
         // Nothing panics while it holds the lock; if something did, the map is still whole.
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_whose_weights_were_changed_is_ready_when_the_worker_has_the_new_ones() {
+        let fleet = Fleet::default();
+        let greeting = Greeting {
+            worker: WorkerRef {
+                namespace: "fleet".to_owned(),
+                name: "w".to_owned(),
+                uid: "u".to_owned(),
+            },
+            pool: PoolName {
+                namespace: "fleet".to_owned(),
+                name: "p".to_owned(),
+            },
+            device: Device::Cpu,
+            device_trouble: None,
+            slots: 1,
+            tasks: Vec::new(),
+        };
+        let (orders, _heard) = mpsc::channel(8);
+        fleet.connect(greeting, 1, orders, Timestamp::UNIX_EPOCH);
+        let welcome = |digest: &str| {
+            let model = ModelOrder {
+                name: "x2".to_owned(),
+                digest: digest.to_owned(),
+                files: Vec::new(),
+            };
+            fleet.welcome("u", vec![model], digest);
+        };
+        let ready = || fleet.slots(&HashMap::new())[0].ready.get("x2").cloned();
+        welcome("old");
+        fleet.model("u", "x2", "old", ModelState::Ready);
+        assert_eq!(ready().as_deref(), Some("old"));
+        welcome("new");
+        assert_eq!(ready(), None);
+        // Said before the worker had heard of the new ones.
+        fleet.model("u", "x2", "old", ModelState::Ready);
+        assert_eq!(ready(), None);
+        fleet.model("u", "x2", "new", ModelState::Ready);
+        assert_eq!(ready().as_deref(), Some("new"));
     }
 }

@@ -100,6 +100,7 @@ impl World {
             Cause::InvalidInput
             | Cause::ScratchFull
             | Cause::WeightsFailed
+            | Cause::WeightsChanged
             | Cause::DeviceError
             | Cause::Internal => false,
         }

@@ -219,6 +219,7 @@ impl World {
                 self.steps_seen(index, job, &uid, &status, &facts)
             },
             held: operator.fleet.held_by(&uid),
+            kept_by: Vec::new(),
             uid,
             status,
         }

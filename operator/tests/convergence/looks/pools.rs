@@ -81,6 +81,7 @@ impl World {
             received: BTreeSet::new(),
             store_trouble: None,
             refused: None,
+            kept_by: Vec::new(),
             uid,
         }
     }

@@ -142,6 +142,7 @@ impl World {
             device_trouble: None,
             slots: worker.slots,
             tasks: worker.tasks.iter().filter_map(Task::report).collect(),
+            epoch: None,
         };
         self.say(pod, hello);
         if is_draining {

@@ -36,6 +36,10 @@ pub(crate) enum Error {
     #[error("{owner} is gone: somebody deleted it, or its ttlSecondsAfterFinished passed")]
     Gone { owner: Owner },
     #[error(
+        "{owner} is being deleted and its work stops, but its finalizers keep it: {finalizers}; whoever put them there has to remove them"
+    )]
+    Kept { owner: Owner, finalizers: String },
+    #[error(
         "cannot watch {owner}; the job goes on, and `kubectl framewright follow {} -n {}` takes this up again",
         owner.name, owner.namespace
     )]
@@ -155,8 +159,21 @@ pub(crate) async fn until_over(
         if conditions::is_true(&status.conditions, job::FINISHED) {
             return Ok(job);
         }
+        if let Some(finalizers) = kept_by(&job) {
+            return Err(Error::Kept {
+                owner: owner.clone(),
+                finalizers,
+            });
+        }
         before = status;
     }
+}
+
+/// What keeps a job that is being deleted.
+pub(crate) fn kept_by(job: &AIJob) -> Option<String> {
+    job.metadata.deletion_timestamp.as_ref()?;
+    let finalizers = job.metadata.finalizers.clone().unwrap_or_default();
+    Some(finalizers.join(", "))
 }
 
 fn is_final(error: &watcher::Error) -> bool {

@@ -8,6 +8,7 @@ use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 
 use crate::cluster::{ApiError, Cluster};
+use crate::commands::follow::kept_by;
 use crate::documents::manifest::Document;
 use crate::objects::owner::Owner;
 
@@ -43,6 +44,10 @@ pub(crate) enum Error {
         owner.name, owner.namespace
     )]
     OtherJob { owner: Owner, fields: String },
+    #[error(
+        "{owner} is the name of a job that is being deleted, and its finalizers keep it: {finalizers}; give the new job another metadata.name, or wait until whoever put them there has removed them"
+    )]
+    Kept { owner: Owner, finalizers: String },
     #[error("{owner} exists and the manifest cannot be compared with it: {why}")]
     NotComparable {
         owner: Owner,
@@ -57,15 +62,14 @@ pub(crate) async fn check(
     document: &Document,
     force: bool,
 ) -> Result<(), Error> {
-    let is_there = owner.kind == OwnerKind::AIJobs
-        && cluster
+    if owner.kind == OwnerKind::AIJobs
+        && let Some(job) = cluster
             .jobs(&owner.namespace)
             .get_opt(&owner.name)
             .await
             .map_err(ApiError::when(format!("read {owner}")))?
-            .is_some();
-    if is_there {
-        return Ok(());
+    {
+        return stays(owner, &job);
     }
     let written = write(cluster, owner, document, force, Write::Dry).await;
     written.map_err(|source| conflict(owner, source))
@@ -145,7 +149,19 @@ async fn write(
     Ok(())
 }
 
+/// A job that is being deleted cannot be taken up.
+fn stays(owner: &Owner, job: &AIJob) -> Result<(), Error> {
+    match kept_by(job) {
+        None => Ok(()),
+        Some(finalizers) => Err(Error::Kept {
+            owner: owner.clone(),
+            finalizers,
+        }),
+    }
+}
+
 fn same(owner: &Owner, job: &AIJob, document: &Document) -> Result<Applied, Error> {
+    stays(owner, job)?;
     let spec = document.object.get("spec").cloned().unwrap_or(Value::Null);
     let asked: AIJobSpec = serde_json::from_value(spec).map_err(|why| Error::NotComparable {
         owner: owner.clone(),
@@ -194,6 +210,23 @@ mod tests {
         let there = spec(json!({}));
         let asked = spec(json!({"priority": 5, "suspend": true}));
         assert_eq!(differing(&there, &asked), ["spec.priority", "spec.suspend"]);
+    }
+
+    #[test]
+    fn a_job_that_is_being_deleted_is_not_taken_up() {
+        let owner = Owner {
+            kind: OwnerKind::AIJobs,
+            namespace: "studio".to_owned(),
+            name: "a".to_owned(),
+        };
+        let mut job = AIJob::new("a", spec(json!({})));
+        job.metadata.finalizers = Some(vec!["x/y".to_owned()]);
+        assert!(stays(&owner, &job).is_ok());
+        let deleted =
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
+        job.metadata.deletion_timestamp = Some(deleted);
+        let told = stays(&owner, &job).expect_err("it is deleted").to_string();
+        assert!(told.contains("its finalizers keep it: x/y;"), "{told}");
     }
 
     fn spec(more: Value) -> AIJobSpec {

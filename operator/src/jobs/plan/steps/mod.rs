@@ -24,11 +24,13 @@ use crate::jobs::seen::Observed;
 #[must_use]
 pub fn next(seen: &Observed) -> (Vec<StepStatus>, Vec<Note>) {
     let (done, notes) = each(seen, Bindings::TakenUp);
-    let Some(failed) = failed(&done) else {
-        return (done, notes);
+    let why = match failed(&done) {
+        Some(failed) => format!("step {failed} failed"),
+        None if !seen.kept_by.is_empty() => "the job is deleted".to_owned(),
+        None => return (done, notes),
     };
-    // A job that fails binds nothing more, not even in the same write.
-    let message = format!("stopped, since step {failed} failed");
+    // A job that fails or is deleted binds nothing more, not even in the same write.
+    let message = format!("stopped, since {why}");
     let (mut done, notes) = each(seen, Bindings::Left);
     for step in done.iter_mut().filter(|step| !step.state.is_terminal()) {
         skip(step, &message, seen.now);
@@ -82,6 +84,7 @@ fn one(
     if status.state.is_terminal() {
         return status;
     }
+    set_back(&mut status, seen.now);
     if let Some(open) = attempt::open(&status).cloned() {
         running::judge(seen, &mut status, &open, notes);
         if status.state.is_terminal() || attempt::open(&status).is_some() {
@@ -104,6 +107,21 @@ fn one(
         None => pending::queue_or_bind(seen, step, &mut status, bindings, notes),
     }
     status
+}
+
+/// A clock that was set back has left times ahead of it: they become now, or what counts from them would wait for hours.
+fn set_back(status: &mut StepStatus, now: Timestamp) {
+    let attempt = status.attempts.last_mut().map(|attempt| {
+        [
+            Some(&mut attempt.bound_at),
+            attempt.started_at.as_mut(),
+            attempt.finished_at.as_mut(),
+        ]
+    });
+    let times = attempt.into_iter().flatten().flatten();
+    for time in times.chain(status.queued_at.as_mut()) {
+        time.0 = time.0.min(now);
+    }
 }
 
 fn skip(status: &mut StepStatus, message: &str, now: Timestamp) {

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Bindings;
 use super::deadline::queue_limit;
 use crate::jobs::plan::notes::{Note, note};
+use crate::jobs::plan::retry::one_more;
 use crate::jobs::plan::{attempt, inputs, retry, waiting};
 use crate::jobs::seen::{Binding, Observed};
 
@@ -162,7 +163,7 @@ pub(super) fn queue_or_bind(
 }
 
 fn bind(status: &mut StepStatus, binding: &Binding, now: Timestamp) {
-    status.attempts_made += 1;
+    status.attempts_made = one_more(status.attempts_made);
     status.attempts.push(Attempt::bound(
         status.attempts_made,
         &binding.worker.namespace,

@@ -78,7 +78,7 @@ fn after_failure(
     status.progress = None;
     let next = retry::next(cause, status);
     if next == retry::Next::Again {
-        status.failures += 1;
+        status.failures = retry::one_more(status.failures);
     }
     let told = format!(
         "step {}, attempt {} on {}: {message}",

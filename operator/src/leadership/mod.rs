@@ -1,12 +1,17 @@
 //! Who leads: one Lease, held by one replica at a time. Its `leaseTransitions` is the epoch that fences the workers.
 //!
+//! *Layout*: here is who asks and tells, in `claim` what is decided.
+//!
 //! The epoch grows with every change of the leader. It is never less than the minutes since 2020, so that a Lease which was deleted,
-//! or came back with an old backup, does not begin with an epoch that the workers would refuse.
+//! or came back with an old backup, does not begin with an epoch that the workers would refuse. Where it does all the same, since a
+//! clock was set back, a worker says so, and the leader takes the lease anew above what the worker has seen.
 //!
 //! # Guarantees
 //! [`Leadership::epoch`] gives an epoch only while this replica's own clock says that its lease has not run out, measured from
 //! before the request that renewed it. Clocks of replicas are never compared: a lease counts as run out when it has not changed
 //! for its duration by the observer's own clock (as client-go does).
+
+mod claim;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +22,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use tokio::sync::watch;
 
+use claim::{Claim, Heard, claim, epoch_of, is_believed, next_epoch};
+
 /// Durations as client-go has them.
 const DURATION: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
@@ -24,21 +31,19 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// A leader stops this long before another one may begin.
 pub const MARGIN: Duration = Duration::from_secs(5);
 
-/// 2020-01-01T00:00:00Z, in seconds.
-const YEAR_2020: i64 = 1_577_836_800;
-
 /// This replica's view of who leads.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     term: Arc<Mutex<Option<Term>>>,
     changed: watch::Receiver<Option<u64>>,
+    heard: Arc<Mutex<Option<Heard>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Term {
     epoch: u64,
     until: Instant,
-    since: Timestamp,
+    since: Instant,
 }
 
 impl Leadership {
@@ -50,13 +55,23 @@ impl Leadership {
             .map(|term| term.epoch)
     }
 
-    /// Since when this replica leads.
+    /// Since when this replica leads: so long before `now` as it has led, whatever became of the clock since.
     #[must_use]
-    pub fn since(&self) -> Option<Timestamp> {
-        self.term
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .map(|term| term.since)
+    pub fn since(&self, now: Timestamp) -> Option<Timestamp> {
+        let term = *self.term.lock().unwrap_or_else(PoisonError::into_inner);
+        now.checked_sub(term?.since.elapsed()).ok()
+    }
+
+    /// A worker has seen this epoch, and takes no orders of a lower one. Whether it is believed: then this replica takes the lease
+    /// anew, if it is the one that leads.
+    pub fn outranked(&self, epoch: u64) -> bool {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let is_believed = is_believed(epoch, *heard, now);
+        if is_believed {
+            *heard = Some(Heard { epoch, at: now });
+        }
+        is_believed
     }
 
     /// One whose term, if any, lasts as long as the test.
@@ -65,11 +80,16 @@ impl Leadership {
         let term = epoch.map(|epoch| Term {
             epoch,
             until: Instant::now() + Duration::from_secs(3600),
-            since: Timestamp::now(),
+            since: Instant::now(),
         });
         let (_, changed) = watch::channel(epoch);
         let term = Arc::new(Mutex::new(term));
-        Leadership { term, changed }
+        let heard = Arc::default();
+        Leadership {
+            term,
+            changed,
+            heard,
+        }
     }
 
     /// Changes when leadership comes or goes.
@@ -88,6 +108,9 @@ pub struct Candidate {
     change: watch::Sender<Option<u64>>,
     /// The lease as it was last seen to change, and when that was by this clock.
     seen: Option<(Lease, Instant)>,
+    /// The highest epoch in which this process has seen the lease.
+    highest: u64,
+    heard: Arc<Mutex<Option<Heard>>>,
 }
 
 /// Why a try to lead failed.
@@ -107,9 +130,11 @@ impl Candidate {
     pub fn new(leases: Api<Lease>, name: String, identity: String) -> (Candidate, Leadership) {
         let (change, changed) = watch::channel(None);
         let term = Arc::new(Mutex::new(None));
+        let heard = Arc::default();
         let leadership = Leadership {
             term: Arc::clone(&term),
             changed,
+            heard: Arc::clone(&heard),
         };
         (
             Candidate {
@@ -119,6 +144,8 @@ impl Candidate {
                 term,
                 change,
                 seen: None,
+                highest: 0,
+                heard,
             },
             leadership,
         )
@@ -160,7 +187,7 @@ impl Candidate {
             .await
             .map_err(|error| ElectionError::Read(Box::new(error)))?;
         let Some(lease) = found else {
-            let epoch = next_epoch(0, Timestamp::now());
+            let epoch = next_epoch(self.known(), Timestamp::now());
             let lease = Lease {
                 metadata: ObjectMeta {
                     name: Some(self.name.clone()),
@@ -179,12 +206,14 @@ impl Candidate {
             self.seen = Some((lease.clone(), asked));
         }
         let old = lease.spec.clone().unwrap_or_default();
+        self.highest = self.highest.max(epoch_of(&old));
         let unchanged = self
             .seen
             .as_ref()
             .map_or(Duration::ZERO, |(_, since)| asked.duration_since(*since));
         let term = self.current().map(|term| term.epoch);
-        let claim = claim(&old, &self.identity, term, unchanged, Timestamp::now());
+        let epochs = (term, self.known());
+        let claim = claim(&old, &self.identity, epochs, unchanged, Timestamp::now());
         let (epoch, acquired) = match claim {
             Claim::Wait => {
                 self.set_term(None);
@@ -216,13 +245,14 @@ impl Candidate {
         match written {
             Ok(lease) => {
                 self.seen = Some((lease, asked));
+                self.highest = self.highest.max(epoch);
                 let now = Instant::now();
                 let old = self.current();
                 let since = led_since(old, epoch, now);
                 self.set_term(Some(Term {
                     epoch,
                     until: asked + DURATION - MARGIN,
-                    since: since.unwrap_or_else(Timestamp::now),
+                    since: since.unwrap_or(now),
                 }));
                 if old.is_some() && since.is_none() {
                     // It ran out, and who saw that meanwhile is to look again, though the epoch may be the same.
@@ -265,6 +295,12 @@ impl Candidate {
         }
     }
 
+    /// The highest epoch that this process knows of.
+    fn known(&self) -> u64 {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        self.highest.max(heard.map_or(0, |heard| heard.epoch))
+    }
+
     fn current(&self) -> Option<Term> {
         *self.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,86 +322,16 @@ impl Candidate {
     }
 }
 
-/// What a candidate may do about a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
-    /// Another one leads.
-    Wait,
-    /// This process leads, and goes on.
-    Renew { epoch: u64 },
-    /// The lease is free.
-    Take { epoch: u64 },
-}
-
-/// Decides it. `term` is the epoch in which this process leads, if it does; `unchanged`, how long it has seen the lease as it is.
-fn claim(
-    lease: &LeaseSpec,
-    me: &str,
-    term: Option<u64>,
-    unchanged: Duration,
-    now: Timestamp,
-) -> Claim {
-    let holder = lease.holder_identity.as_deref().unwrap_or_default();
-    let epoch = u64::try_from(lease.lease_transitions.unwrap_or(0)).unwrap_or(0);
-    let is_free = holder.is_empty() || unchanged >= DURATION;
-    if holder != me && !is_free {
-        return Claim::Wait;
-    }
-    // A term that this process does not know of is another's, even under the same name.
-    if holder == me && term == Some(epoch) {
-        return Claim::Renew { epoch };
-    }
-    Claim::Take {
-        epoch: next_epoch(epoch, now),
-    }
-}
-
 /// Since when this process has led without a gap, at the moment at which it renews its lease in `epoch`. Workers whose streams a gap
 /// has closed need their time to come back.
-fn led_since(term: Option<Term>, epoch: u64, now: Instant) -> Option<Timestamp> {
+fn led_since(term: Option<Term>, epoch: u64, now: Instant) -> Option<Instant> {
     term.filter(|term| term.epoch == epoch && now < term.until)
         .map(|term| term.since)
-}
-
-fn next_epoch(last: u64, now: Timestamp) -> u64 {
-    let minutes = (now.as_second() - YEAR_2020) / 60;
-    (last + 1).max(u64::try_from(minutes).unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NOW: Timestamp = Timestamp::constant(YEAR_2020 + 60 * 1000, 0);
-
-    fn check(holder: &str, transitions: i32, term: Option<u64>, unchanged: u64) -> Claim {
-        let lease = LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_transitions: Some(transitions),
-            ..LeaseSpec::default()
-        };
-        claim(&lease, "me", term, Duration::from_secs(unchanged), NOW)
-    }
-
-    #[test]
-    fn a_held_lease_is_left_alone_until_it_has_not_changed_for_its_duration() {
-        assert_eq!(check("other", 2000, None, 14), Claim::Wait);
-        assert_eq!(check("other", 2000, None, 15), Claim::Take { epoch: 2001 });
-        assert_eq!(check("", 2000, None, 0), Claim::Take { epoch: 2001 });
-    }
-
-    #[test]
-    fn only_a_term_that_this_process_knows_of_is_renewed() {
-        assert_eq!(
-            check("me", 2000, Some(2000), 3),
-            Claim::Renew { epoch: 2000 }
-        );
-        assert_eq!(check("me", 2000, None, 3), Claim::Take { epoch: 2001 });
-        assert_eq!(
-            check("me", 2001, Some(2000), 3),
-            Claim::Take { epoch: 2002 }
-        );
-    }
 
     #[test]
     fn a_leader_whose_term_ran_out_leads_anew_though_its_lease_is_still_its_own() {
@@ -374,19 +340,11 @@ mod tests {
         let term = Some(Term {
             epoch: 7,
             until,
-            since: NOW,
+            since: begun,
         });
-        assert_eq!(led_since(term, 7, begun), Some(NOW));
+        assert_eq!(led_since(term, 7, begun), Some(begun));
         assert_eq!(led_since(term, 7, until), None);
         assert_eq!(led_since(term, 8, begun), None);
         assert_eq!(led_since(None, 7, begun), None);
-    }
-
-    #[test]
-    fn a_lease_that_was_deleted_or_came_from_a_backup_begins_above_what_workers_have_seen() {
-        assert_eq!(check("", 3, None, 0), Claim::Take { epoch: 1000 });
-        assert_eq!(next_epoch(0, NOW), 1000);
-        // A clock that is set back takes nothing away.
-        assert_eq!(next_epoch(1000, Timestamp::UNIX_EPOCH), 1001);
     }
 }
