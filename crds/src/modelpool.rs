@@ -327,6 +327,8 @@ pub struct WorkerContainer {
     pub image: Option<String>,
     /// Requests and limits; a GPU is asked for here, such as nvidia.com/gpu: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!has(self.claims)")
+        .message("template.spec.containers[0].resources.claims cannot be used, since workers have no resourceClaims; ask for devices in limits, such as nvidia.com/gpu: 1"))]
     pub resources: Option<ResourceRequirements>,
 }
 
@@ -394,7 +396,7 @@ pub struct ModelStatus {
     /// Workers that have verified and loaded it.
     #[schemars(range(min = 0))]
     pub ready_workers: i32,
-    /// Why not all of them have: AwaitingUpload, Loading, or what is wrong with a file.
+    /// Why not all of them have: AwaitingUpload, Loading, or WeightsFailed, where a file is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The same as a sentence, which names the file.

@@ -133,7 +133,7 @@ pub enum Order {
         /// The pool's models.
         models: Vec<ModelOrder>,
     },
-    /// The connection is refused; the sentence says why. Trying again sooner than in a minute is useless.
+    /// The connection is refused; the sentence says why. Nothing changes soon: a worker tries again after some seconds, and later each time.
     Refused {
         /// Why.
         message: String,
@@ -229,7 +229,7 @@ pub enum ModelState {
 pub struct TaskOrder {
     /// Which.
     pub task: TaskId,
-    /// The job, as namespace/name, for logs.
+    /// The job, as namespace/name: who is to look when the task's news come, and what logs call it.
     pub job: String,
     /// The model's name, among those of the Welcome.
     pub model: String,

@@ -27,7 +27,7 @@ pub struct Attempt {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Why it failed; absent while it runs and after success.
+    /// Why it failed; absent while it runs, after success, and where it was stopped since the job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
     /// The failure as a sentence.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attempt, Progress};
 
-/// What became of the job. Under 16 KiB.
+/// What became of the job. From 16 KiB on it is shortened; it stays under 24 KiB.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct AIJobStatus {
@@ -157,7 +157,7 @@ pub enum StepState {
     Succeeded,
     /// Given up; the message says why.
     Failed,
-    /// It never ran, since the job ended before.
+    /// The job ended before it was done: it never ran, or was stopped.
     Skipped,
 }
 

@@ -66,6 +66,13 @@ async fn a_bad_pool_is_refused_with_the_field_and_the_way_out() -> Result<()> {
             "the operator sets those",
         ),
         (
+            "claims that no pod of ours has",
+            with_template(
+                json!({"spec": {"containers": [{"name": "worker", "resources": {"claims": [{"name": "gpu"}]}}]}}),
+            ),
+            "resources.claims cannot be used",
+        ),
+        (
             "host access",
             with_template(json!({"spec": {"hostNetwork": true}})),
             "unknown field \"spec.template.spec.hostNetwork\"",

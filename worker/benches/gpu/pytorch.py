@@ -93,6 +93,9 @@ def rate(network, frames, synchronize):
 def main():
     name, scale, blocks, width, height = sys.argv[1], *map(int, sys.argv[2:6])
     on_cpu = sys.argv[6:] == ["cpu"]
+    if not on_cpu and not torch.cuda.is_available():
+        print(json.dumps({"torch": torch.__version__, "eager_error": "no CUDA in it", "compiled_error": "no CUDA in it"}))
+        return
     device, dtype = ("cpu", torch.float32) if on_cpu else ("cuda", torch.half)
     synchronize = (lambda: None) if on_cpu else torch.cuda.synchronize
     network = (Rrdb if name == "RRDBNet" else Srvgg)(scale, blocks).eval().to(device, dtype, memory_format=torch.channels_last)

@@ -79,6 +79,13 @@ fn wrong_template(template: &WorkerTemplate) -> Option<String> {
         return Some("template.metadata.labels must not set labels under framewright.dev or app.kubernetes.io; the operator sets those".to_owned());
     }
     let containers = template.spec.as_ref()?.containers.as_ref()?;
+    let first = containers.first();
+    if first.is_some_and(|worker| {
+        let resources = worker.resources.as_ref();
+        resources.is_some_and(|resources| resources.claims.is_some())
+    }) {
+        return Some("template.spec.containers[0].resources.claims cannot be used, since workers have no resourceClaims; ask for devices in limits, such as nvidia.com/gpu: 1".to_owned());
+    }
     let is_worker = containers
         .first()
         .is_some_and(|container| container.name == "worker");
@@ -171,6 +178,7 @@ mod tests {
 /spec/weightsCache | {"sizeLimit": ""} | sizeLimit must be a quantity, such as 20Gi
 /spec/template | {"metadata": {"labels": {"framewright.dev/pool": "x"}}} | template.metadata.labels must not set labels under framewright.dev or app.kubernetes.io; the operator sets those
 /spec/template | {"spec": {"containers": [{"name": "main"}]}} | template.spec.containers must hold one container, named worker
+/spec/template | {"spec": {"containers": [{"name": "worker", "resources": {"claims": [{"name": "gpu"}]}}]}} | template.spec.containers[0].resources.claims cannot be used, since workers have no resourceClaims; ask for devices in limits, such as nvidia.com/gpu: 1
 /metadata/name | "a234567890123456789012345678901234567890123456789012345678901234" | metadata.name: at most 63 characters, since the pool's pods carry it as a label
 "#;
 
@@ -221,7 +229,7 @@ mod tests {
         collect(&definitions, &mut rules);
         // Those that compare with the old object say nothing about a new one.
         rules.retain(|rule| !rule["rule"].to_string().contains("oldSelf"));
-        assert_eq!(rules.len(), 16);
+        assert_eq!(rules.len(), 17);
         let unexpressed = rules.iter().filter_map(|rule| rule["message"].as_str());
         for message in
             unexpressed.filter(|message| !message.starts_with("spec.steps: more than 16"))
