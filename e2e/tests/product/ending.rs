@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use framewright_crds::conditions::{job, job_reason};
+use framewright_crds::conditions::{job, job_reason, pool_reason};
 use framewright_e2e::eventually;
 use kube::ResourceExt;
 
@@ -118,6 +118,74 @@ async fn a_job_with_an_unknown_model_waits_until_its_deadline() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_and_kept_by_a_finalizer_stops_working_and_says_what_keeps_it() -> Result<()>
+{
+    with_fleet("kept", async |fleet| {
+        fleet.ready_pool(1).await?;
+        fleet.clip("clip.mp4", 20).await?;
+        fleet.clip("short.mp4", 1).await?;
+        fleet.submit("kept", "clip.mp4", "").await?;
+        fleet.running("kept").await?;
+        fleet.submit("next", "short.mp4", "").await?;
+
+        keep(fleet, "aijob/kept", true).await?;
+        fleet
+            .kubectl(&["delete", "aijob/kept", "--wait=false"])
+            .await?;
+        let kept = fleet.finished("kept").await?;
+        let outcome = condition(&kept, job::SUCCEEDED).context("no condition Succeeded")?;
+        ensure!(
+            outcome.reason == job_reason::DELETED && outcome.message.contains(KEEPER),
+            "{}: {}",
+            outcome.reason,
+            outcome.message
+        );
+        fleet.succeeded("next").await?;
+        let again = fleet.submit("kept", "short.mp4", "").await;
+        let again = again.err().map(|error| format!("{error:#}"));
+        let again = again.context("a job is taken up that is being deleted")?;
+        ensure!(again.contains(KEEPER), "{again}");
+        keep(fleet, "aijob/kept", false).await?;
+
+        keep(fleet, "modelpool/upscale", true).await?;
+        fleet
+            .kubectl(&["delete", "modelpool/upscale", "--wait=false"])
+            .await?;
+        let told = fleet
+            .pool_until("being deleted", |condition| {
+                condition.reason == pool_reason::DELETING
+            })
+            .await?;
+        ensure!(told.message.contains(KEEPER), "{}", told.message);
+        fleet.no_pods().await?;
+        keep(fleet, "modelpool/upscale", false).await?;
+        eventually(PATIENCE, "the pool is gone", async || {
+            ensure!(
+                fleet.pools.get_opt("upscale").await?.is_none(),
+                "it is there"
+            );
+            Ok(())
+        })
+        .await
+    })
+    .await
+}
+
+const KEEPER: &str = "example.com/keeper";
+
+/// Puts somebody's finalizer on an object, or takes it away.
+async fn keep(fleet: &Fleet<'_>, object: &str, is_kept: bool) -> Result<()> {
+    let finalizers = if is_kept {
+        format!("{KEEPER:?}")
+    } else {
+        String::new()
+    };
+    let patch = format!(r#"{{"metadata": {{"finalizers": [{finalizers}]}}}}"#);
+    let arguments = ["patch", object, "--type=merge", "--patch", &patch];
+    fleet.kubectl(&arguments).await.map(drop)
 }
 
 async fn suspend(fleet: &Fleet<'_>, is_suspended: bool) -> Result<()> {

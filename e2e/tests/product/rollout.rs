@@ -3,8 +3,37 @@
 use anyhow::{Result, ensure};
 use framewright_crds::conditions::pool_reason;
 use framewright_e2e::eventually;
+use kube::ResourceExt;
+use kube::api::ListParams;
 
-use crate::fleet::{PATIENCE, steps, uid, with_fleet};
+use crate::fleet::{PATIENCE, last_attempt, steps, uid, with_fleet};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_taken_from_its_pool_by_its_label_is_replaced() -> Result<()> {
+    with_fleet("isolated", async |fleet| {
+        fleet.ready_pool(1).await?;
+        let taken = fleet.only_pod().await?.name_any();
+        fleet
+            .kubectl(&["label", "pod", &taken, "framewright.dev/pool-"])
+            .await?;
+        eventually(PATIENCE, "another worker is there", async || {
+            let pods = fleet
+                .pods
+                .list(&ListParams::default().labels("framewright.dev/pool"))
+                .await?;
+            ensure!(pods.items.len() == 1, "{} pods", pods.items.len());
+            Ok(())
+        })
+        .await?;
+        fleet.clip("clip.mp4", 1).await?;
+        fleet.submit("job", "clip.mp4", "").await?;
+        let job = fleet.succeeded("job").await?;
+        ensure!(last_attempt(steps(&job).first())?.worker != taken);
+        fleet.pods.get(&taken).await.map(drop)?;
+        Ok(())
+    })
+    .await
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_template_replaces_a_worker_when_its_step_is_done_and_zero_replicas_leave_none()
