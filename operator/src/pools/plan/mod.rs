@@ -5,12 +5,14 @@
 //! - [`models`]: what workers are told of the pool's models
 //! - [`pods`]: which pods to make, drain and delete
 //! - [`protection`]: which pods ask node autoscalers to leave them alone
+//! - [`readiness`]: whether the pool is ready, and if not, why
 //! - [`status`]: the Ready condition, the models, the upload links
 
 pub mod ended;
 pub mod models;
 pub mod pods;
 pub mod protection;
+pub mod readiness;
 pub mod status;
 
 use framewright_crds::modelpool::ModelPoolStatus;

@@ -1,0 +1,309 @@
+//! Whether a pool is ready, and if not, the one thing to say of it.
+
+use framewright_crds::conditions::{Truth, ended_by, pool_reason};
+use framewright_crds::modelpool::{ModelPoolStatus, ModelStatus};
+use jiff::Unit;
+
+use super::ended;
+use super::status::count;
+use crate::pools::seen::{Observed, Phase, PodSeen};
+
+/// The Ready condition: its status, its reason, its message.
+pub type Verdict = (Truth, &'static str, String);
+
+/// What a person must mend comes before what only takes time.
+const RULES: [fn(&View<'_>) -> Option<Verdict>; 11] = [
+    deleting,
+    scaled_to_zero,
+    weights_failed,
+    awaiting_upload,
+    pods_refused,
+    device_missing,
+    pod_in_trouble,
+    ready,
+    awaiting_workers,
+    loading,
+    pods_ended,
+];
+
+/// The first rule that has something to say decides. `status` has the replicas and the models as they are now.
+#[must_use]
+pub fn readiness(seen: &Observed, status: &ModelPoolStatus) -> Verdict {
+    let view = View { seen, status };
+    let verdict = RULES.iter().find_map(|rule| rule(&view));
+    verdict.unwrap_or_else(|| {
+        let told = format!("{}; pods are being made", view.told());
+        (Truth::False, pool_reason::PROGRESSING, told)
+    })
+}
+
+struct View<'a> {
+    seen: &'a Observed,
+    status: &'a ModelPoolStatus,
+}
+
+impl View<'_> {
+    fn alive(&self) -> impl Iterator<Item = &PodSeen> {
+        self.seen.pods.iter().filter(|pod| pod.is_alive())
+    }
+
+    /// Workers that take tasks for all models.
+    fn ready(&self) -> i32 {
+        let models = &self.seen.spec.models;
+        count(self.alive().filter(|pod| pod.is_ready(models)).count())
+    }
+
+    fn told(&self) -> String {
+        let (ready, wanted) = (self.ready(), self.seen.spec.replicas);
+        let some = self.status.ready_replicas.min(wanted);
+        if some > ready {
+            return format!(
+                "{ready} of {wanted} workers take tasks for all of its models, {some} for some of them"
+            );
+        }
+        format!("{} of {wanted} workers take tasks", ready.min(wanted))
+    }
+
+    fn model_with(&self, reason: &'static str) -> Option<Verdict> {
+        let mut models = self.status.models.iter();
+        let model = models.find(|model| model.reason.as_deref() == Some(reason))?;
+        Some((Truth::False, reason, self.with_others(model)))
+    }
+
+    /// What is wrong with one model, and what of the others.
+    fn with_others(&self, wrong: &ModelStatus) -> String {
+        let View { seen, status } = self;
+        let message = wrong.message.clone().unwrap_or_default();
+        let also = status
+            .models
+            .iter()
+            .filter(|model| model.name != wrong.name && model.reason.is_some())
+            .count();
+        let good = status
+            .models
+            .iter()
+            .filter(|model| model.reason.is_none() && model.ready_workers > 0)
+            .count();
+        let also = match also {
+            0 => String::new(),
+            _ => format!("; {also} of its other models are not ready either, see status.models"),
+        };
+        let good = match good {
+            0 => String::new(),
+            _ => format!(
+                "; {} of {} workers take tasks for {good} of its models",
+                status.ready_replicas.min(seen.spec.replicas),
+                seen.spec.replicas,
+            ),
+        };
+        ended_by(&message, &format!("{also}{good}"))
+    }
+}
+
+fn is_connected(pod: &PodSeen) -> bool {
+    let stream = pod.stream.as_ref();
+    stream.is_some_and(|stream| stream.is_connected)
+}
+
+fn deleting(View { seen, .. }: &View<'_>) -> Option<Verdict> {
+    let message = format!(
+        "the pool is being deleted, and its finalizers keep it: {}; whoever put them there has to remove them. Its workers finish what they do, and go",
+        seen.kept_by.join(", ")
+    );
+    (!seen.kept_by.is_empty()).then_some((Truth::False, pool_reason::DELETING, message))
+}
+
+fn scaled_to_zero(View { seen, .. }: &View<'_>) -> Option<Verdict> {
+    let message = "spec.replicas is 0".to_owned();
+    (seen.spec.replicas == 0).then_some((Truth::False, pool_reason::SCALED_TO_ZERO, message))
+}
+
+fn weights_failed(view: &View<'_>) -> Option<Verdict> {
+    view.model_with(pool_reason::WEIGHTS_FAILED)
+}
+
+fn awaiting_upload(view: &View<'_>) -> Option<Verdict> {
+    view.model_with(pool_reason::AWAITING_UPLOAD)
+}
+
+fn pods_refused(View { seen, .. }: &View<'_>) -> Option<Verdict> {
+    let said = &seen.refused.as_ref()?.message;
+    let message = format!("the API server refuses the pool's pods: {said}");
+    Some((Truth::False, pool_reason::PODS_REFUSED, message))
+}
+
+fn device_missing(view: &View<'_>) -> Option<Verdict> {
+    let (pod, trouble) = view.alive().find_map(|pod| {
+        let stream = pod.stream.as_ref().filter(|stream| stream.is_connected)?;
+        Some((pod, stream.device_trouble.as_deref()?))
+    })?;
+    let message = format!("worker {}: {trouble}", pod.worker.name);
+    Some((Truth::False, pool_reason::DEVICE_MISSING, message))
+}
+
+fn pod_in_trouble(view: &View<'_>) -> Option<Verdict> {
+    let mut silent = view.alive().filter(|pod| !is_connected(pod));
+    let (pod, trouble) = silent.find_map(|pod| Some((pod, pod.trouble.as_ref()?)))?;
+    let message = format!("pod {}: {}", pod.worker.name, trouble.message);
+    Some((Truth::False, trouble.reason, message))
+}
+
+fn ready(view: &View<'_>) -> Option<Verdict> {
+    let wanted = view.seen.spec.replicas;
+    let told = match view.status.replicas.saturating_sub(wanted) {
+        ..=0 => view.told(),
+        surplus => format!(
+            "{}; {surplus} more finish what they do, and go",
+            view.told()
+        ),
+    };
+    (view.ready() >= wanted).then_some((Truth::True, pool_reason::READY, told))
+}
+
+fn awaiting_workers(view: &View<'_>) -> Option<Verdict> {
+    let mut alive = view.alive();
+    let is_one_silent = alive.any(|pod| pod.phase == Phase::Running && !is_connected(pod));
+    let message = format!("{}; the others have not dialled in yet", view.told());
+    is_one_silent.then_some((Truth::False, pool_reason::AWAITING_WORKERS, message))
+}
+
+fn loading(view: &View<'_>) -> Option<Verdict> {
+    let models = &view.seen.spec.models;
+    let mut alive = view.alive();
+    let is_one_loading = alive.any(|pod| is_connected(pod) && !pod.is_ready(models));
+    let mut models = view.status.models.iter();
+    let delayed = models.find_map(|model| model.message.as_ref());
+    let delayed = delayed.map_or(String::new(), |delayed| format!(": {delayed}"));
+    let message = format!("{}; the others load their models{delayed}", view.told());
+    is_one_loading.then_some((Truth::False, pool_reason::LOADING, message))
+}
+
+fn pods_ended(view: &View<'_>) -> Option<Verdict> {
+    let seen = view.seen;
+    let (pod, why) = ended::newest(seen)?;
+    let again = match ended::next_try(seen).filter(|at| *at > seen.now) {
+        Some(at) => {
+            let at = at.round(Unit::Second).unwrap_or(at);
+            format!("the next one is made at {at}")
+        }
+        None => "another one is made".to_owned(),
+    };
+    let (told, name) = (view.told(), &pod.worker.name);
+    let message = format!("{told}; pod {name} ended: {why}; {again}");
+    Some((Truth::False, pool_reason::PODS_ENDED, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pods::fixture::{NOW, observed, pod};
+    use super::*;
+    use crate::pools::refusals::Refusal;
+    use crate::pools::seen::PodTrouble;
+
+    /// What is said of a pool of two, whose pods are in these words.
+    fn check(words: &[&str], change: impl Fn(&mut Observed, &mut ModelPoolStatus), expected: &str) {
+        let names = ["p-r2-0", "p-r2-1", "p-r2-2"];
+        let pods = names.iter().zip(words);
+        let pods = pods.map(|(name, words)| pod(name, "r2", words)).collect();
+        let mut seen = observed(2, pods);
+        let mut status = ModelPoolStatus {
+            replicas: count(words.len()),
+            ..ModelPoolStatus::default()
+        };
+        change(&mut seen, &mut status);
+        let (truth, reason, message) = readiness(&seen, &status);
+        let is_ready = reason == pool_reason::READY;
+        assert_eq!(truth == Truth::True, is_ready, "{reason}: {message}");
+        assert_eq!(format!("{reason}: {message}"), expected);
+    }
+
+    fn model(reason: &str, message: &str) -> ModelStatus {
+        ModelStatus {
+            name: "m".to_owned(),
+            ready_workers: 0,
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+        }
+    }
+
+    #[test]
+    fn each_reason_is_told_in_its_words() {
+        let none = |_: &mut Observed, _: &mut ModelPoolStatus| {};
+        check(&["", "busy"], none, "Ready: 2 of 2 workers take tasks");
+        check(
+            &["", "", "busy"],
+            none,
+            "Ready: 2 of 2 workers take tasks; 1 more finish what they do, and go",
+        );
+        check(
+            &["", "away"],
+            none,
+            "AwaitingWorkers: 1 of 2 workers take tasks; the others have not dialled in yet",
+        );
+        check(
+            &["", "pending"],
+            none,
+            "Progressing: 1 of 2 workers take tasks; pods are being made",
+        );
+        check(
+            &[],
+            none,
+            "Progressing: 0 of 2 workers take tasks; pods are being made",
+        );
+        let zero = |seen: &mut Observed, _: &mut ModelPoolStatus| seen.spec.replicas = 0;
+        check(&["busy"], zero, "ScaledToZero: spec.replicas is 0");
+        let kept = |seen: &mut Observed, _: &mut ModelPoolStatus| {
+            seen.kept_by = vec!["x/y".to_owned(), "z".to_owned()];
+        };
+        check(
+            &[""],
+            kept,
+            "Deleting: the pool is being deleted, and its finalizers keep it: x/y, z; whoever put them there has to remove them. Its workers finish what they do, and go",
+        );
+    }
+
+    #[test]
+    fn what_a_person_must_mend_comes_before_what_takes_time() {
+        let failed = |_: &mut Observed, status: &mut ModelPoolStatus| {
+            status.models = vec![
+                model("AwaitingUpload", "m waits"),
+                model("WeightsFailed", "m is wrong"),
+            ];
+        };
+        check(&["", "away"], failed, "WeightsFailed: m is wrong");
+        let waits = |_: &mut Observed, status: &mut ModelPoolStatus| {
+            status.models = vec![model("AwaitingUpload", "m waits")];
+        };
+        check(&["", "away"], waits, "AwaitingUpload: m waits");
+        let refused = |seen: &mut Observed, _: &mut ModelPoolStatus| {
+            seen.refused = Some(Refusal::first("exceeded quota", Some(1), NOW));
+        };
+        check(
+            &["away"],
+            refused,
+            "PodsRefused: the API server refuses the pool's pods: exceeded quota",
+        );
+        let no_device = |seen: &mut Observed, _: &mut ModelPoolStatus| {
+            let stream = seen.pods[1].stream.as_mut().expect("it is connected");
+            stream.device_trouble = Some("there is no driver".to_owned());
+        };
+        check(
+            &["away", ""],
+            no_device,
+            "DeviceMissing: worker p-r2-1: there is no driver",
+        );
+        let in_trouble = |seen: &mut Observed, _: &mut ModelPoolStatus| {
+            seen.pods[1].trouble = Some(PodTrouble {
+                reason: pool_reason::IMAGE_PULL_FAILED,
+                message: "no such image".to_owned(),
+            });
+        };
+        check(
+            &["away", "pending"],
+            in_trouble,
+            "ImagePullFailed: pod p-r2-1: no such image",
+        );
+        // One that works is not in trouble.
+        check(&["", ""], in_trouble, "Ready: 2 of 2 workers take tasks");
+    }
+}
