@@ -15,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use framewright_queue::{Event, Identity, Queue};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
@@ -24,7 +25,6 @@ use crate::engine::{Engine, EngineError};
 use crate::fetch::Store;
 use crate::health::{self, Health};
 use crate::media::MediaError;
-use crate::queue::{Event, Identity, Queue};
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError};
 use desk::Desk;

@@ -2,7 +2,7 @@
 
 use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::wire::{ModelState, Order, Outcome};
-use framewright_worker::queue::{Event, News};
+use framewright_queue::{Event, News};
 
 use crate::story::{
     cancel, check, connected, done, id, model, news, ordered, output, ready, run, settled, task,
