@@ -4,11 +4,13 @@
 use std::collections::VecDeque;
 
 use framewright_crds::modelpool::Device;
-use framewright_crds::wire::{Order, ToOperator, ToWorker};
+use framewright_crds::wire::{Order, SILENCE_SECONDS, ToOperator, ToWorker};
 use framewright_operator::dispatch::gather::is_bound_to;
 use framewright_operator::names::{PoolName, WorkerRef};
 use framewright_operator::stream::events::{Concerns, learn};
 use framewright_operator::stream::fleet::Greeting;
+use framewright_operator::stream::server::ORDERS_WAITING;
+use framewright_queue::Event;
 use kube::ResourceExt;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
@@ -16,9 +18,8 @@ use crate::api::{Millis, at};
 use crate::operator::About;
 use crate::world::{Happening, World};
 
-const ORDERS_WAITING: usize = 256;
 /// Either side takes a silent stream for dead after this long.
-const SILENCE: Millis = 20_000;
+const SILENCE: Millis = 1000 * SILENCE_SECONDS.cast_signed();
 
 pub(crate) struct Stream {
     pub operator: usize,
@@ -300,6 +301,7 @@ impl World {
                 {
                     worker.stream = None;
                     self.redial(&pod, process);
+                    self.tell(&pod, Event::Lost);
                 }
                 self.after(1, Happening::Up { stream: id });
             }
@@ -309,7 +311,10 @@ impl World {
                     stream.pool.name.clone(),
                     self.operators[index].life == stream.life,
                 );
-                self.parted(index, &pod);
+                // Nobody was heard on one whose Hello is still on its way.
+                if stream.door.is_none() {
+                    self.parted(index, &pod);
+                }
                 if is_same {
                     let fleet = &self.operators[index].fleet;
                     fleet.disconnect(&pod, id, now);

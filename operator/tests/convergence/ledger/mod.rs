@@ -4,6 +4,7 @@ mod calm;
 mod decisions;
 mod pools;
 mod statuses;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,11 +25,8 @@ use kube::ResourceExt;
 
 use crate::api::{Millis, at};
 use crate::kubelet::phase;
-use crate::worker::Stage;
 use crate::world::World;
 
-/// A worker may be silent for so long before it counts as lost.
-const AWAY: Millis = 20_000;
 /// What was on its way when the weather turned calm has ended by then.
 const AFTERMATH: Millis = 120_000;
 /// A step that could run waits no longer than this beside a free worker.
@@ -50,6 +48,12 @@ pub(crate) struct Ledger {
     outputs: BTreeMap<String, (TaskId, String)>,
     /// How tasks failed on their workers.
     failures: BTreeSet<(TaskId, String, Cause)>,
+    /// The highest epoch that each worker's process has heard.
+    epochs: BTreeMap<String, u64>,
+    /// How tasks ended on each worker, until it was told to forget them.
+    outcomes: BTreeMap<String, BTreeMap<TaskId, Outcome>>,
+    /// Workers on which a task does not stop.
+    hangs: BTreeSet<String>,
     deaths: BTreeMap<String, Millis>,
     gone: BTreeSet<String>,
     /// Pods whose deletion was asked for.
@@ -72,15 +76,11 @@ impl World {
         self.ledger.outputs.insert(sha256.to_owned(), maker);
     }
 
-    pub(crate) fn said_over(&mut self, pod: &str, task: &TaskId, outcome: &Outcome) {
-        if let Outcome::Failed { cause, .. } = outcome {
-            let failure = (task.clone(), pod.to_owned(), *cause);
-            self.ledger.failures.insert(failure);
-        }
-    }
-
     pub(crate) fn process_over(&mut self, pod: &str) {
         self.ledger.deaths.insert(pod.to_owned(), self.now);
+        self.ledger.epochs.remove(pod);
+        self.ledger.outcomes.remove(pod);
+        self.ledger.hangs.remove(pod);
     }
 
     pub(crate) fn pod_leaves(&mut self, pod: &str) {
