@@ -164,6 +164,7 @@ impl World {
             return self.notice(id, Side::Operator);
         }
         self.note(|| format!("operator {index} hears on stream {id} of {uid}: {message:?}"));
+        self.learned(index, &uid, &message);
         if let ToOperator::Hello {
             slots,
             tasks,

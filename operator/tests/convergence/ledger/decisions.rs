@@ -1,6 +1,7 @@
 //! What must hold for each decision and order about a job.
 
 use framewright_operator::jobs::plan::attempt::AWAY_LIMIT;
+use framewright_operator::jobs::seen::Binding;
 use jiff::SignedDuration;
 
 use super::statuses::{is_bound, words};
@@ -131,6 +132,24 @@ impl World {
             at(self.now).duration_since(then) >= AWAY_LIMIT - SignedDuration::from_secs(1)
         };
         !is_open && parted.is_none_or(|parted| long(at(*parted))) && leads.is_none_or(long)
+    }
+
+    /// A scheduler has placed a step: on a worker that has said to this operator that it holds these very weights.
+    pub(crate) fn placed(&mut self, index: usize, model: &str, binding: &Binding) {
+        let Binding {
+            worker,
+            weights_digest,
+            ..
+        } = binding;
+        let weights = (model.to_owned(), weights_digest.clone());
+        let said = self.ledger.models.get(&(index, worker.uid.clone()));
+        let said = said.and_then(|models| models.get(&weights)).cloned();
+        if said != Some(ModelState::Ready) {
+            let uid = worker.uid.clone();
+            self.blame(|| {
+                format!("a step for weights {weights:?} is placed on {uid}, which has said {said:?} of them")
+            });
+        }
     }
 
     // Orders.

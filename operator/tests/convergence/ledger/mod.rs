@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_crds::aijob::{AIJobStatus, Attempt, Cause, StepState, StepStatus};
 use framewright_crds::conditions::{get, job, job_reason};
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::Outcome;
+use framewright_crds::wire::{ModelState, Outcome, ToOperator};
 use framewright_crds::{AIJob, ModelPool};
 use framewright_operator::jobs::plan::orders::{Addressed, Order};
 use framewright_operator::jobs::plan::size::{STATUS_LIMIT, weight};
@@ -59,6 +59,8 @@ pub(crate) struct Ledger {
     /// Pods whose deletion was asked for.
     leaving: BTreeSet<String>,
     suspended: BTreeSet<String>,
+    /// What each worker has said of its models, by name and digest, to each operator.
+    models: BTreeMap<(usize, String), BTreeMap<(String, String), ModelState>>,
     /// When the last stream of a pod to an operator ended.
     parted: BTreeMap<(usize, String), Millis>,
     /// How often in a row a job was looked at by time alone, and when it was last.
@@ -74,6 +76,25 @@ impl World {
     pub(crate) fn made(&mut self, pod: &str, task: &TaskId, sha256: &str) {
         let maker = (task.clone(), pod.to_owned());
         self.ledger.outputs.insert(sha256.to_owned(), maker);
+    }
+
+    /// An operator has heard something of a worker.
+    pub(crate) fn learned(&mut self, index: usize, pod: &str, message: &ToOperator) {
+        if let ToOperator::Model {
+            name,
+            digest,
+            state,
+        } = message
+        {
+            let key = (index, pod.to_owned());
+            let models = self.ledger.models.entry(key).or_default();
+            models.insert((name.clone(), digest.clone()), state.clone());
+        }
+    }
+
+    /// An operator knows nothing of workers any more.
+    pub(crate) fn forgot_workers(&mut self, index: usize) {
+        self.ledger.models.retain(|(heard, _), _| *heard != index);
     }
 
     pub(crate) fn process_over(&mut self, pod: &str) {
