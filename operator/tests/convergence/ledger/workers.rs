@@ -128,7 +128,8 @@ impl World {
         outcomes.insert(task.clone(), outcome.clone());
     }
 
-    /// A worker says something: each outcome in each Hello, until somebody has recorded it, and always the same.
+    /// A worker says something: each outcome in each Hello, until somebody has recorded it, and always the same; and no weights
+    /// that it has not verified.
     pub(crate) fn said(&mut self, pod: &str, message: &ToOperator) {
         match message {
             ToOperator::Finished { task, outcome } => self.said_over(pod, task, outcome),
@@ -144,6 +145,15 @@ impl World {
                 if let Some(task) = forgotten.cloned() {
                     self.blame(|| format!("{pod} says Hello and not how task {task} ended"));
                 }
+            }
+            ToOperator::Model {
+                name,
+                digest,
+                state: ModelState::Ready,
+            } if !self.workers[pod].shelf.has_ever_had(digest) => {
+                self.blame(|| {
+                    format!("{pod} says that {name} {digest} is ready, and it never was")
+                });
             }
             ToOperator::Model { .. }
             | ToOperator::Started { .. }

@@ -12,6 +12,8 @@ pub(crate) struct Shelf {
     orders: Vec<ModelOrder>,
     /// By digest.
     verified: BTreeSet<String>,
+    /// What has ever been verified by this process.
+    was_verified: BTreeSet<String>,
 }
 
 impl Shelf {
@@ -33,6 +35,10 @@ impl Shelf {
 
     pub(super) fn has(&self, digest: &str) -> bool {
         self.verified.contains(digest)
+    }
+
+    pub(crate) fn has_ever_had(&self, digest: &str) -> bool {
+        self.was_verified.contains(digest)
     }
 
     fn wants(&self, digest: &str) -> bool {
@@ -81,8 +87,10 @@ impl World {
             }
             return self.not_loaded(pod, name, digest);
         }
+        let shelf = &mut self.worker(pod).shelf;
+        shelf.was_verified.insert(digest.clone());
         if is_wanted {
-            self.worker(pod).shelf.verified.insert(digest.clone());
+            shelf.verified.insert(digest.clone());
         }
         self.tell_state(pod, name, digest, ModelState::Ready);
     }
