@@ -1,6 +1,6 @@
 //! `serve`: dials in to the operator, holds the pool's models and works on the tasks that come.
 //!
-//! *Layout*: `desk` is the loop that turns what happens into what is done, by the pure [`crate::queue`]; `stream` keeps the way
+//! *Layout*: `desk` is the loop that turns what happens into what is done, by the pure [`framewright_queue`]; `stream` keeps the way
 //! to the operator open; `shelf` keeps the models; `task` is one task's way; `scratch`, `trust` and `backoff` are what these need.
 
 pub mod backoff;

@@ -67,11 +67,12 @@ impl Worker {
 
     /// The tasks that it holds, as its next Hello will say.
     pub(crate) fn held(&self) -> Vec<TaskReport> {
-        let hello = self.greets().into_iter().find_map(|effect| match effect {
-            Effect::Say(ToOperator::Hello { tasks, .. }) => Some(tasks),
-            _ => None,
-        });
-        hello.expect("whoever dials in says Hello first")
+        for effect in self.greets() {
+            if let Effect::Say(ToOperator::Hello { tasks, .. }) = effect {
+                return tasks;
+            }
+        }
+        unreachable!("whoever dials in says Hello");
     }
 
     pub(crate) fn is_draining(&self) -> bool {
