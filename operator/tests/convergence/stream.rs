@@ -46,9 +46,14 @@ pub(crate) enum Side {
 }
 
 impl Stream {
-    /// Whether its operator hears this pod on it.
-    pub(crate) fn is_heard_from(&self, pod: &str) -> bool {
-        self.worker.uid == pod && self.is_operator_there && self.door.is_none() && !self.is_cut
+    /// Whether its operator hears this pod on it in this term.
+    pub(crate) fn is_heard_from(&self, pod: &str, epoch: Option<u64>) -> bool {
+        let is_of_term = epoch == Some(self.epoch);
+        is_of_term
+            && self.worker.uid == pod
+            && self.is_operator_there
+            && self.door.is_none()
+            && !self.is_cut
     }
 }
 
@@ -312,8 +317,9 @@ impl World {
                     stream.pool.name.clone(),
                     self.operators[index].life == stream.life,
                 );
-                // Nobody was heard on one whose Hello is still on its way.
-                if stream.door.is_none() {
+                // Nobody was heard on one whose Hello is still on its way, nor is anybody on one of an earlier term.
+                let is_of_term = self.operators[index].epoch() == Some(stream.epoch);
+                if stream.door.is_none() && is_of_term {
                     self.parted(index, &pod);
                 }
                 if is_same {

@@ -122,10 +122,11 @@ impl World {
     }
 
     pub(super) fn is_away(&self, index: usize, pod: &str) -> bool {
+        let epoch = self.operators[index].epoch();
         let is_open = self
             .streams
             .values()
-            .any(|stream| stream.operator == index && stream.is_heard_from(pod));
+            .any(|stream| stream.operator == index && stream.is_heard_from(pod, epoch));
         let parted = self.ledger.parted.get(&(index, pod.to_owned()));
         let leads = self.operators[index].term.map(|term| term.since);
         let long = |then: jiff::Timestamp| {
