@@ -10,7 +10,7 @@ const PURE: &[&str] = &[
     "operator/src/schedule",
     "operator/src/dispatch/gather.rs",
     "operator/src/grants",
-    "worker/src/queue",
+    "worker/queue/src",
 ];
 
 /// What a decision does not know: clients, runtimes, files, clocks, chance.
@@ -71,17 +71,53 @@ fn the_kubectl_plugin_is_tied_to_no_system() {
     }
 }
 
+/// Which of our own crates each crate may be built with, and which its tests may use beside them.
+const IMPORTS: &[(&str, &[&str], &[&str])] = &[
+    ("crds", &[], &[]),
+    ("operator", &["framewright-crds"], &["framewright-queue"]),
+    ("worker", &["framewright-crds", "framewright-queue"], &[]),
+    ("worker/queue", &["framewright-crds"], &[]),
+    ("e2e", &["framewright-crds"], &["framewright-operator"]),
+];
+
 #[test]
-fn operator_and_worker_meet_in_crds_only() {
-    for (one, other) in [
-        ("operator", "framewright-worker"),
-        ("worker", "framewright-operator"),
-    ] {
-        let manifest = root().join(one).join("Cargo.toml");
-        let text = fs::read_to_string(&manifest).expect("a crate has a manifest");
-        let imports = text.lines().any(|line| line.starts_with(other));
-        assert!(!imports, "{} depends on {other}", manifest.display());
+fn operator_and_worker_are_built_without_each_other() {
+    for (folder, built_with, tested_with) in IMPORTS {
+        let [build, test] = dependencies(folder);
+        let ours = |names: &[String]| -> Vec<String> {
+            let ours = names.iter().filter(|name| name.starts_with("framewright"));
+            ours.cloned().collect()
+        };
+        assert_eq!(ours(&build), *built_with, "{folder}/Cargo.toml");
+        assert_eq!(ours(&test), *tested_with, "{folder}/Cargo.toml");
     }
+}
+
+#[test]
+fn the_queue_depends_on_crds_and_on_nothing_else() {
+    let [build, test] = dependencies("worker/queue");
+    assert_eq!(build, ["framewright-crds"]);
+    assert!(test.is_empty(), "{test:?}");
+}
+
+/// What a crate depends on, on whatever system, and what its tests need beside that.
+fn dependencies(folder: &str) -> [Vec<String>; 2] {
+    let manifest = root().join(folder).join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).expect("a crate has a manifest");
+    let mut found = [Vec::new(), Vec::new()];
+    let mut section = "";
+    for line in text.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let is_test = section.ends_with("dev-dependencies]");
+        if let Some((name, _)) = line.split_once(" = ")
+            && section.ends_with("dependencies]")
+        {
+            found[usize::from(is_test)].push(name.to_owned());
+        }
+    }
+    found
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::context::{Context, Guarded};
 use crate::deletion::goes_by_itself;
 
 /// Rounds in one go: a live read, a bind, its order, and one for what came in meanwhile.
-const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 5;
 
 /// Why a round failed. It is tried again, later each time.
 #[derive(Debug, thiserror::Error)]

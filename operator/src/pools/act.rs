@@ -75,7 +75,15 @@ pub async fn act(
         namespace: seen.namespace.clone(),
         name: seen.name.clone(),
     };
-    let drained: BTreeSet<String> = drain.iter().map(|worker| worker.uid.clone()).collect();
+    let is_its_pod = |uid: &String| seen.pods.iter().any(|pod| pod.worker.uid == *uid);
+    // One whose pod was taken from the pool, by its label, is still connected.
+    let taken = context.fleet.of_pool(&name).into_iter();
+    let taken = taken.filter(|uid| !is_its_pod(uid));
+    let drained: BTreeSet<String> = drain
+        .iter()
+        .map(|worker| worker.uid.clone())
+        .chain(taken)
+        .collect();
     context.fleet.drain(&name, &drained);
     welcome(&context.fleet, &context.links, seen, &name);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);

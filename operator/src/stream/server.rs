@@ -31,7 +31,7 @@ const PING_EVERY: Duration = Duration::from_secs(PING_SECONDS);
 const SILENCE_LIMIT: Duration = Duration::from_secs(SILENCE_SECONDS);
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// Orders that may wait for a slow worker.
-const ORDERS_WAITING: usize = 256;
+pub const ORDERS_WAITING: usize = 256;
 /// Tokens that are under review at one time.
 const REVIEWS_AT_ONCE: usize = 32;
 

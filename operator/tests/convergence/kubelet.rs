@@ -147,9 +147,7 @@ impl World {
         let Some(worker) = self.workers.get_mut(uid).filter(|worker| worker.is_up) else {
             return;
         };
-        worker.is_up = false;
-        worker.tasks.clear();
-        let stream = worker.stream.take();
+        let stream = worker.end();
         self.note(|| format!("the process of worker {uid} ends: {reason}"));
         self.process_over(uid);
         if let Some(stream) = stream {
@@ -201,12 +199,9 @@ impl World {
             });
         });
         self.pod_gone(uid);
-        if let Some(worker) = self.workers.get_mut(uid) {
-            worker.is_up = false;
-            worker.tasks.clear();
-            if let Some(stream) = worker.stream.take() {
-                self.hang_up(stream);
-            }
+        let stream = self.workers.get_mut(uid).and_then(Worker::end);
+        if let Some(stream) = stream {
+            self.hang_up(stream);
         }
         self.process_over(uid);
     }
@@ -215,12 +210,9 @@ impl World {
     pub(crate) fn lose_node(&mut self, uid: &str) {
         self.note(|| format!("the node of worker {uid} is lost"));
         self.process_over(uid);
-        if let Some(worker) = self.workers.get_mut(uid) {
-            worker.is_up = false;
-            worker.tasks.clear();
-            if let Some(stream) = worker.stream.take() {
-                self.cut(stream);
-            }
+        let stream = self.workers.get_mut(uid).and_then(Worker::end);
+        if let Some(stream) = stream {
+            self.cut(stream);
         }
         let wait = self.chance.between(1000, 40_000);
         self.pod_later(wait, uid, Fate::Removed);

@@ -2,10 +2,10 @@
 //!
 //! A fake world for the operator's real decisions: an API server whose watches lag, two operators that die between any two steps and
 //! may both believe that they lead, workers that come and go, streams that break, a store that is away, people who change their
-//! minds. Each seed is one such world. Its weather turns calm, and then it must settle and stay settled. There is no client, no
-//! runtime and no clock in it.
+//! minds. The workers' decisions are real, too: each has the product's queue. Each seed is one such world. Its weather turns calm, and
+//! then it must settle and stay settled. There is no client, no runtime and no clock in it.
 //!
-//! `SEEDS=20000 cargo test --release -p framewright-operator --test convergence` looks at more worlds, `SEED=17` at one, and tells
+//! `SEEDS=20000 cargo test --release --workspace --test convergence` looks at more worlds, `SEED=17` at one, and tells
 //! what happens in it.
 //!
 //! # Layout
@@ -13,7 +13,7 @@
 //! - [`api`]: the API server
 //! - [`operator`], [`looks`]: operators: when they look, and what they do then
 //! - [`stream`], [`worker`], [`kubelet`]: streams, workers, pods
-//! - [`people`]: what people want, and the weather
+//! - [`people`], [`weather`]: what people want, and what goes wrong
 //! - [`ledger`]: what must hold
 
 mod api;
@@ -24,6 +24,7 @@ mod looks;
 mod operator;
 mod people;
 mod stream;
+mod weather;
 mod worker;
 mod world;
 

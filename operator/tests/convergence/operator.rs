@@ -143,6 +143,7 @@ impl World {
     pub(crate) fn end_term(&mut self, index: usize) {
         if self.operators[index].term.take().is_some() {
             self.operators[index].fleet.clear();
+            self.forgot_workers(index);
             self.note(|| format!("operator {index} leads no more"));
             self.pump(index);
         }
@@ -154,6 +155,7 @@ impl World {
         let mut dead = self.new_operator(life);
         dead.is_alive = false;
         self.operators[index] = dead;
+        self.forgot_workers(index);
         for stream in self.streams.values_mut() {
             if stream.operator == index {
                 stream.is_operator_there = false;

@@ -1,6 +1,6 @@
-//! What people do (jobs, pools, uploads, changes of mind) and what goes wrong around them, until the weather turns calm.
+//! What people do: jobs, pools, uploads, and changes of mind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use framewright_crds::names::TaskId;
 use framewright_crds::{AIJob, ModelPool};
@@ -8,23 +8,11 @@ use kube::ResourceExt;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::api::Millis;
 use crate::kubelet::phase;
 use crate::world::{Happening, World};
 
-/// How bad this world is, while it is.
-pub(crate) struct Weather {
-    /// Chance in 10,000 that an operator dies at any one of its steps.
-    pub crash: i64,
-    /// Per cent of writes that are lost, or their answers.
-    pub lost_write: i64,
-    /// Per cent of chances to fail that tasks take.
-    pub failure: i64,
-    /// Milliseconds between faults, at most.
-    pub fault_every: Millis,
-    /// When it turns calm.
-    pub until: Millis,
-}
+/// What each pool is made to hold.
+const MODELS: [&[&str]; 2] = [&["x2"], &["x2", "x4"]];
 
 /// What people know.
 #[derive(Default)]
@@ -34,32 +22,6 @@ pub(crate) struct People {
     bad: BTreeSet<(String, String)>,
     /// Job UIDs whose uploads never come, at least one of them.
     pub forgetful: BTreeSet<String>,
-}
-
-/// The store's files.
-pub(crate) struct Store {
-    pub is_up: bool,
-    files: BTreeMap<String, BTreeSet<String>>,
-}
-
-impl Store {
-    pub(crate) fn new() -> Store {
-        Store {
-            is_up: true,
-            files: BTreeMap::new(),
-        }
-    }
-
-    pub(crate) fn put(&mut self, job_uid: &str, sha256: &str) {
-        let files = self.files.entry(job_uid.to_owned()).or_default();
-        files.insert(sha256.to_owned());
-    }
-
-    pub(crate) fn has(&self, job_uid: &str, sha256: &str) -> bool {
-        self.files
-            .get(job_uid)
-            .is_some_and(|files| files.contains(sha256))
-    }
 }
 
 impl People {
@@ -76,16 +38,9 @@ impl People {
 
 impl World {
     pub(crate) fn make_pools(&mut self) {
-        let models = [vec!["x2"], vec!["x2", "x4"]];
-        for (index, models) in models.into_iter().enumerate() {
+        for (index, names) in MODELS.iter().enumerate() {
             let replicas = self.chance.between(1, 2);
-            let models: Vec<Value> = models
-                .into_iter()
-                .map(|model| {
-                    json!({"name": model, "source": {"volume": {"claimName": "weights"}},
-                        "files": [{"path": format!("{model}.safetensors"), "sha256": "ab".repeat(32), "bytes": 5}]})
-                })
-                .collect();
+            let models: Vec<Value> = names.iter().map(|name| model(name)).collect();
             let spec = json!({"device": "cpu", "replicas": replicas, "models": models,
                 "access": [{"name": "all", "namespaces": {"selector": {}}}]});
             let pool = ModelPool {
@@ -109,7 +64,7 @@ impl World {
             return self.make_job();
         }
         let name = self.chance.of(&names).clone();
-        match self.chance.between(0, 11) {
+        match self.chance.between(0, 15) {
             0..=1 => {
                 self.note(|| format!("a person deletes job {name}"));
                 let _ = self.api.delete_job(&name, None, None);
@@ -123,6 +78,8 @@ impl World {
             }
             8..=9 => self.scale(),
             10 => self.roll(),
+            11..=12 => self.change_weights(),
+            13..=14 => self.change_models(),
             _ => self.person_deletes_pod(),
         }
     }
@@ -192,7 +149,7 @@ impl World {
         }
     }
 
-    fn set_suspend(&mut self, name: &str, suspend: bool) {
+    pub(crate) fn set_suspend(&mut self, name: &str, suspend: bool) {
         let is_so = self
             .api
             .jobs
@@ -224,7 +181,55 @@ impl World {
         });
     }
 
-    fn any_pod(&mut self) -> Option<String> {
+    /// Other weights under a model's name.
+    fn change_weights(&mut self) {
+        let pool = format!("pool-{}", self.chance.between(0, 1));
+        let sha256 = self.chance.of(&["ab", "ba", "bb"]).repeat(32);
+        self.note(|| format!("a person changes the weights of {pool} to {sha256}"));
+        let which = usize::try_from(self.chance.between(0, 1)).expect("two");
+        self.api.edit_pool(&pool, |pool| {
+            let index = which % pool.spec.models.len();
+            pool.spec.models[index].files[0].sha256 = sha256;
+        });
+    }
+
+    /// A pool that holds two models holds only one of them, or both again.
+    fn change_models(&mut self) {
+        let holds = self.chance.percent(50);
+        self.set_models("pool-1", if holds { MODELS[1] } else { MODELS[0] });
+    }
+
+    fn set_models(&mut self, pool: &str, names: &[&str]) {
+        self.note(|| format!("{pool} is to hold {names:?}"));
+        self.api.edit_pool(pool, |pool| {
+            let models = &mut pool.spec.models;
+            models.retain(|model| names.contains(&model.name.as_str()));
+            for name in names {
+                if models.iter().all(|held| held.name != *name) {
+                    models.push(serde_json::from_value(model(name)).expect("a model"));
+                }
+            }
+        });
+    }
+
+    /// What people still want when the weather turns is set right.
+    pub(crate) fn come_to_rest(&mut self) {
+        let jobs: Vec<String> = self.api.jobs.live.keys().cloned().collect();
+        for name in jobs {
+            if self.chance.percent(85) {
+                self.set_suspend(&name, false);
+            }
+        }
+        for (index, names) in MODELS.iter().enumerate() {
+            let pool = format!("pool-{index}");
+            let replicas = i32::try_from(self.chance.between(1, 2)).expect("few");
+            self.set_models(&pool, names);
+            self.api
+                .edit_pool(&pool, |pool| pool.spec.replicas = replicas);
+        }
+    }
+
+    pub(crate) fn any_pod(&mut self) -> Option<String> {
         let pods: Vec<String> = self
             .api
             .pods
@@ -243,128 +248,11 @@ impl World {
             self.end_pod(&uid);
         }
     }
+}
 
-    /// One more thing that goes wrong.
-    pub(crate) fn fault(&mut self) {
-        if !self.is_stormy() {
-            return;
-        }
-        let wait = self.chance.between(300, self.weather.fault_every);
-        self.after(wait, Happening::Fault);
-        match self.chance.between(0, 19) {
-            0..=3 => {
-                let reason = *self.chance.of(&["OOMKilled", "Error"]);
-                if let Some(uid) = self.any_pod() {
-                    self.process_ends(&uid, reason);
-                }
-            }
-            4 => {
-                if let Some(uid) = self.any_pod() {
-                    self.lose_node(&uid);
-                }
-            }
-            5 => {
-                if let Some(uid) = self.any_pod() {
-                    self.evict(&uid);
-                }
-            }
-            6..=9 => self.fault_on_a_stream(),
-            10..=12 => {
-                let index = usize::try_from(self.chance.between(0, 1)).expect("two");
-                if self.operators[index].is_alive {
-                    self.crash(index);
-                }
-            }
-            13..=15 => self.overthrow(),
-            16..=17 => {
-                self.note(|| "the store is down".to_owned());
-                self.store.is_up = false;
-                let wait = self.chance.between(1000, 25_000);
-                self.after(wait, Happening::StoreUp);
-            }
-            // A frozen watch: nothing is shown for a while.
-            _ => {
-                let index = usize::try_from(self.chance.between(0, 1)).expect("two");
-                let until = self.now + self.chance.between(500, 12_000);
-                self.note(|| format!("the watches of operator {index} freeze"));
-                self.frozen[index] = until;
-            }
-        }
-    }
-
-    fn fault_on_a_stream(&mut self) {
-        let open: Vec<u64> = self.streams.keys().copied().collect();
-        if open.is_empty() {
-            return;
-        }
-        let id = *self.chance.of(&open);
-        if self.chance.percent(60) {
-            self.hang_up(id);
-        } else {
-            self.cut(id);
-        }
-    }
-
-    /// Another operator takes the lead, and the old leader does not know for a while.
-    fn overthrow(&mut self) {
-        let Some(old) = self.leader() else {
-            return;
-        };
-        let new = 1 - old;
-        if self.chance.percent(30) {
-            return self.lapse(old);
-        }
-        if !self.operators[new].is_alive {
-            return;
-        }
-        let epoch = self.operators[old].epoch().unwrap_or_default();
-        self.elect(new);
-        let wait = if self.chance.percent(50) {
-            0
-        } else {
-            self.chance.between(0, 10_000)
-        };
-        self.after(
-            wait,
-            Happening::Overthrown {
-                operator: old,
-                epoch,
-            },
-        );
-    }
-
-    /// The API server answers nobody about the lease for a while.
-    fn lapse(&mut self, leader: usize) {
-        let (life, epoch) = (self.operators[leader].life, self.highest_epoch);
-        self.end_term(leader);
-        let wait = self.chance.between(1, 5000);
-        self.after(
-            wait,
-            Happening::Regained {
-                operator: leader,
-                life,
-                epoch,
-            },
-        );
-    }
-
-    /// The weather turns: what people still want is set right, and nothing goes wrong any more.
-    pub(crate) fn turn_calm(&mut self) {
-        self.note(|| "calm".to_owned());
-        self.store.is_up = true;
-        self.frozen = [0, 0];
-        let jobs: Vec<String> = self.api.jobs.live.keys().cloned().collect();
-        for name in jobs {
-            if self.chance.percent(85) {
-                self.set_suspend(&name, false);
-            }
-        }
-        for pool in ["pool-0", "pool-1"] {
-            let replicas = i32::try_from(self.chance.between(1, 2)).expect("few");
-            self.api
-                .edit_pool(pool, |pool| pool.spec.replicas = replicas);
-        }
-    }
+fn model(name: &str) -> Value {
+    json!({"name": name, "source": {"volume": {"claimName": "weights"}},
+        "files": [{"path": format!("{name}.safetensors"), "sha256": "ab".repeat(32), "bytes": 5}]})
 }
 
 fn metadata(name: &str, namespace: &str) -> ObjectMeta {

@@ -4,11 +4,13 @@
 use std::collections::VecDeque;
 
 use framewright_crds::modelpool::Device;
-use framewright_crds::wire::{Order, ToOperator, ToWorker};
+use framewright_crds::wire::{Order, SILENCE_SECONDS, ToOperator, ToWorker};
 use framewright_operator::dispatch::gather::is_bound_to;
 use framewright_operator::names::{PoolName, WorkerRef};
 use framewright_operator::stream::events::{Concerns, learn};
 use framewright_operator::stream::fleet::Greeting;
+use framewright_operator::stream::server::ORDERS_WAITING;
+use framewright_queue::Event;
 use kube::ResourceExt;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
@@ -16,9 +18,8 @@ use crate::api::{Millis, at};
 use crate::operator::About;
 use crate::world::{Happening, World};
 
-const ORDERS_WAITING: usize = 256;
 /// Either side takes a silent stream for dead after this long.
-const SILENCE: Millis = 20_000;
+const SILENCE: Millis = 1000 * SILENCE_SECONDS.cast_signed();
 
 pub(crate) struct Stream {
     pub operator: usize,
@@ -45,9 +46,14 @@ pub(crate) enum Side {
 }
 
 impl Stream {
-    /// Whether its operator hears this pod on it.
-    pub(crate) fn is_heard_from(&self, pod: &str) -> bool {
-        self.worker.uid == pod && self.is_operator_there && self.door.is_none() && !self.is_cut
+    /// Whether its operator hears this pod on it in this term.
+    pub(crate) fn is_heard_from(&self, pod: &str, epoch: Option<u64>) -> bool {
+        let is_of_term = epoch == Some(self.epoch);
+        is_of_term
+            && self.worker.uid == pod
+            && self.is_operator_there
+            && self.door.is_none()
+            && !self.is_cut
     }
 }
 
@@ -163,6 +169,7 @@ impl World {
             return self.notice(id, Side::Operator);
         }
         self.note(|| format!("operator {index} hears on stream {id} of {uid}: {message:?}"));
+        self.learned(index, &uid, &message);
         if let ToOperator::Hello {
             slots,
             tasks,
@@ -300,6 +307,7 @@ impl World {
                 {
                     worker.stream = None;
                     self.redial(&pod, process);
+                    self.tell(&pod, Event::Lost);
                 }
                 self.after(1, Happening::Up { stream: id });
             }
@@ -309,7 +317,11 @@ impl World {
                     stream.pool.name.clone(),
                     self.operators[index].life == stream.life,
                 );
-                self.parted(index, &pod);
+                // Nobody was heard on one whose Hello is still on its way, nor is anybody on one of an earlier term.
+                let is_of_term = self.operators[index].epoch() == Some(stream.epoch);
+                if stream.door.is_none() && is_of_term {
+                    self.parted(index, &pod);
+                }
                 if is_same {
                     let fleet = &self.operators[index].fleet;
                     fleet.disconnect(&pod, id, now);

@@ -15,8 +15,9 @@ use crate::kubelet::Fate;
 use crate::ledger::Ledger;
 use crate::looks::{Landing, PoolWork, labels};
 use crate::operator::{About, Operator};
-use crate::people::{People, Store, Weather};
+use crate::people::People;
 use crate::stream::{Side, Stream};
+use crate::weather::{Store, Weather};
 use crate::worker::{Then, Worker};
 
 /// How long a settled world is watched for writes.
@@ -77,14 +78,19 @@ pub(crate) enum Happening {
     Loaded {
         pod: String,
         process: u64,
-        name: String,
+        /// By name and digest.
+        model: (String, String),
     },
     Task {
         pod: String,
         process: u64,
         task: TaskId,
-        start: u64,
+        turn: u64,
         then: Then,
+    },
+    Unsettled {
+        pod: String,
+        process: u64,
     },
     Pod {
         uid: String,
@@ -167,13 +173,7 @@ impl World {
 
     fn new(seed: u64, is_told: bool) -> World {
         let mut chance = Chance::new(seed);
-        let weather = Weather {
-            crash: *chance.of(&[0, 20, 100, 300]),
-            lost_write: *chance.of(&[0, 2, 10, 25]),
-            failure: *chance.of(&[0, 5, 20]),
-            fault_every: *chance.of(&[2000, 5000, 15_000]),
-            until: chance.between(10_000, 60_000),
-        };
+        let weather = Weather::of(&mut chance);
         let keys = SigningKeys::parse(&"ab".repeat(32)).expect("a key");
         let mut world = World {
             now: 0,
@@ -255,17 +255,22 @@ impl World {
             Happening::Up { stream } => self.up(stream),
             Happening::Down { stream } => self.down(stream),
             Happening::Notice { stream, side } => self.notice(stream, side),
-            Happening::Loaded { pod, process, name } => self.loaded(&pod, process, &name),
+            Happening::Loaded {
+                pod,
+                process,
+                model,
+            } => self.loaded(&pod, process, model),
             Happening::Task {
                 pod,
                 process,
                 task,
-                start,
+                turn,
                 then,
-            } => self.task(&pod, process, &task, start, then),
+            } => self.task(&pod, process, &task, turn, then),
+            Happening::Unsettled { pod, process } => self.left_unsettled(&pod, process),
             Happening::Pod { uid, fate } => self.pod(&uid, fate),
             Happening::Upload { job, sha256 } => self.store.put(&job, &sha256),
-            Happening::StoreUp => self.store.is_up = true,
+            Happening::StoreUp => self.store.comes_back(self.now),
             Happening::People => self.people_act(),
             Happening::Fault => self.fault(),
             Happening::Check => self.check(),

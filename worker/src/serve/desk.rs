@@ -8,6 +8,7 @@ use std::time::Duration;
 use framewright_crds::aijob::Cause;
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{ModelOrder, Order, Outcome, TaskOrder, ToOperator};
+use framewright_queue::{Effect, Event, News, Queue};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -18,7 +19,6 @@ use super::ServeError;
 use super::stream::{Line, StreamEvent};
 use super::task::{Notice, Task, Tools};
 use crate::health::Health;
-use crate::queue::{Effect, Event, News, Queue};
 
 /// How long a drained worker waits for the operator to record what it finished.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(60);

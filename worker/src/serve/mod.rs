@@ -1,6 +1,6 @@
 //! `serve`: dials in to the operator, holds the pool's models and works on the tasks that come.
 //!
-//! *Layout*: `desk` is the loop that turns what happens into what is done, by the pure [`crate::queue`]; `stream` keeps the way
+//! *Layout*: `desk` is the loop that turns what happens into what is done, by the pure [`framewright_queue`]; `stream` keeps the way
 //! to the operator open; `shelf` keeps the models; `task` is one task's way; `scratch`, `trust` and `backoff` are what these need.
 
 pub mod backoff;
@@ -15,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use framewright_queue::{Event, Identity, Queue};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
@@ -24,7 +25,6 @@ use crate::engine::{Engine, EngineError};
 use crate::fetch::Store;
 use crate::health::{self, Health};
 use crate::media::MediaError;
-use crate::queue::{Event, Identity, Queue};
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError};
 use desk::Desk;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use framewright_crds::wire::{FileOrder, FileSource, ModelOrder, ModelState};
+use framewright_queue::Event;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
@@ -18,7 +19,6 @@ use super::GRANT_WAIT;
 use super::backoff::{Backoff, random};
 use crate::engine::Weights;
 use crate::fetch::{Remedy, Store, StoreError};
-use crate::queue::Event;
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError, Held};
 use crate::weights::verify::Sha256;

@@ -21,11 +21,12 @@ impl World {
             }
         }
         for worker in self.workers.values() {
-            if let Some(task) = worker.tasks.first() {
-                return Some(format!(
-                    "worker {} holds {}",
-                    worker.me.uid, task.order.task
-                ));
+            let held = worker.held().into_iter().map(|report| report.task);
+            if let Some(task) = held.chain(worker.work.keys().cloned()).next() {
+                return Some(format!("worker {} holds {task}", worker.me.uid));
+            }
+            if !worker.shelf.is_complete() {
+                return Some(format!("worker {} looks for weights", worker.me.uid));
             }
         }
         let Some(leader) = self.leader() else {

@@ -1,5 +1,9 @@
 //! What must hold for each decision and order about a job.
 
+use framewright_operator::jobs::plan::attempt::AWAY_LIMIT;
+use framewright_operator::jobs::seen::Binding;
+use jiff::SignedDuration;
+
 use super::statuses::{is_bound, words};
 use super::*;
 
@@ -86,7 +90,8 @@ impl World {
                 self.has_died(pod, open) || (cause == Cause::WorkerLost && self.is_away(index, pod))
             }
             Cause::PreRunningDeadline => {
-                !is_late_in_calm && since(open.bound_at.0) >= seen.spec.pre_running_deadline_seconds
+                (!is_late_in_calm || self.ledger.hangs.contains(pod))
+                    && since(open.bound_at.0) >= seen.spec.pre_running_deadline_seconds
             }
             Cause::ActiveDeadline => {
                 !is_late_in_calm
@@ -95,7 +100,11 @@ impl World {
                     })
             }
             Cause::Stuck => !is_late_in_calm && since(open.bound_at.0) >= 300,
-            Cause::StoreUnavailable => !is_late_in_calm && since(open.bound_at.0) >= 3600,
+            // It could not fetch.
+            Cause::StoreUnavailable => {
+                since(open.bound_at.0) >= seen.spec.pre_running_deadline_seconds
+                    && self.store.was_away_since(open.bound_at.0)
+            }
             Cause::WorkerDrained => self.ledger.leaving.contains(pod) && self.has_died(pod, open),
             Cause::InvalidInput
             | Cause::ScratchFull
@@ -114,16 +123,35 @@ impl World {
     }
 
     pub(super) fn is_away(&self, index: usize, pod: &str) -> bool {
+        let epoch = self.operators[index].epoch();
         let is_open = self
             .streams
             .values()
-            .any(|stream| stream.operator == index && stream.is_heard_from(pod));
+            .any(|stream| stream.operator == index && stream.is_heard_from(pod, epoch));
         let parted = self.ledger.parted.get(&(index, pod.to_owned()));
         let leads = self.operators[index].term.map(|term| term.since);
         let long = |then: jiff::Timestamp| {
-            at(self.now).duration_since(then).as_millis() >= i128::from(AWAY - 1000)
+            at(self.now).duration_since(then) >= AWAY_LIMIT - SignedDuration::from_secs(1)
         };
         !is_open && parted.is_none_or(|parted| long(at(*parted))) && leads.is_none_or(long)
+    }
+
+    /// A scheduler has placed a step: on a worker that has said to this operator that it holds these very weights.
+    pub(crate) fn placed(&mut self, index: usize, model: &str, binding: &Binding) {
+        let Binding {
+            worker,
+            weights_digest,
+            ..
+        } = binding;
+        let weights = (model.to_owned(), weights_digest.clone());
+        let said = self.ledger.models.get(&(index, worker.uid.clone()));
+        let said = said.and_then(|models| models.get(&weights)).cloned();
+        if said != Some(ModelState::Ready) {
+            let uid = worker.uid.clone();
+            self.blame(|| {
+                format!("a step for weights {weights:?} is placed on {uid}, which has said {said:?} of them")
+            });
+        }
     }
 
     // Orders.
@@ -176,58 +204,5 @@ impl World {
         jobs.into_iter()
             .find(|job| job.uid().as_deref() == Some(uid))
             .cloned()
-    }
-
-    /// A worker has taken a task that it did not hold.
-    pub(crate) fn accepted(&mut self, pod: &str, task: &TaskId) {
-        if self.ledger.bound.get(task).map(String::as_str) != Some(pod) {
-            return self.blame(|| format!("{pod} takes task {task}, which was never bound to it"));
-        }
-        let is_held = |stage: &Stage| matches!(stage, Stage::Waiting | Stage::Active(_));
-        let elsewhere = self.workers.values().any(|worker| {
-            worker.me.uid != pod
-                && worker
-                    .tasks
-                    .iter()
-                    .any(|held| held.order.task == *task && is_held(&held.stage))
-        });
-        if elsewhere {
-            self.blame(|| format!("task {task} is alive twice, on {pod} and elsewhere"));
-        }
-        let Some(job) = self.job(&task.job_uid) else {
-            return;
-        };
-        let steps = job.status.iter().flat_map(|status| &status.steps);
-        let has_computed = steps
-            .filter(|step| step.name == task.step)
-            .filter_map(attempt::open)
-            .any(|open| open.number == task.attempt && open.started_at.is_some());
-        if has_computed {
-            self.blame(|| format!("task {task} has computed on {pod}, and is taken there again"));
-        }
-    }
-
-    /// A worker was told to forget a task.
-    pub(crate) fn told_to_forget(
-        &mut self,
-        pod: &str,
-        epoch: u64,
-        task: &TaskId,
-        is_settled: bool,
-    ) {
-        let holds = self.workers.get(pod).is_some_and(|worker| {
-            worker.tasks.iter().any(|held| {
-                held.order.task == *task && !matches!(held.stage, Stage::Stopping(None))
-            })
-        });
-        let Some(job) = self.job(&task.job_uid).filter(|_| holds) else {
-            return;
-        };
-        if is_bound(&job, task, pod) {
-            let how = if is_settled { "settled" } else { "cancelled" };
-            self.blame(|| {
-                format!("task {task} on {pod} is {how} (epoch {epoch}), though its attempt is open and its outcome not recorded")
-            });
-        }
     }
 }

@@ -4,13 +4,14 @@ mod calm;
 mod decisions;
 mod pools;
 mod statuses;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::aijob::{AIJobStatus, Attempt, Cause, StepState, StepStatus};
 use framewright_crds::conditions::{get, job, job_reason};
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::Outcome;
+use framewright_crds::wire::{ModelState, Outcome, ToOperator};
 use framewright_crds::{AIJob, ModelPool};
 use framewright_operator::jobs::plan::orders::{Addressed, Order};
 use framewright_operator::jobs::plan::size::{STATUS_LIMIT, weight};
@@ -24,11 +25,8 @@ use kube::ResourceExt;
 
 use crate::api::{Millis, at};
 use crate::kubelet::phase;
-use crate::worker::Stage;
 use crate::world::World;
 
-/// A worker may be silent for so long before it counts as lost.
-const AWAY: Millis = 20_000;
 /// What was on its way when the weather turned calm has ended by then.
 const AFTERMATH: Millis = 120_000;
 /// A step that could run waits no longer than this beside a free worker.
@@ -50,11 +48,19 @@ pub(crate) struct Ledger {
     outputs: BTreeMap<String, (TaskId, String)>,
     /// How tasks failed on their workers.
     failures: BTreeSet<(TaskId, String, Cause)>,
+    /// The highest epoch that each worker's process has heard.
+    epochs: BTreeMap<String, u64>,
+    /// How tasks ended on each worker, until it was told to forget them.
+    outcomes: BTreeMap<String, BTreeMap<TaskId, Outcome>>,
+    /// Workers on which a task does not stop.
+    hangs: BTreeSet<String>,
     deaths: BTreeMap<String, Millis>,
     gone: BTreeSet<String>,
     /// Pods whose deletion was asked for.
     leaving: BTreeSet<String>,
     suspended: BTreeSet<String>,
+    /// What each worker has said of its models, by name and digest, to each operator.
+    models: BTreeMap<(usize, String), BTreeMap<(String, String), ModelState>>,
     /// When the last stream of a pod to an operator ended.
     parted: BTreeMap<(usize, String), Millis>,
     /// How often in a row a job was looked at by time alone, and when it was last.
@@ -72,15 +78,30 @@ impl World {
         self.ledger.outputs.insert(sha256.to_owned(), maker);
     }
 
-    pub(crate) fn said_over(&mut self, pod: &str, task: &TaskId, outcome: &Outcome) {
-        if let Outcome::Failed { cause, .. } = outcome {
-            let failure = (task.clone(), pod.to_owned(), *cause);
-            self.ledger.failures.insert(failure);
+    /// An operator has heard something of a worker.
+    pub(crate) fn learned(&mut self, index: usize, pod: &str, message: &ToOperator) {
+        if let ToOperator::Model {
+            name,
+            digest,
+            state,
+        } = message
+        {
+            let key = (index, pod.to_owned());
+            let models = self.ledger.models.entry(key).or_default();
+            models.insert((name.clone(), digest.clone()), state.clone());
         }
+    }
+
+    /// An operator knows nothing of workers any more.
+    pub(crate) fn forgot_workers(&mut self, index: usize) {
+        self.ledger.models.retain(|(heard, _), _| *heard != index);
     }
 
     pub(crate) fn process_over(&mut self, pod: &str) {
         self.ledger.deaths.insert(pod.to_owned(), self.now);
+        self.ledger.epochs.remove(pod);
+        self.ledger.outcomes.remove(pod);
+        self.ledger.hangs.remove(pod);
     }
 
     pub(crate) fn pod_leaves(&mut self, pod: &str) {

@@ -70,7 +70,7 @@ impl World {
         let works = self
             .workers
             .get(&worker.uid)
-            .is_some_and(|worker| worker.is_up && !worker.is_draining && !worker.tasks.is_empty());
+            .is_some_and(|worker| worker.is_up && !worker.is_draining() && !worker.is_idle());
         if !works || self.leader() != Some(index) {
             return;
         }

@@ -131,8 +131,9 @@ impl World {
             return;
         }
         if fate != Fate::Lands {
+            let wait = Millis::try_from(writes::LIMIT.as_millis()).expect("seconds");
             return self.after(
-                WRITE_LIMIT,
+                wait,
                 Happening::Unanswered {
                     operator: index,
                     life,
@@ -198,7 +199,7 @@ impl World {
         let received = if is_over {
             BTreeSet::new()
         } else {
-            self.ask_the_store(index, &uid, &status)
+            self.ask_the_store(index, job, &uid, &status)
         };
         let facts = self.facts(index);
         let operator = &self.operators[index];
@@ -286,10 +287,14 @@ impl World {
     pub(super) fn ask_the_store(
         &mut self,
         index: usize,
+        job: &AIJob,
         uid: &str,
         status: &AIJobStatus,
     ) -> BTreeSet<String> {
         let now = self.now;
+        let created = job.metadata.creation_timestamp.as_ref().expect("set").0;
+        let believed = uploads::ask_every(at(now).duration_since(created)) / 2;
+        let believed = Millis::try_from(believed.as_millis()).expect("seconds");
         let known = self.operators[index]
             .received
             .entry(uid.to_owned())
@@ -301,7 +306,7 @@ impl World {
                 .filter(|upload| upload.received)
                 .map(|upload| upload.sha256.clone()),
         );
-        if self.store.is_up && known.asked.is_none_or(|asked| now - asked >= ASK_AGAIN) {
+        if self.store.is_up && known.asked.is_none_or(|asked| now - asked >= believed) {
             known.asked = Some(now);
             for upload in uploads {
                 if self.store.has(uid, &upload.sha256) {

@@ -12,26 +12,22 @@ use framewright_crds::wire::Order;
 use framewright_crds::{AIJob, ModelPool};
 use framewright_operator::dispatch::gather::{Around, gather, is_live, taken};
 use framewright_operator::dispatch::look;
-use framewright_operator::jobs::act;
 use framewright_operator::jobs::plan::presence::presence;
 use framewright_operator::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
 use framewright_operator::jobs::plan::{attempt, is_finished, plan};
 use framewright_operator::jobs::seen::{Observed, Presence, StepSeen};
+use framewright_operator::jobs::{ROUNDS, act};
 use framewright_operator::names::PoolName;
 use framewright_operator::pools::pod::{ended_since, leaves_at, pod_seen, pool_of};
 use framewright_operator::pools::template::{self, Template};
 use framewright_operator::pools::{act as pool_act, facts, plan as pool_plan, seen as pool_seen};
+use framewright_operator::{uploads, writes};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::api::{Millis, Refused, at};
 use crate::operator::About;
 use crate::world::{Happening, World};
-
-/// Rounds in one go, as the controller has them.
-const ROUNDS: usize = 5;
-const ASK_AGAIN: Millis = 900;
-const WRITE_LIMIT: Millis = 10_000;
 
 /// A status on its way to the API server.
 pub(crate) struct Landing {

@@ -1,5 +1,8 @@
 //! The scheduler's and the janitor's looks.
 
+use framewright_operator::jobs::seen::Binding;
+use framewright_operator::schedule::Pending;
+
 use super::*;
 
 impl World {
@@ -31,8 +34,17 @@ impl World {
             known.map(|known| known.there.clone()).unwrap_or_default()
         };
         let gathered = gather(&jobs, &around, &received);
+        let pending = gathered.pending.clone();
         let touched = look(gathered, &operator.placements, &operator.fleet, now);
+        let bind = |step: &Pending| operator.placements.binding(&step.job_uid, &step.step);
+        let placed: Vec<(String, Binding)> = pending
+            .iter()
+            .filter_map(|step| Some((step.model.clone(), bind(step)?)))
+            .collect();
         let is_idle = jobs.is_empty() && operator.placements.snapshot().is_empty();
+        for (model, binding) in placed {
+            self.placed(index, &model, &binding);
+        }
         for job in jobs
             .iter()
             .filter(|job| job.uid().is_some_and(|uid| touched.contains(&uid)))

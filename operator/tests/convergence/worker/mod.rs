@@ -1,70 +1,41 @@
-//! A worker as the operator knows it: what it says and does on the wire, with the guarantees that `wire` promises for it.
+//! A worker: the product's own queue, and around it what a queue does not know: time, chance, a device, the store.
 
+mod shelf;
 mod tasks;
+
+use std::collections::BTreeMap;
 
 use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::modelpool::Device;
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{
-    ModelOrder, ModelState, Order, Outcome, OutputFile, PROTOCOL, TaskOrder, TaskReport, TaskState,
-    ToOperator, ToWorker,
+    ModelState, Order, Outcome, OutputFile, TaskOrder, TaskReport, ToOperator, ToWorker,
 };
 use framewright_operator::names::{PoolName, WorkerRef};
+use framewright_queue::{Effect, Event, Identity, News, Queue};
 
 use crate::api::Millis;
 use crate::world::{Happening, World};
-use tasks::drained;
-
-/// A request for a grant is repeated this often.
-const ASK_AGAIN: Millis = 10_000;
+pub(crate) use shelf::Shelf;
+pub(crate) use tasks::{Then, Work};
 
 pub(crate) struct Worker {
     pub me: WorkerRef,
     pub pool: PoolName,
-    pub slots: u32,
+    pub slots: usize,
     /// Counts the starts of its container.
     pub process: u64,
     pub is_up: bool,
     pub stream: Option<u64>,
-    pub is_draining: bool,
-    pub tasks: Vec<Task>,
-    pub models: Vec<(String, String, ModelState)>,
-    epoch: u64,
-}
-
-pub(crate) struct Task {
-    pub order: TaskOrder,
-    pub stage: Stage,
-    /// Which start of it; what was planned for an earlier one finds nothing.
-    start: u64,
-    waits_for_grants: bool,
-    is_storing: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Stage {
-    Waiting,
-    Active(TaskState),
-    /// With the order, if the same task was ordered again since.
-    Stopping(Option<Box<TaskOrder>>),
-    Over(Outcome),
-}
-
-/// What happens next to a task.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Then {
-    AskForGrants,
-    Start,
-    Progress,
-    Compute,
-    AskForUpload,
-    Store,
-    Fail(Cause),
-    Stop,
+    queue: Queue,
+    /// The tasks that were started and have not stopped.
+    pub work: BTreeMap<TaskId, Work>,
+    pub shelf: Shelf,
+    is_end_due: bool,
 }
 
 impl Worker {
-    pub(crate) fn new(me: WorkerRef, pool: PoolName, slots: u32) -> Worker {
+    pub(crate) fn new(me: WorkerRef, pool: PoolName, slots: usize) -> Worker {
         Worker {
             me,
             pool,
@@ -72,57 +43,68 @@ impl Worker {
             process: 0,
             is_up: false,
             stream: None,
-            is_draining: false,
-            tasks: Vec::new(),
-            models: Vec::new(),
-            epoch: 0,
+            queue: queue(slots),
+            work: BTreeMap::new(),
+            shelf: Shelf::default(),
+            is_end_due: false,
         }
     }
 
-    /// A new process: it remembers nothing.
     pub(crate) fn start(&mut self) {
         self.process += 1;
         self.is_up = true;
-        self.stream = None;
-        self.is_draining = false;
-        self.tasks.clear();
-        self.models.clear();
-        self.epoch = 0;
+    }
+
+    /// Its process is gone, and all that it knew; the stream that it leaves behind.
+    pub(crate) fn end(&mut self) -> Option<u64> {
+        self.is_up = false;
+        self.queue = queue(self.slots);
+        self.work.clear();
+        self.shelf = Shelf::default();
+        self.is_end_due = false;
+        self.stream.take()
+    }
+
+    /// The tasks that it holds, as its next Hello will say.
+    pub(crate) fn held(&self) -> Vec<TaskReport> {
+        for effect in self.greets() {
+            if let Effect::Say(ToOperator::Hello { tasks, .. }) = effect {
+                return tasks;
+            }
+        }
+        unreachable!("whoever dials in says Hello");
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.greets().contains(&Effect::Say(ToOperator::Draining))
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.work.is_empty() && self.held().is_empty()
     }
 
     /// Whether it could take a task now.
     pub(crate) fn is_free(&self, model: &str) -> bool {
-        let is_ready = |(name, _, state): &(String, String, ModelState)| {
-            name == model && *state == ModelState::Ready
-        };
         self.is_up
             && self.stream.is_some()
-            && !self.is_draining
-            && self.tasks.is_empty()
-            && self.models.iter().any(is_ready)
+            && self.shelf.is_ready(model)
+            && !self.is_draining()
+            && self.is_idle()
     }
 
-    fn task(&mut self, id: &TaskId) -> Option<&mut Task> {
-        self.tasks.iter_mut().find(|task| task.order.task == *id)
+    fn greets(&self) -> Vec<Effect> {
+        self.queue.clone().handle(Event::Connected)
     }
 }
 
-impl Task {
-    fn report(&self) -> Option<TaskReport> {
-        let state = match &self.stage {
-            Stage::Waiting | Stage::Stopping(Some(_)) => TaskState::Starting,
-            Stage::Active(state) => state.clone(),
-            Stage::Stopping(None) => return None,
-            Stage::Over(outcome) => TaskState::Finished {
-                outcome: outcome.clone(),
-            },
-        };
-        Some(TaskReport {
-            task: self.order.task.clone(),
-            job: self.order.job.clone(),
-            state,
-        })
-    }
+/// A new process remembers nothing.
+fn queue(slots: usize) -> Queue {
+    Queue::new(Identity {
+        version: "0".to_owned(),
+        device: Device::Cpu,
+        device_trouble: None,
+        slots,
+    })
 }
 
 impl World {
@@ -130,125 +112,100 @@ impl World {
         self.workers.get_mut(pod).expect("it was found before")
     }
 
-    /// A stream is open: the worker says who it is and what it holds.
+    /// The worker, if it is still the process that something was planned for.
+    fn process(&mut self, pod: &str, process: u64) -> Option<&mut Worker> {
+        let worker = self.workers.get_mut(pod)?;
+        (worker.is_up && worker.process == process).then_some(worker)
+    }
+
     pub(crate) fn connected(&mut self, pod: &str, stream: u64) {
-        let worker = self.worker(pod);
-        worker.stream = Some(stream);
-        let is_draining = worker.is_draining;
-        let hello = ToOperator::Hello {
-            protocol: PROTOCOL,
-            version: "0".to_owned(),
-            device: Device::Cpu,
-            device_trouble: None,
-            slots: worker.slots,
-            tasks: worker.tasks.iter().filter_map(Task::report).collect(),
-            epoch: None,
-        };
-        self.say(pod, hello);
-        if is_draining {
-            self.say(pod, ToOperator::Draining);
-        }
+        self.worker(pod).stream = Some(stream);
+        self.tell(pod, Event::Connected);
     }
 
     /// An order has arrived.
     pub(crate) fn hear(&mut self, pod: &str, said: ToWorker) {
-        let ToWorker { epoch, order } = said;
-        let worker = self.worker(pod);
-        if epoch < worker.epoch {
-            let stream = worker.stream;
-            self.note(|| format!("worker {pod} refuses epoch {epoch}: {order:?}"));
-            if let Some(stream) = stream {
-                self.hang_up(stream);
-            }
-            return;
+        self.note(|| format!("worker {pod} hears {said:?}"));
+        if let Order::Run(order) = &said.order
+            && self.is_stormy()
+            && self.chance.percent(self.weather.spoiled / 5)
+        {
+            self.spoil(pod, &order.model);
         }
-        worker.epoch = epoch;
-        self.note(|| format!("worker {pod} takes {order:?}"));
-        match order {
-            Order::Welcome { models } => self.welcomed(pod, &models),
-            Order::Refused { .. } => {}
-            Order::Run(order) => self.run(pod, *order),
-            Order::Cancel { task } => self.forget(pod, epoch, &task, false),
-            Order::Settled { task } => self.forget(pod, epoch, &task, true),
-            Order::Upload { task, sha256, .. } => self.granted(pod, &task, &sha256),
-        }
-        self.start_what_can_start(pod);
-    }
-
-    fn welcomed(&mut self, pod: &str, orders: &[ModelOrder]) {
-        let worker = self.worker(pod);
-        let process = worker.process;
-        let held = std::mem::take(&mut worker.models);
-        worker.models = orders
-            .iter()
-            .map(|order| {
-                let known = held
-                    .iter()
-                    .find(|(name, digest, _)| *name == order.name && *digest == order.digest);
-                let state = known.map_or(ModelState::Loading { trouble: None }, |(_, _, state)| {
-                    state.clone()
-                });
-                (order.name.clone(), order.digest.clone(), state)
-            })
-            .collect();
-        for (name, digest, state) in self.worker(pod).models.clone() {
-            if state == (ModelState::Loading { trouble: None }) {
-                let wait = self.chance.between(50, 3000);
-                let (pod, name) = (pod.to_owned(), name.clone());
-                self.after(wait, Happening::Loaded { pod, process, name });
-            }
-            let report = ToOperator::Model {
-                name,
-                digest,
-                state,
-            };
-            self.say(pod, report);
-        }
-    }
-
-    /// A model is verified.
-    pub(crate) fn loaded(&mut self, pod: &str, process: u64, model: &str) {
-        let Some(worker) = self.workers.get_mut(pod) else {
+        let Some(worker) = self.workers.get_mut(pod).filter(|worker| worker.is_up) else {
             return;
         };
-        let is_same = worker.is_up && worker.process == process;
-        let held = worker.models.iter_mut().find(|(name, _, _)| name == model);
-        let Some((name, digest, state)) = held.filter(|_| is_same) else {
-            return;
-        };
-        *state = ModelState::Ready;
-        let report = ToOperator::Model {
-            name: name.clone(),
-            digest: digest.clone(),
-            state: ModelState::Ready,
-        };
-        self.say(pod, report);
-        self.start_what_can_start(pod);
+        let before = worker.held();
+        let effects = worker.queue.handle(Event::Ordered(said.clone()));
+        self.heard(pod, &said, &before, &effects);
+        self.follow(pod, effects);
     }
 
     /// SIGTERM.
     pub(crate) fn drain(&mut self, pod: &str) {
-        let Some(worker) = self.workers.get_mut(pod) else {
+        self.tell(pod, Event::Drain);
+    }
+
+    /// Something happens to a worker, and its queue says what follows.
+    pub(crate) fn tell(&mut self, pod: &str, event: Event) {
+        let Some(worker) = self.workers.get_mut(pod).filter(|worker| worker.is_up) else {
             return;
         };
-        if !worker.is_up || std::mem::replace(&mut worker.is_draining, true) {
+        let effects = worker.queue.handle(event);
+        self.follow(pod, effects);
+    }
+
+    fn follow(&mut self, pod: &str, effects: Vec<Effect>) {
+        for effect in effects {
+            if !self.worker(pod).is_up {
+                return;
+            }
+            self.act(pod, effect);
+        }
+        self.end_some_time(pod);
+    }
+
+    fn act(&mut self, pod: &str, effect: Effect) {
+        match effect {
+            Effect::Say(message) => {
+                self.said(pod, &message);
+                self.say(pod, message);
+            }
+            Effect::HangUp => {
+                if let Some(stream) = self.worker(pod).stream {
+                    self.hang_up(stream);
+                }
+            }
+            Effect::Hold(models) => self.hold(pod, models),
+            Effect::Start(order) => self.start(pod, &order),
+            Effect::Renew(order) => self.renewed(pod, &order.task),
+            Effect::Grant { task, sha256, .. } => self.granted(pod, &task, &sha256),
+            Effect::Stop(task) => self.stop(pod, &task),
+            Effect::Exit => {
+                let is_broken = self.worker(pod).queue.lost_device().is_some();
+                self.process_ends(pod, if is_broken { "Error" } else { "Completed" });
+            }
+            Effect::Abort => self.process_ends(pod, "Error"),
+        }
+    }
+
+    /// A drained worker does not wait for ever until somebody records what it finished.
+    fn end_some_time(&mut self, pod: &str) {
+        let worker = self.worker(pod);
+        if worker.is_end_due || !worker.is_up || !worker.queue.is_drained() {
             return;
         }
-        let mut over = Vec::new();
-        for held in &mut worker.tasks {
-            match &mut held.stage {
-                Stage::Waiting => {
-                    held.stage = Stage::Over(drained());
-                    over.push(held.order.task.clone());
-                }
-                Stage::Stopping(again) => *again = None,
-                Stage::Active(_) | Stage::Over(_) => {}
-            }
+        worker.is_end_due = true;
+        let process = worker.process;
+        let wait = self.chance.between(30_000, 60_000);
+        let pod = pod.to_owned();
+        self.after(wait, Happening::Unsettled { pod, process });
+    }
+
+    /// Nobody has recorded what a drained worker finished: it ends all the same.
+    pub(crate) fn left_unsettled(&mut self, pod: &str, process: u64) {
+        if self.process(pod, process).is_some() {
+            self.process_ends(pod, "Completed");
         }
-        self.say(pod, ToOperator::Draining);
-        for id in over {
-            self.say_if_over(pod, &id);
-        }
-        self.exit_if_done(pod);
     }
 }

@@ -1,220 +1,214 @@
-//! What a fake worker does with its tasks.
+//! What becomes of a task that a queue has started: it fetches, computes and uploads, or fails, hangs or is stopped.
 
 use super::*;
 
+/// A task at work.
+pub(crate) struct Work {
+    /// Which start of it this is.
+    start: u64,
+    /// What was planned for an earlier turn does not happen.
+    turn: u64,
+    digest: String,
+    percent: i32,
+    output: Option<OutputFile>,
+    has_trouble: bool,
+    waits_for_grants: bool,
+    is_storing: bool,
+    is_stopping: bool,
+}
+
+/// What happens next to a task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Then {
+    Fetch,
+    Begin,
+    Progress,
+    Compute,
+    AskForUpload,
+    Store,
+    Fail(Cause),
+    /// It has stopped, as it was told to.
+    Stop,
+    /// It was told to stop, and does not.
+    Hang,
+}
+
 impl World {
-    pub(super) fn run(&mut self, pod: &str, order: TaskOrder) {
+    pub(super) fn start(&mut self, pod: &str, order: &TaskOrder) {
         let id = order.task.clone();
-        let worker = self.worker(pod);
-        let is_draining = worker.is_draining;
-        let Some(held) = worker.task(&id) else {
-            let stage = if is_draining {
-                Stage::Over(drained())
-            } else {
-                Stage::Waiting
-            };
-            worker.tasks.push(Task {
-                order,
-                stage: stage.clone(),
-                start: 0,
-                waits_for_grants: false,
-                is_storing: false,
-            });
-            if stage == Stage::Waiting {
-                self.accepted(pod, &id);
-            }
-            return self.say_if_over(pod, &id);
-        };
-        match &mut held.stage {
-            Stage::Waiting => held.order = order,
-            Stage::Active(_) => {
-                held.order = order;
-                if std::mem::take(&mut held.waits_for_grants) {
-                    self.next(pod, &id, 100, 2000, Then::Start);
-                }
-            }
-            Stage::Stopping(again) => *again = Some(Box::new(order)),
-            Stage::Over(_) => self.say_if_over(pod, &id),
-        }
-    }
-
-    pub(super) fn forget(&mut self, pod: &str, epoch: u64, id: &TaskId, is_settled: bool) {
-        self.told_to_forget(pod, epoch, id, is_settled);
-        let worker = self.worker(pod);
-        let Some(held) = worker.task(id) else {
-            return;
-        };
-        match &mut held.stage {
-            Stage::Waiting | Stage::Over(_) => {
-                worker.tasks.retain(|held| held.order.task != *id);
-                self.exit_if_done(pod);
-            }
-            Stage::Active(_) => {
-                held.stage = Stage::Stopping(None);
-                self.next(pod, id, 0, 3000, Then::Stop);
-            }
-            Stage::Stopping(again) => *again = None,
-        }
-    }
-
-    pub(super) fn granted(&mut self, pod: &str, id: &TaskId, sha256: &str) {
-        let Some(held) = self.worker(pod).task(id) else {
-            return;
-        };
-        let is_wanted = matches!(&held.stage, Stage::Active(TaskState::Uploading { output }) if output.sha256 == sha256);
-        if is_wanted && !std::mem::replace(&mut held.is_storing, true) {
-            self.next(pod, id, 20, 1500, Then::Store);
-        }
-    }
-
-    pub(super) fn start_what_can_start(&mut self, pod: &str) {
+        self.starts(pod, order);
         let start = self.serial();
         let worker = self.worker(pod);
-        let is_busy = |task: &&Task| matches!(task.stage, Stage::Active(_) | Stage::Stopping(_));
-        let busy = worker.tasks.iter().filter(is_busy).count();
-        let mut free = usize::try_from(worker.slots).expect("few") - busy;
-        let mut started = Vec::new();
-        let mut over = Vec::new();
-        for held in &mut worker.tasks {
-            if held.stage != Stage::Waiting {
-                continue;
-            }
-            let model = worker
-                .models
-                .iter()
-                .find(|(name, _, _)| *name == held.order.model);
-            match model {
-                None => {
-                    let message = "the pool does not hold the model any more".to_owned();
-                    let cause = Cause::WeightsFailed;
-                    held.stage = Stage::Over(Outcome::Failed { cause, message });
-                    over.push(held.order.task.clone());
-                }
-                Some((_, _, ModelState::Ready)) if free > 0 => {
-                    free -= 1;
-                    held.stage = Stage::Active(TaskState::Starting);
-                    held.start = start;
-                    started.push(held.order.task.clone());
-                }
-                Some(_) => {}
-            }
-        }
-        for id in over {
-            self.say_if_over(pod, &id);
-        }
-        for id in started {
-            let asks = self.is_stormy() && self.chance.percent(5);
-            let then = if asks {
-                Then::AskForGrants
-            } else {
-                Then::Start
-            };
-            self.next(pod, &id, 50, 3000, then);
-        }
+        let has_weights = worker.shelf.has(&order.digest);
+        let work = Work {
+            start,
+            turn: start,
+            digest: order.digest.clone(),
+            percent: 0,
+            output: None,
+            has_trouble: false,
+            waits_for_grants: false,
+            is_storing: false,
+            is_stopping: false,
+        };
+        worker.work.insert(id.clone(), work);
+        // They may have been found wrong a moment ago.
+        let then = if has_weights {
+            Then::Fetch
+        } else {
+            Then::Fail(Cause::WeightsFailed)
+        };
+        self.next(pod, &id, 0, 10, then);
     }
 
-    pub(super) fn next(&mut self, pod: &str, id: &TaskId, low: Millis, high: Millis, then: Then) {
-        let wait = self.chance.between(low, high);
-        let worker = self.worker(pod);
-        let process = worker.process;
-        let start = worker.task(id).map_or(0, |task| task.start);
+    fn next(&mut self, pod: &str, id: &TaskId, low: Millis, high: Millis, then: Then) {
+        let turn = self.serial();
+        let Some(work) = self.worker(pod).work.get_mut(id) else {
+            return;
+        };
+        work.turn = turn;
+        self.plan(pod, id, turn, (low, high), then);
+    }
+
+    fn plan(&mut self, pod: &str, id: &TaskId, turn: u64, within: (Millis, Millis), then: Then) {
+        let wait = self.chance.between(within.0, within.1);
+        let process = self.worker(pod).process;
         self.after(
             wait,
             Happening::Task {
                 pod: pod.to_owned(),
                 process,
                 task: id.clone(),
-                start,
+                turn,
                 then,
             },
         );
     }
 
-    /// A task's next step.
-    pub(crate) fn task(&mut self, pod: &str, process: u64, id: &TaskId, start: u64, then: Then) {
-        let Some(worker) = self.workers.get_mut(pod) else {
-            return;
-        };
-        if !worker.is_up || worker.process != process {
-            return;
+    fn news(&mut self, pod: &str, id: &TaskId, news: News) {
+        let task = id.clone();
+        self.tell(pod, Event::Task { task, news });
+    }
+
+    /// A task's last news.
+    fn last_news(&mut self, pod: &str, id: &TaskId, news: News) {
+        let work = self.worker(pod).work.remove(id);
+        if let News::Ended(outcome) = &news
+            && work.is_some_and(|work| !work.is_stopping)
+        {
+            self.ended(pod, id, outcome);
         }
-        let Some(held) = worker.task(id).filter(|task| task.start == start) else {
-            return;
-        };
-        let Stage::Active(state) = &mut held.stage else {
-            if matches!(then, Then::Stop) {
-                self.stopped(pod, id);
-            }
-            return;
-        };
-        match then {
-            Then::Stop => {}
-            Then::AskForGrants => {
-                if *state == TaskState::Starting && !held.waits_for_grants {
-                    held.waits_for_grants = true;
-                }
-                if held.waits_for_grants {
-                    let task = Some(id.clone());
-                    self.say(pod, ToOperator::RenewGrants { task });
-                    self.next(pod, id, 5000, 5000, Then::AskForGrants);
-                }
-            }
-            Then::Start => {
-                if *state != TaskState::Starting {
-                    return;
-                }
-                let progress = Progress::default();
-                *state = TaskState::Running { progress };
-                let started = ToOperator::Started { task: id.clone() };
-                self.say(pod, started);
-                self.compute(pod, id);
-            }
-            Then::Progress => {
-                if let TaskState::Running { progress } = state {
-                    progress.percent = (progress.percent + 30).min(99);
-                    let progress = *progress;
-                    let task = id.clone();
-                    self.say(pod, ToOperator::Progress { task, progress });
-                    self.compute(pod, id);
-                }
-            }
-            Then::Compute => {
-                let output = self.new_output(pod, id);
-                if let Some(held) = self.worker(pod).task(id) {
-                    held.stage = Stage::Active(TaskState::Uploading { output });
-                }
-                self.task(pod, process, id, start, Then::AskForUpload);
-            }
-            Then::AskForUpload => {
-                if let TaskState::Uploading { output } = state
-                    && !held.is_storing
-                {
-                    let output = output.clone();
-                    let task = id.clone();
-                    self.say(pod, ToOperator::UploadRequest { task, output });
-                    self.next(pod, id, ASK_AGAIN, ASK_AGAIN, Then::AskForUpload);
-                }
-            }
-            Then::Store => {
-                if let TaskState::Uploading { output } = state.clone() {
-                    if self.store.is_up {
-                        self.store.put(&id.job_uid, &output.sha256);
-                        let units = 12;
-                        self.over(pod, id, Outcome::Succeeded { output, units });
-                    } else {
-                        self.next(pod, id, 1000, 5000, Then::Store);
-                    }
-                }
-            }
-            Then::Fail(cause) => {
-                let message = self.complaint(cause);
-                self.over(pod, id, Outcome::Failed { cause, message });
-            }
+        self.news(pod, id, news);
+    }
+
+    pub(super) fn renewed(&mut self, pod: &str, id: &TaskId) {
+        let work = self.worker(pod).work.get_mut(id);
+        if work.is_some_and(|work| std::mem::take(&mut work.waits_for_grants)) {
+            self.next(pod, id, 100, 2000, Then::Fetch);
         }
     }
 
+    pub(super) fn granted(&mut self, pod: &str, id: &TaskId, sha256: &str) {
+        let Some(work) = self.worker(pod).work.get_mut(id) else {
+            return;
+        };
+        let is_it = work
+            .output
+            .as_ref()
+            .is_some_and(|output| output.sha256 == sha256);
+        if is_it && !std::mem::replace(&mut work.is_storing, true) {
+            self.next(pod, id, 20, 1500, Then::Store);
+        }
+    }
+
+    pub(super) fn stop(&mut self, pod: &str, id: &TaskId) {
+        let hangs = self.is_stormy() && self.chance.percent(2);
+        let is_faster = self.chance.percent(30);
+        let serial = self.serial();
+        let Some(work) = self.worker(pod).work.get_mut(id) else {
+            return;
+        };
+        work.is_stopping = true;
+        // What it was about to do may come before it notices.
+        if !is_faster {
+            work.turn = serial;
+        }
+        let start = work.start;
+        if hangs {
+            self.does_not_stop(pod, id);
+            self.plan(pod, id, start, (300_000, 300_000), Then::Hang);
+        } else {
+            self.plan(pod, id, start, (0, 3000), Then::Stop);
+        }
+    }
+
+    /// A task's next step.
+    pub(crate) fn task(&mut self, pod: &str, process: u64, id: &TaskId, turn: u64, then: Then) {
+        let Some(worker) = self.process(pod, process) else {
+            return;
+        };
+        let Some(work) = worker.work.get_mut(id) else {
+            return;
+        };
+        if work.turn != turn && work.start != turn {
+            return;
+        }
+        match then {
+            Then::Fetch => self.fetch(pod, id),
+            Then::Begin => {
+                self.news(pod, id, News::Started);
+                self.compute(pod, id);
+            }
+            Then::Progress => {
+                work.percent = (work.percent + 30).min(99);
+                let progress = Progress {
+                    percent: work.percent,
+                    ..Progress::default()
+                };
+                self.news(pod, id, News::Progress(progress));
+                self.compute(pod, id);
+            }
+            Then::Compute => {
+                let output = self.new_output(pod, id);
+                if let Some(work) = self.worker(pod).work.get_mut(id) {
+                    work.output = Some(output);
+                }
+                self.ask_for_upload(pod, id);
+            }
+            Then::AskForUpload => self.ask_for_upload(pod, id),
+            Then::Store => self.store(pod, id),
+            Then::Fail(cause) => self.fail(pod, id, cause),
+            Then::Stop => self.last_news(pod, id, News::Stopped),
+            Then::Hang => self.news(pod, id, News::Hangs),
+        }
+    }
+
+    fn fetch(&mut self, pod: &str, id: &TaskId) {
+        let is_refused = self.is_stormy() && self.chance.percent(5);
+        let is_up = self.store.is_up;
+        let Some(work) = self.worker(pod).work.get_mut(id) else {
+            return;
+        };
+        if is_refused {
+            work.waits_for_grants = true;
+            self.news(pod, id, News::GrantsExpired);
+            return self.next(pod, id, 15_000, 15_000, Then::Fetch);
+        }
+        work.waits_for_grants = false;
+        let had_trouble = std::mem::replace(&mut work.has_trouble, !is_up);
+        if !is_up {
+            let trouble = Some("input video: the store is away".to_owned());
+            self.news(pod, id, News::StoreTrouble(trouble));
+            return self.next(pod, id, 500, 15_000, Then::Fetch);
+        }
+        if had_trouble {
+            self.news(pod, id, News::StoreTrouble(None));
+        }
+        self.next(pod, id, 50, 3000, Then::Begin);
+    }
+
     /// What the computation does next: goes on, ends, fails or hangs.
-    pub(super) fn compute(&mut self, pod: &str, id: &TaskId) {
+    fn compute(&mut self, pod: &str, id: &TaskId) {
         if self.people.is_bad(id) {
             return self.next(pod, id, 100, 1000, Then::Fail(Cause::InvalidInput));
         }
@@ -243,12 +237,7 @@ impl World {
         self.next(pod, id, 200, 4000, then);
     }
 
-    pub(super) fn complaint(&mut self, cause: Cause) -> String {
-        let length = if self.chance.percent(10) { 300 } else { 1 };
-        format!("{cause:?}: {}", "it hurts – ".repeat(length))
-    }
-
-    pub(super) fn new_output(&mut self, pod: &str, id: &TaskId) -> OutputFile {
+    fn new_output(&mut self, pod: &str, id: &TaskId) -> OutputFile {
         let output = OutputFile {
             sha256: format!("{:064x}", self.serial()),
             bytes: 7,
@@ -258,57 +247,51 @@ impl World {
         output
     }
 
-    pub(super) fn over(&mut self, pod: &str, id: &TaskId, outcome: Outcome) {
-        self.said_over(pod, id, &outcome);
-        if let Some(held) = self.worker(pod).task(id) {
-            held.stage = Stage::Over(outcome);
+    fn ask_for_upload(&mut self, pod: &str, id: &TaskId) {
+        let work = self.worker(pod).work.get(id);
+        if let Some(output) = work.and_then(|work| work.output.clone()) {
+            self.news(pod, id, News::Computed(output));
+            self.next(pod, id, 15_000, 15_000, Then::AskForUpload);
         }
-        self.say_if_over(pod, id);
-        self.start_what_can_start(pod);
     }
 
-    pub(super) fn say_if_over(&mut self, pod: &str, id: &TaskId) {
-        let Some(held) = self.worker(pod).task(id) else {
+    fn store(&mut self, pod: &str, id: &TaskId) {
+        let loses_answer = self.is_stormy() && self.chance.percent(5);
+        let Some(work) = self.worker(pod).work.get_mut(id) else {
             return;
         };
-        if let Stage::Over(outcome) = &held.stage {
-            let (task, outcome) = (id.clone(), outcome.clone());
-            self.said_over(pod, id, &outcome);
-            self.say(pod, ToOperator::Finished { task, outcome });
+        work.is_storing = false;
+        let Some(output) = work.output.clone() else {
+            return;
+        };
+        if self.store.is_up {
+            self.store.put(&id.job_uid, &output.sha256);
         }
+        if self.store.is_up && !loses_answer {
+            let outcome = Outcome::Succeeded { output, units: 12 };
+            return self.last_news(pod, id, News::Ended(outcome));
+        }
+        let trouble = Some("the output waits for the store".to_owned());
+        self.news(pod, id, News::StoreTrouble(trouble));
+        self.next(pod, id, 500, 15_000, Then::AskForUpload);
     }
 
-    pub(super) fn stopped(&mut self, pod: &str, id: &TaskId) {
-        let worker = self.worker(pod);
-        let again = worker.task(id).and_then(|held| match &mut held.stage {
-            Stage::Stopping(again) => again.take(),
-            Stage::Waiting | Stage::Active(_) | Stage::Over(_) => None,
-        });
-        worker.tasks.retain(|held| held.order.task != *id);
-        if let Some(order) = again {
-            worker.tasks.push(Task {
-                order: *order,
-                stage: Stage::Waiting,
-                start: 0,
-                waits_for_grants: false,
-                is_storing: false,
-            });
+    fn fail(&mut self, pod: &str, id: &TaskId, cause: Cause) {
+        let message = self.complaint(cause);
+        let is_lost = cause == Cause::DeviceError && self.chance.percent(50);
+        if is_lost {
+            return self.last_news(pod, id, News::DeviceLost { message });
         }
-        self.start_what_can_start(pod);
-        self.exit_if_done(pod);
+        let work = self.worker(pod).work.get(id);
+        let digest = work.map(|work| work.digest.clone()).unwrap_or_default();
+        if cause == Cause::WeightsFailed {
+            self.doubt(pod, &digest);
+        }
+        self.last_news(pod, id, News::Ended(Outcome::Failed { cause, message }));
     }
 
-    pub(super) fn exit_if_done(&mut self, pod: &str) {
-        let worker = self.worker(pod);
-        if worker.is_draining && worker.tasks.is_empty() {
-            self.process_ends(pod, "Completed");
-        }
-    }
-}
-
-pub(super) fn drained() -> Outcome {
-    Outcome::Failed {
-        cause: Cause::WorkerDrained,
-        message: "the worker ends and takes no new task".to_owned(),
+    fn complaint(&mut self, cause: Cause) -> String {
+        let length = if self.chance.percent(10) { 300 } else { 1 };
+        format!("{cause:?}: {}", "it hurts – ".repeat(length))
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::wire::{Outcome, OutputFile, Pipeline, TaskOrder};
+use framewright_queue::{Event, News};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -29,7 +30,6 @@ use crate::media::Programs;
 use crate::memory;
 use crate::metrics::{Metrics, Stage};
 use crate::pipelines::{Input, Made, PipelineError, Watch, Workplace, upscale::upscale};
-use crate::queue::{Event, News};
 use crate::sentence::sentence;
 use reporter::Reporter;
 

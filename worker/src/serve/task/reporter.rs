@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::Progress;
 use framewright_crds::names::TaskId;
+use framewright_queue::{Event, News};
 use tokio::sync::mpsc;
-
-use crate::queue::{Event, News};
 
 /// Between two reports, at first and in the long run.
 const SHORTEST: Duration = Duration::from_millis(50);

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::Cause;
 use framewright_crds::wire::{OutputFile, UPLOAD_LIMIT_SECONDS};
+use framewright_queue::News;
 use tracing::warn;
 
 use super::tried::Tried;
 use super::{Ending, Notice, Task, failed};
 use crate::fetch::{Remedy, StoreError};
 use crate::pipelines::Input;
-use crate::queue::News;
 use crate::sentence::sentence;
 use crate::serve::GRANT_WAIT;
 use crate::serve::backoff::{Backoff, random};

@@ -1,7 +1,7 @@
 //! Who is listened to, and what is said again after the stream was away?
 
 use framewright_crds::wire::{Order, ToOperator, ToWorker};
-use framewright_worker::queue::{Effect, Event, News};
+use framewright_queue::{Effect, Event, News};
 
 use crate::story::{check, done, id, news, output, ready, run, settled, task};
 

@@ -1,12 +1,12 @@
 //! Which task starts when, and what if its order comes again, its model fails, or nobody wants it any more?
 
 use framewright_crds::aijob::{Cause, Progress};
-use framewright_crds::wire::{ModelState, Order, Outcome};
-use framewright_worker::queue::{Event, News};
+use framewright_crds::wire::{ModelOrder, ModelState, Order, Outcome};
+use framewright_queue::{Event, News};
 
 use crate::story::{
-    cancel, check, connected, done, id, model, news, ordered, output, ready, run, settled, task,
-    welcome,
+    cancel, check, connected, digest, done, id, model, news, ordered, output, ready, run, settled,
+    task, welcome,
 };
 
 #[test]
@@ -177,6 +177,27 @@ fn weights_that_changed_since_the_step_was_placed_do_not_run_under_the_old_diges
         ordered(Order::Run(order)),
         "say finished 1 WeightsChanged (the pool's weights for model a are others now than when the step was placed)",
     );
+}
+
+#[test]
+fn other_weights_under_a_ready_models_name_are_not_ready() {
+    let mut queue = ready(1);
+    let mut order = ModelOrder {
+        name: "a".into(),
+        digest: "digest of other weights".into(),
+        files: vec![],
+    };
+    let welcome = ordered(Order::Welcome {
+        models: vec![order.clone()],
+    });
+    check(&mut queue, welcome, "say model a Loading; hold a");
+    // What is still said of the old ones is of no interest.
+    check(&mut queue, model("a", ModelState::Ready), "");
+    order.digest = digest("a");
+    let welcome = ordered(Order::Welcome {
+        models: vec![order],
+    });
+    check(&mut queue, welcome, "say model a Loading; hold a");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use framewright_crds::wire::{
     ModelOrder, ModelState, Order, Outcome, OutputFile, Pipeline, TaskOrder, TaskState, ToOperator,
     ToWorker,
 };
-use framewright_worker::queue::{Effect, Event, Identity, News, Queue};
+use framewright_queue::{Effect, Event, Identity, News, Queue};
 
 pub(crate) fn identity(slots: usize) -> Identity {
     Identity {

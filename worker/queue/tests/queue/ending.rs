@@ -1,7 +1,7 @@
 //! How does a worker end: drained, or without its device?
 
 use framewright_crds::wire::ModelState;
-use framewright_worker::queue::{Event, Identity, News, Queue};
+use framewright_queue::{Event, Identity, News, Queue};
 
 use crate::story::{cancel, check, done, identity, model, news, ready, run, settled, welcome};
 
