@@ -1,6 +1,6 @@
 //! What others want to know of the workers: the scheduler, jobs and pools.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{ModelState, TaskState};
@@ -77,20 +77,6 @@ impl Fleet {
                 }
             })
             .collect()
-    }
-
-    /// Connected workers of each pool.
-    #[must_use]
-    pub fn connected(&self) -> BTreeMap<PoolName, i64> {
-        let mut counts = BTreeMap::new();
-        for worker in self
-            .lock()
-            .values()
-            .filter(|worker| worker.connection.is_some())
-        {
-            *counts.entry(worker.greeting.pool.clone()).or_insert(0) += 1;
-        }
-        counts
     }
 
     /// UIDs of a pool's connected workers.
