@@ -5,6 +5,7 @@
 //! - [`modelpool`]: the `ModelPool` kind, its models, its pod template and its status
 //! - `rules`: the longer CEL rules
 //! - [`conditions`]: every condition type and reason a person can see
+//! - [`deletion`]: what keeps an object that somebody has deleted
 //! - [`names`]: labels, annotations, ports, task ids, artifact keys
 //! - [`quantity`]: how many bytes a Kubernetes quantity is
 //! - [`schema`]: whether a document keeps to a kind's schema, where no API server looks
@@ -21,6 +22,7 @@
 
 pub mod aijob;
 pub mod conditions;
+pub mod deletion;
 pub mod modelpool;
 pub mod names;
 pub mod quantity;

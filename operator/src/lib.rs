@@ -9,7 +9,7 @@
 //! - [`controller`]: wires all of it; [`context`] is what the parts share
 //! - [`uploads`], [`received`]: which files are waited for; which have come
 //! - [`recent`]: what caches may not show yet; `trim`: what of an object is kept; [`names`]: of pools and workers
-//! - [`status`], [`events`]: how objects and people are told; [`writes`]: no write outside a term; [`deletion`]: what keeps a deleted object
+//! - [`status`], [`events`]: how objects and people are told; [`writes`]: no write outside a term
 //! - [`leadership`]: who leads; [`certificates`]: keys and certificates; [`janitor`]: clears what outlived its object
 //! - [`args`], [`health`], [`metrics`], `listen`, [`check`]: the process; `check` is `helm test`
 //!
@@ -23,7 +23,6 @@ pub mod certificates;
 pub mod check;
 pub mod context;
 pub mod controller;
-pub mod deletion;
 pub mod dispatch;
 pub mod events;
 pub mod grants;

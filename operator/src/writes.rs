@@ -1,4 +1,5 @@
-//! The fence around a leader's writes: none begins outside its term, and none is waited for once another replica may lead.
+//! The fence around a leader's writes, Events apart: none begins outside its term, and none is waited for once another replica may
+//! lead, but the making of a pod, whose name is taken then.
 
 use std::time::Duration;
 

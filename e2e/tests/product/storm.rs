@@ -25,6 +25,10 @@ async fn an_api_server_that_refuses_delays_and_loses_requests_costs_no_attempt_a
             fleet.ready_pool(2).await?;
             fleet.clip("clip.mp4", 1).await?;
             let before = pods(fleet).await?;
+            ensure!(
+                before.len() == 2 && before.values().all(|(made, _)| *made == 1),
+                "the pods and how often each was made: {before:?}"
+            );
             for number in 1..=JOBS_AT_MOST {
                 let name = format!("job-{number}");
                 fleet.submit_steps(&name, TWO_STEPS, "").await?;
@@ -42,6 +46,11 @@ async fn an_api_server_that_refuses_delays_and_loses_requests_costs_no_attempt_a
                 pods(fleet).await? == before,
                 "the pool has other pods than before"
             );
+            let ledger = ledger::done(fleet.cluster)?;
+            let made = ledger
+                .iter()
+                .filter(|done| done.what == "create pods" && done.namespace == fleet.namespace);
+            ensure!(made.count() == 2, "more pods were made than there are");
             let pool = DeleteParams::default();
             fleet.pools.delete("upscale", &pool).await?;
             fleet.no_pods().await

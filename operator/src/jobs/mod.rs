@@ -21,12 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::AIJob;
+use framewright_crds::deletion::goes_by_itself;
 use jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Guarded};
-use crate::deletion::goes_by_itself;
 
 /// Rounds in one go: a live read, a bind, its order, and one for what came in meanwhile.
 pub const ROUNDS: usize = 5;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::AIJob;
 use framewright_crds::aijob::Attempt;
+use framewright_crds::deletion;
 use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,7 +14,6 @@ use kube::{Api, ResourceExt};
 use super::plan::{attempt, is_finished, presence, resolve};
 use super::seen::{Ended, Observed, Presence, StepSeen};
 use crate::context::Context;
-use crate::deletion;
 use crate::links::Place;
 use crate::pools::{facts, pod as pods};
 use crate::received::Doubt;

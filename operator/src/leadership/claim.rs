@@ -1,5 +1,6 @@
 //! What may a replica do about the lease, and in which epoch? No I/O, no clock.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -9,19 +10,38 @@ use super::DURATION;
 
 /// A lease counts its transitions in 32 bits.
 const HIGHEST_EPOCH: u64 = i32::MAX.unsigned_abs() as u64;
-/// The highest epoch that a worker is believed to have seen: one that lies leaves enough for all terms to come.
-const BELIEVED_EPOCH: u64 = HIGHEST_EPOCH / 2;
-/// How long no other worker is believed after one was: each costs all workers their streams for a moment.
+/// How far ahead of the time an epoch is that a worker is believed to have seen, in minutes: a year. What one makes others see by a lie
+/// is soon believed, as time goes on.
+const BELIEVED_AHEAD: u64 = 365 * 24 * 60;
+/// How often one worker is believed: each time costs all workers their streams for a moment.
 const BELIEVED_EVERY: Duration = Duration::from_secs(600);
 
 /// 2020-01-01T00:00:00Z, in seconds.
 const YEAR_2020: i64 = 1_577_836_800;
 
-/// What a worker has said of the highest epoch that it has seen, and when.
-#[derive(Clone, Copy, Debug)]
+/// What workers have said of the highest epoch that they have seen.
+#[derive(Debug, Default)]
 pub(super) struct Heard {
     pub(super) epoch: u64,
-    pub(super) at: Instant,
+    /// By the UIDs of their pods, when they were believed.
+    believed: BTreeMap<String, Instant>,
+}
+
+impl Heard {
+    /// Whether this worker is believed to have seen this epoch; it is remembered then.
+    pub(super) fn hear(&mut self, pod_uid: &str, epoch: u64, now: (Instant, Timestamp)) -> bool {
+        let (now, time) = now;
+        self.believed
+            .retain(|_, at| now.duration_since(*at) < BELIEVED_EVERY);
+        let is_believed = epoch > self.epoch
+            && epoch <= next_epoch(0, time) + BELIEVED_AHEAD
+            && !self.believed.contains_key(pod_uid);
+        if is_believed {
+            self.epoch = epoch;
+            self.believed.insert(pod_uid.to_owned(), now);
+        }
+        is_believed
+    }
 }
 
 /// What a candidate may do about a lease.
@@ -61,12 +81,6 @@ pub(super) fn claim(
 
 pub(super) fn epoch_of(lease: &LeaseSpec) -> u64 {
     u64::try_from(lease.lease_transitions.unwrap_or(0)).unwrap_or(0)
-}
-
-pub(super) fn is_believed(epoch: u64, heard: Option<Heard>, now: Instant) -> bool {
-    let is_turn = heard
-        .is_none_or(|heard| epoch > heard.epoch && now.duration_since(heard.at) >= BELIEVED_EVERY);
-    epoch <= BELIEVED_EPOCH && is_turn
 }
 
 pub(super) fn next_epoch(last: u64, now: Timestamp) -> u64 {
@@ -109,15 +123,27 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_lies_of_epochs_costs_one_stream_in_ten_minutes_and_leaves_enough() {
-        let now = Instant::now();
-        let heard = |epoch| Some(Heard { epoch, at: now });
-        assert!(is_believed(7, None, now));
-        assert!(!is_believed(BELIEVED_EPOCH + 1, None, now));
-        assert!(!is_believed(8, heard(7), now));
-        assert!(is_believed(8, heard(7), now + BELIEVED_EVERY));
-        assert!(!is_believed(7, heard(7), now + BELIEVED_EVERY));
+    fn a_worker_that_lies_of_epochs_is_believed_seldom_and_not_far_and_takes_no_turn_of_others() {
+        let begin = Instant::now();
+        let mut heard = Heard::default();
+        let mut hear = |worker, epoch, after| heard.hear(worker, epoch, (begin + after, NOW));
+        let (at_once, later) = (Duration::ZERO, BELIEVED_EVERY);
+        assert!(hear("liar", 1001, at_once));
+        assert!(!hear("liar", 1002, at_once));
+        assert!(hear("honest", 2000, at_once));
+        assert!(!hear("another", 2000, at_once));
+        assert!(!hear("another", 1001 + BELIEVED_AHEAD, at_once));
+        assert!(hear("liar", 1000 + BELIEVED_AHEAD, later));
         assert_eq!(next_epoch(HIGHEST_EPOCH, NOW), HIGHEST_EPOCH);
+    }
+
+    #[test]
+    fn what_a_lie_has_made_others_see_is_believed_in_a_minute() {
+        let now = Instant::now();
+        let seen = 1000 + BELIEVED_AHEAD + 1;
+        assert!(!Heard::default().hear("honest", seen, (now, NOW)));
+        let minute = NOW + jiff::SignedDuration::from_mins(1);
+        assert!(Heard::default().hear("honest", seen, (now, minute)));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use tokio::sync::watch;
 
-use claim::{Claim, Heard, claim, epoch_of, is_believed, next_epoch};
+use claim::{Claim, Heard, claim, epoch_of, next_epoch};
 
 /// Durations as client-go has them.
 const DURATION: Duration = Duration::from_secs(15);
@@ -36,7 +36,7 @@ pub const MARGIN: Duration = Duration::from_secs(5);
 pub struct Leadership {
     term: Arc<Mutex<Option<Term>>>,
     changed: watch::Receiver<Option<u64>>,
-    heard: Arc<Mutex<Option<Heard>>>,
+    heard: Arc<Mutex<Heard>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +64,9 @@ impl Leadership {
 
     /// A worker has seen this epoch, and takes no orders of a lower one. Whether it is believed: then this replica takes the lease
     /// anew, if it is the one that leads.
-    pub fn outranked(&self, epoch: u64) -> bool {
+    pub fn outranked(&self, pod_uid: &str, epoch: u64) -> bool {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let is_believed = is_believed(epoch, *heard, now);
-        if is_believed {
-            *heard = Some(Heard { epoch, at: now });
-        }
-        is_believed
+        heard.hear(pod_uid, epoch, (Instant::now(), Timestamp::now()))
     }
 
     /// One whose term, if any, lasts as long as the test.
@@ -110,7 +105,7 @@ pub struct Candidate {
     seen: Option<(Lease, Instant)>,
     /// The highest epoch in which this process has seen the lease.
     highest: u64,
-    heard: Arc<Mutex<Option<Heard>>>,
+    heard: Arc<Mutex<Heard>>,
 }
 
 /// Why a try to lead failed.
@@ -297,8 +292,8 @@ impl Candidate {
 
     /// The highest epoch that this process knows of.
     fn known(&self) -> u64 {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        self.highest.max(heard.map_or(0, |heard| heard.epoch))
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        self.highest.max(heard.epoch)
     }
 
     fn current(&self) -> Option<Term> {

@@ -25,10 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::ModelPool;
+use framewright_crds::deletion::goes_by_itself;
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Guarded};
-use crate::deletion::goes_by_itself;
 
 /// Why a round failed. It is tried again, later each time.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,10 @@ pub async fn reconcile(
     if let Err(Error::Act(error)) = &acted
         && let Some(refusal) = error.refusal()
     {
+        // It is tried again at each look, and keeps none from being taken.
+        tracing::warn!(pool = %format!("{}/{}", seen.namespace, seen.name), "{refusal}");
         plan::status::tell(&mut plan.status, &refusal);
+        acted = Ok(());
     }
     // What was seen is told also when something could not be done: the links for uploads, the reasons of the pods.
     report::report(&context, &pool, &plan)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::ModelPool;
+use framewright_crds::deletion;
 use framewright_crds::names::{LABEL_POOL, OwnerKind};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,7 +14,6 @@ use super::pod::{pod_seen, pool_of};
 use super::seen::{Observed, PodSeen};
 use super::template::Template;
 use crate::context::Context;
-use crate::deletion;
 use crate::dispatch;
 use crate::links::Place;
 use crate::received::{Answer, Doubt};

@@ -1,6 +1,7 @@
 //! Leads the Service that workers dial to the leader: one EndpointSlice, which each new leader writes, and mends if it is changed.
 //!
-//! It is written on top of what was seen and of nothing else: a replica whose write comes late takes nothing from a newer leader.
+//! It is written on top of the version that was seen: a replica whose write comes late takes nothing from a newer leader. Where there
+//! was none, which is so once, a late one is mended at the next look.
 
 use std::net::IpAddr;
 

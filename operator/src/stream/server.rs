@@ -119,7 +119,7 @@ async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u6
         };
     if let Some(seen) = seen.filter(|seen| *seen > epoch) {
         // It would take no order. The lease was deleted, or this replica has not noticed yet that another one leads.
-        let is_believed = context.leadership.outranked(seen);
+        let is_believed = context.leadership.outranked(&greeting.worker.uid, seen);
         return tracing::warn!(worker = %name, epoch, seen, is_believed, "a worker has seen a later term than this one");
     }
     let id = door.streams.fetch_add(1, Ordering::Relaxed);

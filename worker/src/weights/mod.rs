@@ -69,6 +69,11 @@ pub fn upscaler_file<File>(files: &[File]) -> Result<&File, NotOneFile> {
 }
 
 impl WeightsError {
+    /// Whether it may be that the file is not any more what was verified: changed, cut short or gone.
+    pub fn is_about_the_file(&self) -> bool {
+        !matches!(self, WeightsError::Load { .. })
+    }
+
     /// True when the file itself is at fault, so that trying again changes nothing.
     pub fn blames_the_file(&self) -> bool {
         match self {

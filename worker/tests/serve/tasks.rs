@@ -6,7 +6,7 @@ use framewright_crds::wire::{Order, Outcome, Pipeline};
 use crate::conversation::{
     TASK, finished, id, progress, started, upload_request, uploaded, welcomed,
 };
-use crate::peer::{self, Peer, clip, eventually, picture, size_of};
+use crate::peer::{self, Peer, Worker, clip, eventually, picture, size_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_goes_from_order_to_outcome() {
@@ -108,18 +108,15 @@ async fn a_task_that_is_cancelled_before_its_turn_stops_though_another_one_compu
     let order = peer.task(TASK, "twice", "video", &peer::long_clip(peer.folder.path()));
     stream.order(Order::Run(Box::new(order))).await;
     stream.hear_until(progress).await;
+    let before = fetched(&worker).await;
     let waiting = "0b5c/poster/0/1";
     let picture = picture(peer.folder.path());
     let order = peer.task(waiting, "twice", "image", &picture);
     stream.order(Order::Run(Box::new(order))).await;
-    let scratch = peer.folder.path().join("scratch");
-    eventually("the second task has its input", || {
-        let tasks = std::fs::read_dir(&scratch).unwrap().flatten();
-        let mut files = tasks.flat_map(|task| std::fs::read_dir(task.path()).unwrap().flatten());
-        let size = Some(picture.len() as u64);
-        files.find(|file| file.metadata().map(|found| found.len()).ok() == size)
-    })
-    .await;
+    // What is counted when its inputs are fetched.
+    while fetched(&worker).await == before {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 
     let task = id(waiting);
     stream.order(Order::Cancel { task }).await;
@@ -129,6 +126,14 @@ async fn a_task_that_is_cancelled_before_its_turn_stops_though_another_one_compu
     .await;
     assert!(!worker.log().contains("computed"), "{}", worker.log());
     assert_eq!(stream.hear_until(progress).await, id(TASK));
+}
+
+/// The line of the metrics that says how long tasks have fetched.
+async fn fetched(worker: &Worker) -> Option<String> {
+    let (_, metrics) = worker.get("/metrics").await;
+    let mut lines = metrics.lines();
+    let line = lines.find(|line| line.contains("stage_seconds_total{stage=\"fetch\"}"));
+    line.map(str::to_owned)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::{Cause, Progress};
-use framewright_crds::wire::{Outcome, OutputFile, Pipeline, TaskOrder};
+use framewright_crds::wire::{ModelState, Outcome, OutputFile, Pipeline, TaskOrder};
 use framewright_queue::{Event, News};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -165,7 +165,10 @@ impl Task {
             let span = tracing::Span::current();
             self.tools.engine.compute(move |bench| {
                 let _entered = span.entered();
-                has_begun.store(true, Ordering::Relaxed);
+                has_begun.store(true, Ordering::SeqCst);
+                if should_stop.load(Ordering::SeqCst) {
+                    return Err(PipelineError::Stopped);
+                }
                 let start = Instant::now();
                 let network = bench.upscaler(&weights)?;
                 let mut reporter = Reporter::start(events, task);
@@ -193,9 +196,9 @@ impl Task {
         let made = tokio::select! {
             made = &mut job => made,
             () = self.stop.cancelled() => {
-                should_stop.store(true, Ordering::Relaxed);
+                should_stop.store(true, Ordering::SeqCst);
                 // Another task has the device: nothing of this one is on it.
-                if !has_begun.load(Ordering::Relaxed) {
+                if !has_begun.load(Ordering::SeqCst) {
                     return Err(Ending::Stopped);
                 }
                 if tokio::time::timeout(STOP_DEADLINE, job).await.is_err() {
@@ -204,8 +207,10 @@ impl Task {
                 return Err(Ending::Stopped);
             }
         };
-        if let Err(EngineError::Pipeline(PipelineError::Weights(_))) = &made {
-            self.tools.shelf.doubt(&self.order.digest);
+        if let Err(EngineError::Pipeline(PipelineError::Weights(error))) = &made
+            && error.is_about_the_file()
+        {
+            self.doubt_weights().await;
         }
         made.map_err(|error| match error {
             EngineError::DeviceBroken { message } => Ending::DeviceLost { message },
@@ -239,6 +244,18 @@ impl Task {
             bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
             media_type: made.media_type.to_owned(),
         })
+    }
+
+    /// Has the file looked at again. Until that is done other tasks wait for the model instead of failing.
+    async fn doubt_weights(&self) {
+        let TaskOrder { model, digest, .. } = self.order.clone();
+        let loading = Event::Model {
+            name: model,
+            digest: digest.clone(),
+            state: ModelState::Loading { trouble: None },
+        };
+        let _ = self.events.send(loading).await;
+        self.tools.shelf.doubt(&digest);
     }
 
     async fn tell(&self, news: News) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{AIJobStatus, StepState, StepStatus};
 use framewright_crds::conditions::{self, job};
+use framewright_crds::deletion;
 use framewright_crds::names::OwnerKind;
 use futures::StreamExt as _;
 use indicatif::ProgressBar;
@@ -171,9 +172,8 @@ pub(crate) async fn until_over(
 
 /// What keeps a job that is being deleted.
 pub(crate) fn kept_by(job: &AIJob) -> Option<String> {
-    job.metadata.deletion_timestamp.as_ref()?;
-    let finalizers = job.metadata.finalizers.clone().unwrap_or_default();
-    Some(finalizers.join(", "))
+    let finalizers = deletion::kept_by(&job.metadata);
+    (!finalizers.is_empty()).then(|| finalizers.join(", "))
 }
 
 fn is_final(error: &watcher::Error) -> bool {
