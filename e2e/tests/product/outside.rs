@@ -20,6 +20,7 @@ use crate::gate::{Gate, Trap};
 use crate::installation::{SYSTEM, dist};
 
 const PROGRAM: &str = "framewright-operator";
+const LEADER: &str = "framewright-operator-leader";
 const DEPLOYMENT: &str = "deployment/framewright-operator";
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -105,6 +106,7 @@ impl Outside {
     pub(crate) async fn start(&self, trap: Option<Trap>) -> Result<()> {
         self.end().await?;
         self.release_lease().await?;
+        self.lead_nowhere().await?;
         self.gate.expect_another(trap);
         let log = File::options()
             .create(true)
@@ -150,6 +152,12 @@ impl Outside {
         kubectl(self.cluster, &[&patch[..], &free].concat())
             .await
             .map(drop)
+    }
+
+    /// The last operator had the same address; this one is to find the workers' Service led elsewhere, as after another leader.
+    async fn lead_nowhere(&self) -> Result<()> {
+        let delete = ["delete", "endpointslice", LEADER, "--ignore-not-found"];
+        kubectl(self.cluster, &delete).await.map(drop)
     }
 
     fn file(&self, name: &str) -> PathBuf {
