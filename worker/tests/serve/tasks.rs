@@ -1,5 +1,7 @@
 //! Does a task that the operator orders get done, or stopped, or refused in words?
 
+use std::time::Duration;
+
 use framewright_crds::aijob::{Cause, Upscale};
 use framewright_crds::wire::{Order, Outcome, Pipeline};
 
@@ -114,9 +116,13 @@ async fn a_task_that_is_cancelled_before_its_turn_stops_though_another_one_compu
     let order = peer.task(waiting, "twice", "image", &picture);
     stream.order(Order::Run(Box::new(order))).await;
     // What is counted when its inputs are fetched.
-    while fetched(&worker).await == before {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let fetching = async {
+        while fetched(&worker).await == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let deadline = Duration::from_secs(60);
+    tokio::time::timeout(deadline, fetching).await.unwrap();
 
     let task = id(waiting);
     stream.order(Order::Cancel { task }).await;

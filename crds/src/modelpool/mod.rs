@@ -1,16 +1,18 @@
-//! The `ModelPool` kind: which models, on what, for whom.
+//! The `ModelPool` kind: which models, on what, for whom; its pods' `template`, and its `status`.
 
-use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
+mod status;
+mod template;
+
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::aijob::UploadStatus;
+pub use status::{ModelPoolStatus, ModelStatus};
+pub use template::{TemplateMetadata, TemplateSpec, WorkerContainer, WorkerTemplate};
 
 /// A set of equal workers that hold the same models.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -249,89 +251,6 @@ pub struct Scratch {
     pub size_limit: Option<Quantity>,
 }
 
-/// A few fields of the worker pods. What is not here cannot be set: volumes, security context and service account are the operator's.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkerTemplate {
-    /// Labels and annotations of the pods, such as kueue.x-k8s.io/queue-name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<TemplateMetadata>,
-    /// Fields of the pods' spec.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spec: Option<TemplateSpec>,
-}
-
-/// Metadata of worker pods.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct TemplateMetadata {
-    /// Labels. Those under framewright.dev and app.kubernetes.io are the operator's.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
-    #[x_kube(validation = Rule::new("!self.exists(key, key.startsWith('framewright.dev/') || key.startsWith('app.kubernetes.io/'))")
-        .message("template.metadata.labels must not set labels under framewright.dev or app.kubernetes.io; the operator sets those"))]
-    pub labels: BTreeMap<String, String>,
-    /// Annotations.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
-    pub annotations: BTreeMap<String, String>,
-}
-
-/// Fields of the worker pods' spec, with the meaning that they have in a Pod.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct TemplateSpec {
-    /// Such as nvidia.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runtime_class_name: Option<String>,
-    /// Nodes with these labels only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_selector: Option<BTreeMap<String, String>>,
-    /// Taints that the pods tolerate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tolerations: Option<Vec<Toleration>>,
-    /// Affinity, as in a Pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Affinity>,
-    /// A PriorityClass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub priority_class_name: Option<String>,
-    /// Another scheduler than the default one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduler_name: Option<String>,
-    /// Names of image pull secrets in the pool's namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8))]
-    pub image_pull_secrets: Option<Vec<k8s_openapi::api::core::v1::LocalObjectReference>>,
-    /// How long a worker may finish its task when its pod is deleted, in seconds. 1 to 86400, default 60.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 86_400))]
-    pub termination_grace_period_seconds: Option<i64>,
-    /// One container, named worker.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1))]
-    #[x_kube(validation = Rule::new("self[0].name == 'worker'")
-        .message("template.spec.containers must hold one container, named worker"))]
-    pub containers: Option<Vec<WorkerContainer>>,
-}
-
-/// Fields of the worker container.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkerContainer {
-    /// Always worker.
-    pub name: String,
-    /// Another image than the one that came with the operator.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub image: Option<String>,
-    /// Requests and limits; a GPU is asked for here, such as nvidia.com/gpu: 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("!has(self.claims)")
-        .message("template.spec.containers[0].resources.claims cannot be used, since workers have no resourceClaims; ask for devices in limits, such as nvidia.com/gpu: 1"))]
-    pub resources: Option<ResourceRequirements>,
-}
-
 /// Namespaces that may use the pool.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -349,59 +268,6 @@ pub struct Access {
 pub struct NamespaceAccess {
     /// Selects namespaces by their labels; an empty selector means all. One by name: matchLabels: {kubernetes.io/metadata.name: NAME}.
     pub selector: LabelSelector,
-}
-
-/// What became of the pool.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelPoolStatus {
-    /// The generation of the spec that this status speaks of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub observed_generation: Option<i64>,
-    /// Ready: whether all the workers asked for take tasks for all models; its message says what is missing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
-    /// Worker pods that exist and are not ending.
-    #[serde(default)]
-    #[schemars(range(min = 0))]
-    pub replicas: i32,
-    /// Workers that take tasks, be it for one of the models only.
-    #[serde(default)]
-    #[schemars(range(min = 0))]
-    pub ready_replicas: i32,
-    /// Selects the pool's pods; for the scale subresource.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub selector: Option<String>,
-    /// The models, in the order of the spec.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub models: Vec<ModelStatus>,
-    /// Where to upload weights whose source is upload.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["sha256"]))]
-    pub uploads: Vec<UploadStatus>,
-    /// The value of the `framewright.dev/renew-links` annotation that the links were last renewed for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub links_renewed_for: Option<String>,
-}
-
-/// What became of one model.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelStatus {
-    /// The model's name.
-    pub name: String,
-    /// Workers that have verified and loaded it.
-    #[schemars(range(min = 0))]
-    pub ready_workers: i32,
-    /// Why not all of them have: AwaitingUpload, Loading, or WeightsFailed, where a file is wrong.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The same as a sentence, which names the file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
 }
 
 #[cfg(test)]
