@@ -5,6 +5,7 @@
 //! - [`modelpool`]: the `ModelPool` kind, its models, its pod template and its status
 //! - `rules`: the longer CEL rules
 //! - [`conditions`]: every condition type and reason a person can see
+//! - [`error_chain`]: an error with its causes, on one line
 //! - [`deletion`]: what keeps an object that somebody has deleted
 //! - [`names`]: labels, annotations, ports, task ids, artifact keys
 //! - [`quantity`]: how many bytes a Kubernetes quantity is
@@ -23,6 +24,7 @@
 pub mod aijob;
 pub mod conditions;
 pub mod deletion;
+pub mod error_chain;
 pub mod modelpool;
 pub mod names;
 pub mod quantity;

@@ -5,19 +5,14 @@ use std::path::{Path, PathBuf};
 
 /// Folders and files that decide, and do nothing else.
 const PURE: &[&str] = &[
-    "operator/src/jobs/plan",
-    "operator/src/pools/plan",
-    "operator/src/schedule",
-    "operator/src/dispatch/gather.rs",
-    "operator/src/grants",
+    "operator/core/src",
+    "operator/store/src/grants",
     "worker/queue/src",
 ];
 
 /// What a decision does not know: clients, runtimes, files, clocks, chance.
 const FOREIGN: &[&str] = &[
-    "kube::Client",
-    "kube::Api",
-    "kube::api::",
+    "kube::",
     "tokio::",
     "reqwest::",
     "std::fs",
@@ -59,7 +54,10 @@ const TIED: &[&str] = &[
 
 #[test]
 fn the_kubectl_plugin_is_tied_to_no_system() {
-    for file in rust_files(&root().join("operator/src/bin/kubectl-framewright")) {
+    for file in rust_files(&root().join("operator/client/src"))
+        .into_iter()
+        .chain(rust_files(&root().join("operator/cli/src")))
+    {
         let text = fs::read_to_string(&file).expect("a source file is text");
         for word in TIED {
             assert!(
@@ -74,7 +72,19 @@ fn the_kubectl_plugin_is_tied_to_no_system() {
 /// Which of our own crates each crate may be built with, and which its tests may use beside them.
 const IMPORTS: &[(&str, &[&str], &[&str])] = &[
     ("crds", &[], &[]),
-    ("operator", &["framewright-crds"], &["framewright-queue"]),
+    (
+        "operator",
+        &["framewright-crds", "framewright-core", "framewright-store"],
+        &["framewright-queue"],
+    ),
+    ("operator/core", &["framewright-crds"], &[]),
+    ("operator/store", &["framewright-crds"], &[]),
+    ("operator/client", &["framewright-crds"], &[]),
+    (
+        "operator/cli",
+        &["framewright-client", "framewright-crds"],
+        &[],
+    ),
     ("worker", &["framewright-crds", "framewright-queue"], &[]),
     ("worker/queue", &["framewright-crds"], &[]),
     ("e2e", &["framewright-crds"], &["framewright-operator"]),
@@ -90,6 +100,16 @@ fn operator_and_worker_are_built_without_each_other() {
         };
         assert_eq!(ours(&build), *built_with, "{folder}/Cargo.toml");
         assert_eq!(ours(&test), *tested_with, "{folder}/Cargo.toml");
+    }
+}
+
+#[test]
+fn what_decides_is_built_without_client_runtime_and_http() {
+    let [build, _] = dependencies("operator/core");
+    for foreign in [
+        "kube", "tokio", "futures", "axum", "reqwest", "rustls", "rustix",
+    ] {
+        assert!(!build.iter().any(|name| name == foreign), "{foreign}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use framewright_crds::names::STREAM_PORT;
 
-use crate::store::StoreArgs;
+use framewright_store::StoreArgs;
 
 /// Framewright: AI video on Kubernetes.
 #[derive(Debug, Parser)]

@@ -14,7 +14,7 @@ use rcgen::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::grants::SigningKeys;
+use framewright_store::grants::SigningKeys;
 
 const AUTHORITY_SECRET: &str = "framewright-ca";
 const STORE_SECRET: &str = "framewright-store";

@@ -13,18 +13,22 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use tokio::sync::Notify;
 
+use framewright_core::jobs::plan::resolve::{NamespaceLabels, PoolFacts};
+use framewright_core::pools::facts;
+use framewright_core::pools::template::Settings;
+
 use crate::args::RunArgs;
-use crate::dispatch::gather;
-use crate::dispatch::placements::Placements;
 use crate::leadership::Leadership;
 use crate::links::Links;
 use crate::metrics::Metrics;
-use crate::pools::leaving::Leaving;
-use crate::pools::refusals::Refusals;
 use crate::received::Received;
-use crate::recent::Recent;
-use crate::store::client::StoreClient;
 use crate::stream::fleet::Fleet;
+use framewright_core::pools::leaving::Leaving;
+use framewright_core::pools::refusals::Refusals;
+use framewright_core::recent::Recent;
+use framewright_core::schedule::gather;
+use framewright_core::schedule::placements::Placements;
+use framewright_store::client::StoreClient;
 
 /// An object that may be malformed: it then stops nobody else.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -97,6 +101,49 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    /// What jobs need to know about all pools, by name.
+    #[must_use]
+    pub fn pool_facts(&self) -> Vec<PoolFacts> {
+        let mut facts: Vec<PoolFacts> = self
+            .caches
+            .pools
+            .state()
+            .iter()
+            .filter_map(|pool| pool.0.as_ref().ok())
+            .filter(|pool| pool.metadata.deletion_timestamp.is_none())
+            .map(|pool| facts::of(&self.recent_pools.newest(pool)))
+            .collect();
+        facts.sort_by(|a, b| a.name.cmp(&b.name));
+        facts
+    }
+
+    /// Labels of all namespaces.
+    #[must_use]
+    pub fn namespace_labels(&self) -> NamespaceLabels {
+        let namespaces = self.caches.namespaces.state();
+        namespaces
+            .iter()
+            .map(|namespace| (namespace.name_any(), namespace.labels().clone()))
+            .collect()
+    }
+
+    /// What worker pods are made from, besides the pool.
+    #[must_use]
+    pub fn template_settings(&self) -> Settings {
+        let args = &self.args;
+        Settings {
+            image: args.worker_image.clone(),
+            image_cuda: args
+                .worker_image_cuda
+                .clone()
+                .unwrap_or_else(|| args.worker_image.clone()),
+            image_pull_policy: args.worker_image_pull_policy.clone(),
+            operator: args.stream_address(),
+            authority: self.authority.clone(),
+            log: args.worker_log.clone(),
+        }
     }
 
     /// Has all jobs looked at that have an attempt on this pod, whether its worker knows of the task or not.

@@ -10,8 +10,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use framewright_crds::names::{HEALTH_PATH, HEALTH_PORT, READY_PATH};
 
-use crate::listen::everywhere;
 use crate::metrics::Metrics;
+use framewright_store::listen::everywhere;
 
 #[derive(Clone)]
 struct Shown {

@@ -15,9 +15,9 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
-use crate::store::client::StoreError;
-use crate::store::key::Owner;
 use crate::stream::fleet::Stray;
+use framewright_store::client::StoreError;
+use framewright_store::key::Owner;
 
 const EVERY: Duration = Duration::from_secs(2);
 /// The store is swept every so many rounds, and whenever something was deleted.

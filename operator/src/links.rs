@@ -1,25 +1,11 @@
 //! Signs links for statuses and workers, with the operator's key.
 
+use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
-use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 
-use crate::grants::{Grant, SigningKeys, Verb, sign};
-use crate::store::key::{ArtifactKey, BadKey, Owner};
-
-/// Makes links for statuses. Signing is pure: the same arguments give the same link.
-pub trait Signer {
-    /// Where to PUT these bytes.
-    fn upload(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String;
-    /// Where to GET this artifact, to be saved under this name.
-    fn download(
-        &self,
-        at: &Place<'_>,
-        artifact: &OutputStatus,
-        file_name: &str,
-        expires: Timestamp,
-    ) -> String;
-}
+use framewright_store::grants::{Grant, SigningKeys, Verb, sign};
+use framewright_store::key::{ArtifactKey, BadKey, Owner};
 
 /// Signs links with the operator's key.
 #[derive(Clone, Debug)]
@@ -53,7 +39,7 @@ impl Links {
         expires: Timestamp,
     ) -> Result<String, BadKey> {
         let verb = Verb::Get {
-            key: at.key(sha256)?,
+            key: key(at, sha256)?,
             file_name: sha256.to_owned(),
             media_type: "application/octet-stream".to_owned(),
         };
@@ -71,7 +57,7 @@ impl Links {
         expires: Timestamp,
     ) -> Result<String, BadKey> {
         let verb = Verb::Put {
-            key: at.key(&output.sha256)?,
+            key: key(at, &output.sha256)?,
             bytes: u64::try_from(output.bytes).unwrap_or(0),
             media_type: output.media_type.clone(),
         };
@@ -79,25 +65,17 @@ impl Links {
     }
 }
 
-/// Whose artifact it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    pub namespace: &'a str,
-    pub kind: OwnerKind,
-    pub uid: &'a str,
-}
-
-impl Place<'_> {
-    /// # Errors
-    /// `BadKey` when the names cannot be part of a key.
-    pub fn key(&self, sha256: &str) -> Result<ArtifactKey, BadKey> {
-        ArtifactKey::new(Owner::new(self.namespace, self.kind, self.uid)?, sha256)
-    }
+/// The key of an artifact.
+///
+/// # Errors
+/// `BadKey` when the names cannot be part of a key.
+pub fn key(place: &Place<'_>, sha256: &str) -> Result<ArtifactKey, BadKey> {
+    ArtifactKey::new(Owner::new(place.namespace, place.kind, place.uid)?, sha256)
 }
 
 impl Signer for Links {
     fn upload(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String {
-        let link = at.key(sha256).map(|key| {
+        let link = key(at, sha256).map(|key| {
             let media_type = "application/octet-stream".to_owned();
             let verb = Verb::Put {
                 key,
@@ -117,7 +95,7 @@ impl Signer for Links {
         file_name: &str,
         expires: Timestamp,
     ) -> String {
-        let link = at.key(artifact.sha256()).map(|key| {
+        let link = key(at, artifact.sha256()).map(|key| {
             let verb = Verb::Get {
                 key,
                 file_name: file_name.to_owned(),

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use framewright_crds::aijob::UploadStatus;
 use jiff::Timestamp;
 
-use crate::links::Place;
-use crate::store::client::{StoreClient, StoreError};
+use framewright_core::links::Place;
+use framewright_store::client::{StoreClient, StoreError};
 
 /// What is known of the uploads of each owner, by UID.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Received {
             .map(|upload| upload.sha256.as_str())
             .filter(|sha256| doubt != Doubt::None || !owner.there.contains(*sha256))
             .collect();
-        let believed = crate::uploads::ask_every(now.duration_since(created)) / 2;
+        let believed = framewright_core::uploads::ask_every(now.duration_since(created)) / 2;
         // A clock that was set back makes no answer last longer.
         let is_due = doubt == Doubt::Person
             || owner
@@ -167,7 +167,7 @@ impl Received {
 }
 
 async fn stat(store: &StoreClient, place: &Place<'_>, sha256: &str) -> Result<bool, StoreError> {
-    match place.key(sha256) {
+    match crate::links::key(place, sha256) {
         Ok(key) => Ok(store.stat(&key).await?.is_some()),
         Err(_) => Ok(false),
     }

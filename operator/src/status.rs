@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::leadership::Leadership;
-use crate::recent::Recent;
 use crate::writes::{self, Error};
+use framewright_core::recent::Recent;
 
 /// Who writes, and what is remembered of it.
 pub struct Writer<'a, K> {

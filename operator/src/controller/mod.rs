@@ -26,18 +26,18 @@ use tokio::sync::{Notify, watch};
 use crate::args::RunArgs;
 use crate::certificates;
 use crate::context::{Context, Wake};
-use crate::dispatch::placements::Placements;
 use crate::leadership::Candidate;
 use crate::links::Links;
 use crate::metrics::Metrics;
-use crate::pools::leaving::Leaving;
-use crate::pools::refusals::Refusals;
 use crate::received::Received;
-use crate::recent::Recent;
-use crate::store::client::StoreClient;
 use crate::stream::fleet::Fleet;
 use crate::stream::server;
 use crate::{dispatch, health, janitor};
+use framewright_core::pools::leaving::Leaving;
+use framewright_core::pools::refusals::Refusals;
+use framewright_core::recent::Recent;
+use framewright_core::schedule::placements::Placements;
+use framewright_store::client::StoreClient;
 use reconcilers::Woken;
 use watches::{WATCHED, Watches};
 
@@ -52,7 +52,7 @@ pub enum Error {
     #[error("cannot prepare keys and certificates")]
     Certificates(#[source] certificates::Error),
     #[error("cannot make a client for the store")]
-    Store(#[source] crate::store::client::ClientError),
+    Store(#[source] framewright_store::client::ClientError),
     #[error("cannot use the certificate for workers' streams")]
     Tls(#[source] std::io::Error),
     #[error("cannot listen for {what}")]

@@ -15,9 +15,9 @@ use kube::{Resource, ResourceExt};
 use tokio::sync::watch;
 
 use super::watches::Changes;
-use crate::backoff::Backoff;
 use crate::context::{Context, Guarded};
 use crate::{jobs, pools};
+use framewright_core::backoff::Backoff;
 
 /// Objects that somebody wants looked at though they did not change.
 pub(super) struct Woken {

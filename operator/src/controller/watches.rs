@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::context::{Caches, Context, Guarded};
-use crate::pools::pod::pool_of;
-use crate::trim::{trim, trim_own};
+use framewright_core::pools::pod::pool_of;
+use framewright_core::trim::{trim, trim_own};
 
 /// The kinds that are watched.
 pub(super) const WATCHED: [&str; 4] = ["aijobs", "modelpools", "pods", "namespaces"];

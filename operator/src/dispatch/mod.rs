@@ -1,11 +1,4 @@
 //! Runs the scheduler whenever something changed: gathers pending steps and free slots, records the decisions, wakes the jobs.
-//!
-//! # Layout
-//! - [`gather`]: what the scheduler works with, out of the jobs' statuses
-//! - [`placements`]: what it decided and no status has taken up yet
-
-pub mod gather;
-pub mod placements;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,11 +10,10 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::context::Context;
-use crate::pools::facts;
-use crate::schedule::schedule;
 use crate::stream::fleet::Fleet;
-use gather::{Around, Gathered};
-use placements::Placements;
+use framewright_core::schedule::gather::{self, Around, Gathered};
+use framewright_core::schedule::placements::Placements;
+use framewright_core::schedule::schedule;
 
 /// Changes that come together are looked at together.
 const GATHER: Duration = Duration::from_millis(3);
@@ -48,9 +40,9 @@ fn dispatch(context: &Context) {
     let placed = context.placements.snapshot();
     let jobs: Vec<AIJob> = live_jobs(context);
     let around = Around {
-        pools: &facts::gather(context),
+        pools: &context.pool_facts(),
         catalog: &context.args.catalog_namespaces,
-        labels: &facts::namespace_labels(context),
+        labels: &context.namespace_labels(),
         placed: &placed,
         succeeded: &context.fleet.succeeded(),
         now,

@@ -8,16 +8,17 @@ use kube::api::{Api, DeleteParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
-use super::plan::Plan;
-use super::plan::notes::Note;
-use super::plan::orders::{Addressed, Order};
-use super::seen::Observed;
 use crate::context::Context;
 use crate::events;
-use crate::links::{Links, Place};
-use crate::names::PoolName;
+use crate::links::Links;
 use crate::stream::fleet::{Fleet, Sent};
 use crate::writes;
+use framewright_core::jobs::plan::Plan;
+use framewright_core::jobs::plan::notes::Note;
+use framewright_core::jobs::plan::orders::{Addressed, Order};
+use framewright_core::jobs::seen::Observed;
+use framewright_core::links::Place;
+use framewright_core::names::PoolName;
 
 /// How long a worker's grants live; it asks for new ones when it needs them longer.
 const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);

@@ -5,17 +5,13 @@
 //! leader: a cache may still show what an earlier leader has changed since.
 //!
 //! # Layout
-//! - [`seen`]: what is known about a job
-//! - [`observe`]: finds it out
-//! - [`plan`]: decides, without I/O
+//! - [`observe`]: finds out what is known about the job
 //! - [`act`]: sends orders, tells people, deletes
 //! - [`report`]: writes the status
 
 pub mod act;
 pub mod observe;
-pub mod plan;
 pub mod report;
-pub mod seen;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +21,8 @@ use framewright_crds::deletion::goes_by_itself;
 use jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+
+use framewright_core::jobs::plan;
 
 use crate::context::{Context, Guarded};
 

@@ -11,12 +11,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
-use super::plan::{attempt, is_finished, presence, resolve};
-use super::seen::{Ended, Observed, Presence, StepSeen};
 use crate::context::Context;
-use crate::links::Place;
-use crate::pools::{facts, pod as pods};
 use crate::received::Doubt;
+use framewright_core::jobs::plan::{attempt, is_finished, presence, resolve};
+use framewright_core::jobs::seen::{Ended, Observed, Presence, StepSeen};
+use framewright_core::links::Place;
+use framewright_core::pools::pod as pods;
 
 /// One snapshot, with the time in it.
 pub async fn observe(job: &AIJob, context: &Context) -> Observed {
@@ -36,10 +36,13 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
         .map_or(now, |created| created.0);
     let is_over = is_finished(&status);
     let held = context.fleet.held_by(&uid);
-    let renew_links = crate::uploads::renewal(job.annotations());
+    let renew_links = framewright_core::uploads::renewal(job.annotations());
     let doubt = Doubt::of(
         held.iter().any(|held| held.store_trouble.is_some()),
-        crate::uploads::is_renewal_due(renew_links.as_deref(), status.links_renewed_for.as_deref()),
+        framewright_core::uploads::is_renewal_due(
+            renew_links.as_deref(),
+            status.links_renewed_for.as_deref(),
+        ),
     );
     let (received, store_trouble) = if is_over {
         (BTreeSet::new(), None)
@@ -104,8 +107,8 @@ async fn steps(
     now: Timestamp,
     context: &Context,
 ) -> BTreeMap<String, StepSeen> {
-    let facts = facts::gather(context);
-    let labels = facts::namespace_labels(context);
+    let facts = context.pool_facts();
+    let labels = context.namespace_labels();
     let mut steps = BTreeMap::new();
     for step in &job.spec.steps {
         let known = job

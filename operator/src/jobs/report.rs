@@ -3,11 +3,11 @@
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{AIJobStatus, StepState};
 
-use super::plan::{Plan, is_finished};
-use super::seen::Observed;
 use crate::context::Context;
 use crate::status::Writer;
 use crate::writes::Error;
+use framewright_core::jobs::plan::{Plan, is_finished};
+use framewright_core::jobs::seen::Observed;
 
 /// Whether something was written.
 ///

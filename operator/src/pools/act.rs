@@ -11,15 +11,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 
-use super::plan::pods::another_name;
-use super::plan::{Plan, models, protection};
-use super::seen::Observed;
-use super::template::{Template, quantities};
 use crate::context::Context;
-use crate::links::{Links, Place};
-use crate::names::{PoolName, WorkerRef};
+use crate::links::Links;
 use crate::stream::fleet::Fleet;
 use crate::writes;
+use framewright_core::links::Place;
+use framewright_core::names::{PoolName, WorkerRef};
+use framewright_core::pools::plan::pods::another_name;
+use framewright_core::pools::plan::{Plan, models, protection};
+use framewright_core::pools::seen::Observed;
+use framewright_core::pools::template::{Template, quantities};
 
 /// How long a grant for weights lives; a worker asks for new ones when it needs them longer.
 const GRANT_LIFE: SignedDuration = SignedDuration::from_hours(6);
@@ -154,7 +155,7 @@ async fn make(
                 source,
             })?;
             // One of its own was made a moment ago, by a request that came late.
-            if there.is_none_or(|there| is_own(&there.metadata, seen)) {
+            if there.is_none_or(|there| is_own(&there.metadata, &seen.name, &seen.uid)) {
                 return Ok(Made::Yes);
             }
             tracing::info!(pod = %name, "the name is taken by a pod that is not the pool's; the next one is tried");
@@ -181,13 +182,13 @@ fn refuses(status: &Status) -> bool {
 }
 
 /// Whether a pod is shown as this pool's.
-fn is_own(pod: &ObjectMeta, seen: &Observed) -> bool {
+fn is_own(pod: &ObjectMeta, pool: &str, pool_uid: &str) -> bool {
     let label = pod
         .labels
         .as_ref()
         .and_then(|labels| labels.get(LABEL_POOL));
     let mut owners = pod.owner_references.iter().flatten();
-    label == Some(&seen.name) && owners.any(|owner| owner.uid == seen.uid)
+    label.is_some_and(|label| label == pool) && owners.any(|owner| owner.uid == pool_uid)
 }
 
 async fn remove(context: &Context, pods: &Api<Pod>, worker: &WorkerRef) -> Result<(), Error> {
@@ -260,7 +261,6 @@ pub fn welcome(fleet: &Fleet, links: &Links, seen: &Observed, name: &PoolName) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::pods::fixture::observed;
     use super::*;
     use serde_json::json;
 
@@ -272,7 +272,7 @@ mod tests {
                 "ownerReferences": [{"apiVersion": "v", "kind": "k", "name": "p", "uid": owner}],
             });
             let pod = serde_json::from_value(pod).expect("is metadata");
-            is_own(&pod, &observed(1, Vec::new()))
+            is_own(&pod, "p", "u")
         };
         assert!(pod(Some("p"), "u"));
         assert!(!pod(None, "u"));

@@ -1,25 +1,13 @@
 //! Reconciles one ModelPool: observe → plan → act → report.
 //!
 //! # Layout
-//! - [`seen`]: what is known about a pool
-//! - [`observe`]: finds it out; [`pod`]: what a pod tells
-//! - [`template`]: what a worker pod looks like
-//! - [`plan`]: decides, without I/O
+//! - [`observe`]: finds out what is known about the pool
 //! - [`act`]: makes, drains, deletes and protects pods, tells workers their models
 //! - [`report`]: writes the status
-//! - [`facts`]: what jobs need to know about pools
-//! - [`refusals`]: what the API server said about pods; [`leaving`]: which pods are being deleted
 
 pub mod act;
-pub mod facts;
-pub mod leaving;
 pub mod observe;
-pub mod plan;
-pub mod pod;
-pub mod refusals;
 pub mod report;
-pub mod seen;
-pub mod template;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +15,8 @@ use std::time::Duration;
 use framewright_crds::ModelPool;
 use framewright_crds::deletion::goes_by_itself;
 use kube::runtime::controller::Action;
+
+use framewright_core::pools::{plan, template};
 
 use crate::context::{Context, Guarded};
 
@@ -64,7 +54,7 @@ pub async fn reconcile(
     if goes_by_itself(&pool.metadata) {
         return Ok(Action::await_change());
     }
-    let template = template::build(&pool, &template::Settings::of(&context));
+    let template = template::build(&pool, &context.template_settings());
     let mut seen = observe::observe(&pool, &template, &context).await;
     let mut plan = plan::plan(&seen, &context.links);
     let mut acted = Ok(());

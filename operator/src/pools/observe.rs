@@ -10,13 +10,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
-use super::pod::{pod_seen, pool_of};
-use super::seen::{Observed, PodSeen};
-use super::template::Template;
 use crate::context::Context;
 use crate::dispatch;
-use crate::links::Place;
 use crate::received::{Answer, Doubt};
+use framewright_core::links::Place;
+use framewright_core::pools::pod::{pod_seen, pool_of};
+use framewright_core::pools::seen::{Observed, PodSeen};
+use framewright_core::pools::template::Template;
 
 /// One snapshot, with the time in it.
 pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Observed {
@@ -40,10 +40,13 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         .state_filter(|pod| is_of(pod, &namespace, &uid));
     let annotations = template.pod.metadata.annotations.as_ref();
     let pods = pods_seen(pods.iter().map(AsRef::as_ref), annotations, context, now);
-    let renew_links = crate::uploads::renewal(pool.annotations());
+    let renew_links = framewright_core::uploads::renewal(pool.annotations());
     let doubt = Doubt::of(
         pods.iter().any(PodSeen::waits_for_weights),
-        crate::uploads::is_renewal_due(renew_links.as_deref(), status.links_renewed_for.as_deref()),
+        framewright_core::uploads::is_renewal_due(
+            renew_links.as_deref(),
+            status.links_renewed_for.as_deref(),
+        ),
     );
     let Answer { received, trouble } = context
         .received

@@ -6,11 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
-use super::plan::Plan;
 use crate::context::Context;
 use crate::events;
 use crate::status::Writer;
 use crate::writes::Error;
+use framewright_core::pools::plan::Plan;
 
 /// Reasons that a person must do something about.
 const TROUBLE: [&str; 8] = [

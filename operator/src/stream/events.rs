@@ -5,10 +5,10 @@ use framewright_crds::wire::{TaskState, ToOperator};
 
 use jiff::Timestamp;
 
-use super::credible;
 use super::fleet::Fleet;
 use super::identity::Identity;
 use crate::context::Context;
+use framewright_core::workers::validate;
 
 /// Who is to look at what a message changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn take_in(context: &Context, from: &Identity, message: ToOperator) {
 
 /// What the fleet knows after one message. Everything may come twice.
 pub fn learn(fleet: &Fleet, uid: &str, message: ToOperator, now: Timestamp) -> Concerns {
-    let Some(message) = credible::message(message) else {
+    let Some(message) = validate::message(message) else {
         return Concerns::Nobody;
     };
     let (task, job) = match message {

@@ -11,8 +11,8 @@ use kube::api::{Api, PostParams};
 use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
-use crate::names::{PoolName, WorkerRef};
-use crate::pools::pod::pool_of;
+use framewright_core::names::{PoolName, WorkerRef};
+use framewright_core::pools::pod::pool_of;
 
 const REVIEW_LIMIT: Duration = Duration::from_secs(10);
 

@@ -3,12 +3,10 @@
 //! # Layout
 //! - [`server`]: listens, and carries each stream
 //! - [`identity`]: finds out which pod opens a stream
-//! - [`credible`]: what a worker may say at all
 //! - [`events`]: what a worker's message changes
 //! - [`fleet`]: the workers that have dialled in
 //! - [`endpoint`]: leads the Service that workers dial to the leader
 
-pub mod credible;
 pub mod endpoint;
 pub mod events;
 pub mod fleet;

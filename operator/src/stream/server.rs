@@ -21,9 +21,11 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::fleet::Greeting;
 use super::identity::{Identity, identify};
-use super::{credible, events};
+use framewright_core::workers::validate;
+
+use super::events;
 use crate::context::Context;
-use crate::listen::everywhere;
+use framewright_store::listen::everywhere;
 
 /// How long a worker may take for its first message.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -166,7 +168,7 @@ async fn hello(
             slots,
             tasks,
             epoch,
-        }) = credible::message(parsed)
+        }) = validate::message(parsed)
         else {
             return Err("the first message is no Hello".to_owned());
         };
@@ -175,11 +177,11 @@ async fn hello(
                 "the worker (version {version}) speaks protocol {protocol}, this operator {PROTOCOL}; use the worker image that came with the operator"
             ));
         }
-        if tasks.len() > credible::TASKS_LIMIT {
+        if tasks.len() > validate::TASKS_LIMIT {
             return Err(format!(
                 "the worker says that it holds {} tasks; more than {} are not believed",
                 tasks.len(),
-                credible::TASKS_LIMIT
+                validate::TASKS_LIMIT
             ));
         }
         let greeting = Greeting {

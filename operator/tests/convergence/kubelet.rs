@@ -1,8 +1,8 @@
 //! What becomes of pods: they start, their processes end and start anew, they are evicted, drained and removed.
 
+use framewright_core::names::{PoolName, WorkerRef};
 use framewright_crds::names::WORKER_CONTAINER;
 use framewright_crds::{ModelPool, names::LABEL_POOL};
-use framewright_operator::names::{PoolName, WorkerRef};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
 };

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use framewright_core::backoff::Backoff;
+use framewright_core::pools::leaving::Leaving;
+use framewright_core::recent::Recent;
+use framewright_core::schedule::placements::Placements;
 use framewright_crds::{AIJob, ModelPool};
-use framewright_operator::backoff::Backoff;
-use framewright_operator::dispatch::placements::Placements;
-use framewright_operator::pools::leaving::Leaving;
-use framewright_operator::recent::Recent;
 use framewright_operator::stream::fleet::Fleet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -282,7 +282,7 @@ impl World {
             let Some(pod) = change.and_then(|(_, old, new)| new.or(old)) else {
                 continue;
             };
-            if let Some((pool, _)) = framewright_operator::pools::pod::pool_of(&pod) {
+            if let Some((pool, _)) = framewright_core::pools::pod::pool_of(&pod) {
                 self.wake(index, About::Pool(pool), 0);
             }
             let uid = pod.uid().expect("every pod has one");
@@ -299,7 +299,7 @@ impl World {
         let is_on = |job: &AIJob| {
             let steps = job.status.iter().flat_map(|status| &status.steps);
             steps
-                .filter_map(framewright_operator::jobs::plan::attempt::open)
+                .filter_map(framewright_core::jobs::plan::attempt::open)
                 .any(|open| open.pod_uid == pod)
         };
         let jobs = self.operators[index].jobs.objects.iter();

@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
+use framewright_core::names::{PoolName, WorkerRef};
+use framewright_core::schedule::gather::is_bound_to;
 use framewright_crds::modelpool::Device;
 use framewright_crds::wire::{Order, SILENCE_SECONDS, ToOperator, ToWorker};
-use framewright_operator::dispatch::gather::is_bound_to;
-use framewright_operator::names::{PoolName, WorkerRef};
 use framewright_operator::stream::events::{Concerns, learn};
 use framewright_operator::stream::fleet::Greeting;
 use framewright_operator::stream::server::ORDERS_WAITING;

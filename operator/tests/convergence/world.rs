@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use framewright_core::jobs::plan::resolve::NamespaceLabels;
+use framewright_core::pools::template::{Settings, Template};
 use framewright_crds::names::TaskId;
-use framewright_operator::grants::SigningKeys;
-use framewright_operator::jobs::plan::resolve::NamespaceLabels;
 use framewright_operator::links::Links;
-use framewright_operator::pools::template::{Settings, Template};
+use framewright_store::grants::SigningKeys;
 
 use crate::api::{Api, Millis};
 use crate::chance::Chance;

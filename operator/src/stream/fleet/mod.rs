@@ -17,7 +17,7 @@ use framewright_crds::wire::{ModelOrder, ModelState, Order, TaskReport};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
-use crate::names::{PoolName, WorkerRef};
+use framewright_core::names::{PoolName, WorkerRef};
 use tasks::Task;
 pub use tasks::{Sent, Stray};
 

@@ -8,9 +8,9 @@ use framewright_crds::wire::{Order, Outcome, TaskOrder, TaskState};
 use jiff::Timestamp;
 
 use super::Fleet;
-use crate::jobs::seen::Held;
-use crate::names::{PoolName, WorkerRef};
-use crate::pools::plan::protection::is_quiet;
+use framewright_core::jobs::seen::Held;
+use framewright_core::names::{PoolName, WorkerRef};
+use framewright_core::pools::plan::protection::is_quiet;
 
 /// A task on a worker.
 #[derive(Clone, Debug)]

@@ -6,10 +6,10 @@ use framewright_crds::names::TaskId;
 use framewright_crds::wire::{ModelState, TaskState};
 
 use super::Fleet;
-use crate::jobs::seen::Presence;
-use crate::names::PoolName;
-use crate::pools::seen::StreamSeen;
-use crate::schedule::Slots;
+use framewright_core::jobs::seen::Presence;
+use framewright_core::names::PoolName;
+use framewright_core::pools::seen::StreamSeen;
+use framewright_core::schedule::Slots;
 
 impl Fleet {
     /// Whether a worker's stream is open; none if it has not been seen.

@@ -1,7 +1,7 @@
 //! What must hold for each decision and order about a job.
 
-use framewright_operator::jobs::plan::attempt::AWAY_LIMIT;
-use framewright_operator::jobs::seen::Binding;
+use framewright_core::jobs::plan::attempt::AWAY_LIMIT;
+use framewright_core::jobs::seen::Binding;
 use jiff::SignedDuration;
 
 use super::statuses::{is_bound, words};

@@ -8,18 +8,18 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use framewright_core::jobs::plan::orders::{Addressed, Order};
+use framewright_core::jobs::plan::size::{STATUS_LIMIT, weight};
+use framewright_core::jobs::plan::{Plan, attempt, is_finished, retry};
+use framewright_core::jobs::seen::Observed;
+use framewright_core::names::WorkerRef;
+use framewright_core::pools::plan as pool_plan;
+use framewright_core::pools::seen as pool_seen;
 use framewright_crds::aijob::{AIJobStatus, Attempt, Cause, StepState, StepStatus};
 use framewright_crds::conditions::{get, job, job_reason};
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{ModelState, Outcome, ToOperator};
 use framewright_crds::{AIJob, ModelPool};
-use framewright_operator::jobs::plan::orders::{Addressed, Order};
-use framewright_operator::jobs::plan::size::{STATUS_LIMIT, weight};
-use framewright_operator::jobs::plan::{Plan, attempt, is_finished, retry};
-use framewright_operator::jobs::seen::Observed;
-use framewright_operator::names::WorkerRef;
-use framewright_operator::pools::plan as pool_plan;
-use framewright_operator::pools::seen as pool_seen;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 

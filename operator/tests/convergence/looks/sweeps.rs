@@ -1,7 +1,7 @@
 //! The scheduler's and the janitor's looks.
 
-use framewright_operator::jobs::seen::Binding;
-use framewright_operator::schedule::Pending;
+use framewright_core::jobs::seen::Binding;
+use framewright_core::schedule::Pending;
 
 use super::*;
 

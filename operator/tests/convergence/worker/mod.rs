@@ -5,13 +5,13 @@ mod tasks;
 
 use std::collections::BTreeMap;
 
+use framewright_core::names::{PoolName, WorkerRef};
 use framewright_crds::aijob::{Cause, Progress};
 use framewright_crds::modelpool::Device;
 use framewright_crds::names::TaskId;
 use framewright_crds::wire::{
     ModelState, Order, Outcome, OutputFile, TaskOrder, TaskReport, ToOperator, ToWorker,
 };
-use framewright_operator::names::{PoolName, WorkerRef};
 use framewright_queue::{Effect, Event, Identity, News, Queue};
 
 use crate::api::Millis;

@@ -1,0 +1,184 @@
+//! The command line of `kubectl framewright`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use framewright_client::cluster::Connection;
+use framewright_client::documents::inputs::InputFile;
+use framewright_crds::names::OwnerKind;
+
+/// Submit AI video jobs, follow them, get their results
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "kubectl-framewright",
+    bin_name = "kubectl framewright",
+    version
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which cluster, as kubectl has it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ClusterArgs {
+    /// Namespace of the job or pool [default: the context's]
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The kubeconfig file [default: $KUBECONFIG, then ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context [default: the current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Namespace that Framewright is installed in [default: framewright-system, then wherever its store is found]
+    #[arg(long, global = true, value_name = "NAMESPACE")]
+    pub system_namespace: Option<String>,
+}
+
+impl From<ClusterArgs> for Connection {
+    fn from(args: ClusterArgs) -> Connection {
+        let ClusterArgs {
+            namespace,
+            kubeconfig,
+            context,
+            system_namespace,
+        } = args;
+        Connection {
+            namespace,
+            kubeconfig,
+            context,
+            system_namespace,
+        }
+    }
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Apply AIJobs and ModelPools, upload the local files that they name, follow the jobs, download the results
+    Submit(Submit),
+    /// Download a job's results; without a name, list the jobs
+    Get(Get),
+    /// Upload files that a job or pool waits for
+    Upload(Upload),
+    /// Watch a job until it is over
+    Follow(Follow),
+    /// Stop a job and delete it, with the results of its finished steps
+    Cancel(Cancel),
+    /// Print the digest and size of files, as a manifest wants them
+    Digest(Digest),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "In FILE an input may name a local file, relative to FILE: `upload: {file: clip.mp4}`; \
+so may a file of a ModelPool: `file: weights.safetensors` beside its path. \
+The plugin puts digest and size in their place. A file that FILE names by digest alone is looked for beside FILE."
+)]
+pub(crate) struct Submit {
+    /// YAML with AIJobs and ModelPools; - reads standard input
+    pub file: PathBuf,
+    /// The local file for an input: STEP.INPUT=PATH, or INPUT=PATH where only one input is called so
+    #[arg(long = "input", value_name = "NAME=PATH")]
+    pub inputs: Vec<InputFile>,
+    /// Folder for the results
+    #[arg(short, long, value_name = "FOLDER", default_value = ".")]
+    pub output: PathBuf,
+    /// Return when everything is uploaded
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Take fields of a ModelPool over that another manager has set, such as replicas after `kubectl scale`
+    #[arg(long)]
+    pub force_conflicts: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    /// The job; all jobs are listed without it
+    pub job: Option<String>,
+    /// Folder for the results
+    #[arg(short, long, value_name = "FOLDER", default_value = ".")]
+    pub output: PathBuf,
+    /// List the jobs of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "job")]
+    pub all_namespaces: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Upload {
+    /// job/NAME or pool/NAME
+    pub owner: OwnerName,
+    /// The files; each goes where its digest is waited for
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Follow {
+    /// The job
+    pub job: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cancel {
+    /// The job
+    pub job: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Digest {
+    /// The files
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// `job/NAME` or `pool/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnerName {
+    pub kind: OwnerKind,
+    pub name: String,
+}
+
+impl FromStr for OwnerName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, name) = text
+            .split_once('/')
+            .filter(|(_, name)| !name.is_empty())
+            .ok_or("write job/NAME or pool/NAME")?;
+        let kind = match kind.to_ascii_lowercase().as_str() {
+            "job" | "aijob" | "aijobs" => OwnerKind::AIJobs,
+            "pool" | "modelpool" | "modelpools" => OwnerKind::ModelPools,
+            other => return Err(format!("{other:?} is no kind; write job/NAME or pool/NAME")),
+        };
+        Ok(OwnerName {
+            kind,
+            name: name.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_owner_is_a_job_or_a_pool() {
+        let owner: Result<OwnerName, _> = "pool/upscaler".parse();
+        assert_eq!(owner.map(|owner| owner.kind), Ok(OwnerKind::ModelPools));
+        assert!("upscaler".parse::<OwnerName>().is_err());
+        assert!("pod/upscaler".parse::<OwnerName>().is_err());
+    }
+}

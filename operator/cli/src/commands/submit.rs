@@ -1,0 +1,282 @@
+//! `submit`: replaces paths by digests, applies the manifests, uploads the files, follows the jobs and downloads the results.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::path::Path;
+
+use framewright_client::cluster::{ApiError, Cluster};
+use framewright_client::digest::{self, FileDigest, LocalFile};
+use framewright_client::documents::files;
+use framewright_client::documents::inputs;
+use framewright_client::documents::manifest::{self, Document};
+use framewright_client::documents::needed::{self, Needed};
+use framewright_client::objects::apply::{self, Applied};
+use framewright_client::objects::owner::{self, Owner};
+use framewright_client::screen::Screen;
+use framewright_client::transfers::fetch;
+use framewright_client::transfers::store::Store;
+use framewright_client::transfers::upload;
+use framewright_crds::names::OwnerKind;
+use futures::future::join_all;
+
+use crate::Ended;
+use crate::args::Submit;
+use crate::commands::follow;
+use crate::commands::get;
+
+/// Why a submission stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    File(#[from] digest::Error),
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    #[error(transparent)]
+    Files(#[from] files::Error),
+    #[error(transparent)]
+    Needed(#[from] needed::Error),
+    #[error(transparent)]
+    Inputs(#[from] inputs::Error),
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Upload(#[from] upload::Error),
+    #[error(transparent)]
+    Follow(#[from] follow::Error),
+    #[error(transparent)]
+    Fetch(#[from] fetch::Error),
+}
+
+impl Error {
+    /// Whether the command line or a local file is wrong.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Error::File(_)
+            | Error::Manifest(_)
+            | Error::Files(_)
+            | Error::Inputs(_)
+            | Error::Needed(_) => true,
+            Error::Apply(_)
+            | Error::Api(_)
+            | Error::Upload(_)
+            | Error::Follow(_)
+            | Error::Fetch(_) => false,
+        }
+    }
+}
+
+pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Result<Ended, Error> {
+    let Submit {
+        file,
+        inputs,
+        output,
+        no_wait,
+        force_conflicts,
+    } = args;
+    let text = read(&file)?;
+    let name = file.display().to_string();
+    let mut documents = manifest::parse(&name, &text, cluster.asked_namespace.as_deref())?;
+    let mut places = files::places(&documents)?;
+    inputs::assign(&mut places, &inputs)?;
+    let folder = file
+        .parent()
+        .filter(|_| !is_standard_input(&file))
+        .unwrap_or(Path::new(""));
+    let needed = needed::resolve(screen, &mut documents, &places, folder).await?;
+
+    if documents.len() > 1 {
+        for (index, owner) in in_order(cluster, &documents) {
+            if let Some(document) = documents.get(index) {
+                apply::check(cluster, &owner, document, force_conflicts).await?;
+            }
+        }
+    }
+    let mut jobs = Vec::new();
+    for (index, owner) in in_order(cluster, &documents) {
+        let Some(document) = documents.get(index) else {
+            continue;
+        };
+        let applied = apply::apply(cluster, &owner, document, force_conflicts).await?;
+        screen.say(&match applied {
+            Applied::Pool => format!("{owner}: applied"),
+            Applied::Job => format!("{owner}: created"),
+            Applied::SameJob => format!("{owner}: exists with the same spec, and is taken up"),
+        });
+        if owner.kind == OwnerKind::AIJobs {
+            jobs.push(owner.clone());
+            screen.set_farewell(join(jobs.iter().map(|job| {
+                format!(
+                    "{}\n  where files were still to be uploaded, repeat the submit",
+                    follow::farewell(job)
+                )
+            })));
+        }
+    }
+    let mut sent = BTreeSet::new();
+    for (index, owner) in in_order(cluster, &documents) {
+        let needed = needed.iter().filter(|needed| needed.document == index);
+        sent.append(&mut upload_files(cluster, screen, &owner, &needed.collect::<Vec<_>>()).await?);
+        if owner.kind == OwnerKind::ModelPools {
+            screen.say(&format!(
+                "{owner}: to wait for its workers: kubectl wait --for=condition=Ready modelpool/{} -n {} --timeout=10m; what is wrong, if something is: kubectl describe modelpool {} -n {}",
+                owner.name, owner.namespace, owner.name, owner.namespace
+            ));
+        }
+    }
+    if !jobs.is_empty() {
+        screen.set_farewell(join(jobs.iter().map(follow::farewell)));
+    }
+    if no_wait {
+        for job in &jobs {
+            screen.say(&format!(
+                "to follow it: kubectl framewright follow {} -n {}",
+                job.name, job.namespace
+            ));
+        }
+        return Ok(Ended::Well);
+    }
+    finish(cluster, screen, &jobs, &sent, &output).await
+}
+
+fn join(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn is_standard_input(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn read(file: &Path) -> Result<String, digest::Error> {
+    let mut text = String::new();
+    let result = if is_standard_input(file) {
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    result.map_err(|source| digest::Error::Read {
+        path: file.to_owned(),
+        source,
+    })
+}
+
+/// Pools before jobs, so that a job finds its pool.
+fn in_order(cluster: &Cluster, documents: &[Document]) -> Vec<(usize, Owner)> {
+    let owner = |(index, document): (usize, &Document)| {
+        let namespace = document
+            .namespace
+            .clone()
+            .unwrap_or_else(|| cluster.namespace.clone());
+        (
+            index,
+            Owner {
+                kind: document.kind,
+                namespace,
+                name: document.name.clone(),
+            },
+        )
+    };
+    let mut owners: Vec<(usize, Owner)> = documents.iter().enumerate().map(owner).collect();
+    owners.sort_by_key(|(_, owner)| owner.kind == OwnerKind::AIJobs);
+    owners
+}
+
+/// Uploads the local files that the owner needs, and returns their digests.
+async fn upload_files(
+    cluster: &Cluster,
+    screen: &Screen,
+    owner: &Owner,
+    needed: &[&Needed],
+) -> Result<BTreeSet<String>, Error> {
+    let mut sent = BTreeSet::new();
+    if needed.is_empty() {
+        return Ok(sent);
+    }
+    let files = owner.files(cluster).await?;
+    if files.over.is_some() {
+        return Ok(sent);
+    }
+    let store = Store { cluster };
+    for Needed {
+        document: _,
+        label,
+        digest,
+        path,
+    } in needed
+    {
+        if sent.contains(&digest.sha256) {
+            continue;
+        }
+        match path {
+            Some(path) => {
+                let file = LocalFile {
+                    path: path.clone(),
+                    digest: digest.clone(),
+                };
+                upload::upload(&store, screen, owner, &file).await?;
+                sent.insert(digest.sha256.clone());
+            }
+            None if is_received(&files, digest) => {}
+            None => {
+                let word = match owner.kind {
+                    OwnerKind::AIJobs => "job",
+                    OwnerKind::ModelPools => "pool",
+                };
+                screen.say(&format!(
+                    "{owner}: {label} names a file by its digest that does not lie beside the manifest; to give it: kubectl framewright upload {word}/{} PATH -n {}",
+                    owner.name, owner.namespace
+                ));
+            }
+        }
+    }
+    Ok(sent)
+}
+
+fn is_received(files: &owner::Files, digest: &FileDigest) -> bool {
+    files
+        .uploads
+        .iter()
+        .any(|upload| upload.received && upload.sha256 == digest.sha256)
+}
+
+/// Follows all jobs at the same time, then reports each one and downloads its results.
+async fn finish(
+    cluster: &Cluster,
+    screen: &Screen,
+    jobs: &[Owner],
+    sent: &BTreeSet<String>,
+    output: &Path,
+) -> Result<Ended, Error> {
+    let ends = join_all(
+        jobs.iter()
+            .map(|owner| follow::until_over(cluster, screen, owner, sent)),
+    )
+    .await;
+    let mut ended = Ended::Well;
+    let mut lost = None;
+    for (owner, end) in jobs.iter().zip(ends) {
+        // An error of one job must not prevent the download of the others' results.
+        let job = match end {
+            Ok(job) => job,
+            Err(error) => {
+                if let Some(earlier) = lost.replace(error) {
+                    screen.say(&earlier.to_string());
+                }
+                continue;
+            }
+        };
+        if follow::report(owner, &job) == Ended::JobFailed {
+            ended = Ended::JobFailed;
+        }
+        screen.set_farewell(format!(
+            "stopped; to download the results: kubectl framewright get {} -n {}",
+            owner.name, owner.namespace
+        ));
+        get::results(cluster, screen, owner, &job, output).await?;
+    }
+    match lost {
+        Some(error) => Err(error.into()),
+        None => Ok(ended),
+    }
+}

@@ -1,0 +1,290 @@
+//! Downloads one result: continues where an earlier try broke off, verifies the digest, then renames the partial file.
+
+use std::path::{Path, PathBuf};
+
+use framewright_crds::aijob::OutputStatus;
+use tokio::fs;
+use tokio::time::sleep;
+
+use crate::digest;
+use crate::objects::links::{Found, Wanted};
+use crate::objects::owner::{self, Owner};
+use crate::screen::Screen;
+use crate::transfers::download::get;
+use crate::transfers::retry::{Next, Retries, error_chain};
+use crate::transfers::store::{self, Store};
+
+/// Why a result was not downloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder cannot be made.
+    #[error("cannot make the folder {folder}")]
+    Folder {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no link.
+    #[error("cannot download result {output}")]
+    Link {
+        output: String,
+        #[source]
+        source: owner::Error,
+    },
+    /// The transfer failed.
+    #[error("cannot download result {output} of {owner}")]
+    Store {
+        output: String,
+        owner: Owner,
+        #[source]
+        source: store::Error,
+    },
+    /// Another file has its name.
+    #[error(
+        "result {output} of {owner} would replace {path}, which is something else; move that away, or name another folder with --output"
+    )]
+    Taken {
+        output: String,
+        owner: Owner,
+        path: PathBuf,
+    },
+    /// A local file cannot be read.
+    #[error(transparent)]
+    Read(#[from] digest::Error),
+    /// Its content is not what the status says.
+    #[error(
+        "result {output} came twice with another digest than {wanted}, last with sha256:{found}; the store's volume may be damaged"
+    )]
+    Digest {
+        output: String,
+        wanted: String,
+        found: String,
+    },
+}
+
+/// Downloads a result into `folder`, unless it is there already, and returns its path. It never replaces a file that has another
+/// content.
+///
+/// # Errors
+/// If the result cannot be downloaded or written, or another file has its name.
+pub async fn fetch(
+    store: &Store<'_>,
+    screen: &Screen,
+    owner: &Owner,
+    output: &OutputStatus,
+    folder: &Path,
+) -> Result<PathBuf, Error> {
+    let made = fs::create_dir_all(folder).await;
+    made.map_err(|source| Error::Folder {
+        folder: folder.to_owned(),
+        source,
+    })?;
+    let target = folder.join(file_name(&owner.name, &output.name, &output.media_type));
+    if is_here(screen, owner, output, &target).await? {
+        screen.say(&format!("{}: is here already", target.display()));
+        return Ok(target);
+    }
+    let digest = output.sha256();
+    let part = folder.join(format!(
+        ".{}-{}-{}.part",
+        owner.name,
+        output.name,
+        digest.get(..12).unwrap_or(digest)
+    ));
+    let mut is_second = false;
+    loop {
+        complete(store, screen, owner, output, &part).await?;
+        let found = digest::of_file(screen, part.clone()).await?.digest.sha256;
+        if found == digest {
+            break;
+        }
+        // The bytes of an earlier run may be the reason, so try once more from the start.
+        let _ = fs::remove_file(&part).await;
+        if is_second {
+            return Err(Error::Digest {
+                output: output.name.clone(),
+                wanted: output.digest.clone(),
+                found,
+            });
+        }
+        screen.say(&format!(
+            "{}: what came is damaged; once more from the start",
+            output.name
+        ));
+        is_second = true;
+    }
+    // Check again: the download may have taken hours.
+    is_here(screen, owner, output, &target).await?;
+    let renamed = fs::rename(&part, &target).await;
+    renamed.map_err(|source| Error::Store {
+        output: output.name.clone(),
+        owner: owner.clone(),
+        source: store::Error::WriteFile {
+            path: target.clone(),
+            source,
+        },
+    })?;
+    Ok(target)
+}
+
+/// Whether the result is at `target`. Another file there is an error.
+async fn is_here(
+    screen: &Screen,
+    owner: &Owner,
+    output: &OutputStatus,
+    target: &Path,
+) -> Result<bool, Error> {
+    // A dangling symlink is a file, too.
+    if fs::symlink_metadata(target).await.is_err() {
+        return Ok(false);
+    }
+    let is_as_long = fs::metadata(target)
+        .await
+        .is_ok_and(|found| found.is_file() && i64::try_from(found.len()) == Ok(output.bytes));
+    if is_as_long {
+        let found = digest::of_file(screen, target.to_owned()).await?;
+        if found.digest.sha256 == output.sha256() {
+            return Ok(true);
+        }
+    }
+    Err(Error::Taken {
+        output: output.name.clone(),
+        owner: owner.clone(),
+        path: target.to_owned(),
+    })
+}
+
+/// Downloads until the partial file is as long as the result.
+async fn complete(
+    store: &Store<'_>,
+    screen: &Screen,
+    owner: &Owner,
+    output: &OutputStatus,
+    part: &Path,
+) -> Result<(), Error> {
+    let wanted = Wanted::Output(output.name.clone());
+    let bytes = u64::try_from(output.bytes).unwrap_or(0);
+    let mut retries = Retries::default();
+    let mut is_new = false;
+    loop {
+        let begun = length(part)
+            .await
+            .filter(|length| *length <= bytes)
+            .unwrap_or(0);
+        if begun == bytes && bytes > 0 {
+            return Ok(());
+        }
+        let found = owner.link(store.cluster, &wanted, is_new).await;
+        let found = found.map_err(|source| Error::Link {
+            output: output.name.clone(),
+            source,
+        })?;
+        let Found::Link(address) = found else {
+            return Ok(());
+        };
+        let meter = screen.transfer(format!("downloads {}", output.name), bytes, begun);
+        let Err(error) = get(store, &address, part, begun, bytes, &meter).await else {
+            return Ok(());
+        };
+        drop(meter);
+        let has_moved = length(part).await.is_some_and(|length| length > begun);
+        match retries.after(&error, has_moved) {
+            Next::AgainAfter(pause) => {
+                screen.say(&format!(
+                    "{}: {}; goes on in {} s",
+                    output.name,
+                    error_chain(&error),
+                    pause.as_secs()
+                ));
+                sleep(pause).await;
+                is_new = false;
+            }
+            Next::NewLink => is_new = true,
+            Next::Stop => {
+                return Err(Error::Store {
+                    output: output.name.clone(),
+                    owner: owner.clone(),
+                    source: error,
+                });
+            }
+        }
+    }
+}
+
+async fn length(path: &Path) -> Option<u64> {
+    Some(fs::metadata(path).await.ok()?.len())
+}
+
+/// The file name of a result.
+fn file_name(job: &str, output: &str, media_type: &str) -> String {
+    format!("{job}-{output}.{}", extension(media_type))
+}
+
+fn extension(media_type: &str) -> &'static str {
+    let essence = media_type.split(';').next().unwrap_or("").trim();
+    match essence.to_ascii_lowercase().as_str() {
+        "video/mp4" => "mp4",
+        "video/webm" => "webm",
+        "video/x-matroska" => "mkv",
+        "video/quicktime" => "mov",
+        "image/png" => "png",
+        "image/jpeg" => "jpg",
+        "image/webp" => "webp",
+        "image/gif" => "gif",
+        "audio/mpeg" => "mp3",
+        "audio/wav" | "audio/x-wav" => "wav",
+        "application/json" => "json",
+        "text/plain" => "txt",
+        _ => "bin",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use framewright_crds::names::OwnerKind;
+
+    use super::*;
+
+    #[test]
+    fn a_result_is_called_by_job_name_and_media_type() {
+        assert_eq!(file_name("demo", "smooth", "video/mp4"), "demo-smooth.mp4");
+        assert_eq!(
+            file_name("demo", "poster", "image/PNG; q=1"),
+            "demo-poster.png"
+        );
+        assert_eq!(file_name("demo", "x", "what/ever"), "demo-x.bin");
+    }
+
+    #[tokio::test]
+    async fn a_result_never_replaces_another_file_of_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join(file_name("a", "b-c", "video/mp4"));
+        let other = folder.path().join(file_name("a-b", "c", "video/mp4"));
+        assert_eq!(target, other);
+        let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let output: OutputStatus = serde_json::from_value(serde_json::json!({
+            "name": "c", "step": "c", "digest": format!("sha256:{sha256}"), "bytes": 4, "mediaType": "video/mp4",
+        }))
+        .expect("an output");
+        let owner = Owner {
+            kind: OwnerKind::AIJobs,
+            namespace: "studio".into(),
+            name: "a-b".into(),
+        };
+        let screen = Screen::new();
+        let check = || is_here(&screen, &owner, &output, &target);
+
+        assert!(matches!(check().await, Ok(false)));
+        std::fs::write(&target, "test").expect("a file");
+        assert!(
+            matches!(check().await, Ok(true)),
+            "the same content is fine"
+        );
+        for content in ["tesx", "longer", ""] {
+            std::fs::write(&target, content).expect("a file");
+            let refused = check().await.expect_err("something else").to_string();
+            assert!(refused.contains("a-b-c.mp4"), "{refused}");
+            assert!(refused.contains("--output"), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The links in a status: who makes them, and whose artifacts they are about.
+
+use framewright_crds::aijob::OutputStatus;
+use framewright_crds::names::OwnerKind;
+use jiff::Timestamp;
+
+/// Makes links for statuses. Signing is pure: the same arguments give the same link.
+pub trait Signer {
+    /// Where to PUT these bytes.
+    fn upload(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String;
+    /// Where to GET this artifact, to be saved under this name.
+    fn download(
+        &self,
+        at: &Place<'_>,
+        artifact: &OutputStatus,
+        file_name: &str,
+        expires: Timestamp,
+    ) -> String;
+}
+
+/// Whose artifact it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub namespace: &'a str,
+    pub kind: OwnerKind,
+    pub uid: &'a str,
+}

@@ -1,0 +1,16 @@
+//! One ModelPool.
+//!
+//! # Layout
+//! - [`seen`]: what is known about a pool; [`pod`]: what a pod tells
+//! - [`template`]: what a worker pod looks like
+//! - [`plan`]: decides
+//! - [`facts`]: what jobs need to know about a pool
+//! - [`refusals`]: what the API server said about pods; [`leaving`]: which pods are being deleted
+
+pub mod facts;
+pub mod leaving;
+pub mod plan;
+pub mod pod;
+pub mod refusals;
+pub mod seen;
+pub mod template;

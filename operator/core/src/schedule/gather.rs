@@ -1,0 +1,179 @@
+//! What the scheduler works with, out of the jobs' statuses: the steps that could run, and the tasks that are bound. No I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use framewright_crds::AIJob;
+use framewright_crds::aijob::{Step, StepState, StepStatus};
+use framewright_crds::names::TaskId;
+use jiff::Timestamp;
+use kube_core::ResourceExt;
+
+use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
+use crate::jobs::plan::{attempt, is_finished, steps};
+use crate::jobs::seen::Resolution;
+use crate::schedule::Pending;
+use crate::schedule::placements::Placed;
+
+/// What surrounds the jobs.
+pub struct Around<'a> {
+    pub pools: &'a [PoolFacts],
+    pub catalog: &'a [String],
+    pub labels: &'a NamespaceLabels,
+    /// What was decided, and stands in no status yet.
+    pub placed: &'a Placed,
+    /// Tasks that have succeeded, as their bound workers say, each with the UID of its pod; no status may say so yet.
+    pub succeeded: &'a BTreeSet<(String, TaskId)>,
+    pub now: Timestamp,
+}
+
+/// What the scheduler works with.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pub pending: Vec<Pending>,
+    /// Bound tasks of each namespace.
+    pub running: BTreeMap<String, u32>,
+    /// Tasks that are bound to each pod UID, or about to be.
+    pub taken: HashMap<String, BTreeSet<TaskId>>,
+}
+
+/// Gathers it from the newest known state of all live jobs. `received` tells which of a job's uploads have come.
+#[must_use]
+pub fn gather(
+    jobs: &[AIJob],
+    around: &Around<'_>,
+    received: &dyn Fn(&str) -> BTreeSet<String>,
+) -> Gathered {
+    let mut gathered = Gathered {
+        taken: around.placed.taken.clone(),
+        ..Gathered::default()
+    };
+    for job in jobs {
+        let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else {
+            continue;
+        };
+        let known = job.status.as_ref().map_or(&[][..], |status| &status.steps);
+        let steps = steps::foreseen(&uid, known, around.succeeded);
+        for (pod, task) in open_tasks(&steps, &uid) {
+            *gathered.running.entry(namespace.clone()).or_insert(0) += 1;
+            gathered.taken.entry(pod).or_default().insert(task);
+        }
+        let owner = (namespace.as_str(), uid.as_str());
+        let pending = pending_steps(job, owner, &steps, around, &received(&uid));
+        gathered.pending.extend(pending);
+    }
+    gathered
+}
+
+/// Whether a job has an attempt on this pod, whether its worker knows of the task or not.
+#[must_use]
+pub fn is_bound_to(job: &AIJob, pod_uid: &str) -> bool {
+    job.status
+        .iter()
+        .flat_map(|status| &status.steps)
+        .any(|step| attempt::open(step).is_some_and(|open| open.pod_uid == pod_uid))
+}
+
+/// Tasks that are bound to each pod UID, or about to be.
+#[must_use]
+pub fn taken(jobs: &[AIJob], placed: &Placed) -> HashMap<String, BTreeSet<TaskId>> {
+    let mut taken = placed.taken.clone();
+    for job in jobs {
+        let uid = job.uid().unwrap_or_default();
+        let steps = job.status.as_ref().map_or(&[][..], |status| &status.steps);
+        for (pod, task) in open_tasks(steps, &uid) {
+            taken.entry(pod).or_default().insert(task);
+        }
+    }
+    taken
+}
+
+/// Whether a job is neither over nor being deleted.
+#[must_use]
+pub fn is_live(job: &AIJob) -> bool {
+    job.metadata.deletion_timestamp.is_none() && !job.status.as_ref().is_some_and(is_finished)
+}
+
+/// A job's open attempts, each with the UID of the pod that it is bound to.
+fn open_tasks(steps: &[StepStatus], uid: &str) -> Vec<(String, TaskId)> {
+    steps
+        .iter()
+        .filter(|step| !step.state.is_terminal())
+        .filter_map(|step| {
+            let open = attempt::open(step)?;
+            Some((
+                open.pod_uid.clone(),
+                attempt::task_id(uid, &step.name, open.number),
+            ))
+        })
+        .collect()
+}
+
+fn pending_steps(
+    job: &AIJob,
+    (namespace, uid): (&str, &str),
+    known_steps: &[StepStatus],
+    around: &Around<'_>,
+    received: &BTreeSet<String>,
+) -> Vec<Pending> {
+    if job.spec.suspend {
+        return Vec::new();
+    }
+    let created = job
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(around.now, |created| created.0);
+    let is_doomed = known_steps
+        .iter()
+        .any(|step| step.state == StepState::Failed);
+    if is_doomed {
+        return Vec::new();
+    }
+    let pending = |(position, step): (usize, &Step)| {
+        let known = known_steps.iter().find(|known| known.name == step.name);
+        if !steps::is_pending(step, known, known_steps, received, around.now)
+            || around.placed.has(uid, &step.name)
+        {
+            return None;
+        }
+        let resolution = resolve(namespace, step, around.pools, around.catalog, around.labels);
+        // One that may run nowhere is looked at all the same: its job waits for that.
+        let pools = match resolution {
+            Resolution::Pools { pools, .. } => pools,
+            Resolution::ModelNotFound { .. }
+            | Resolution::PoolNotFound { .. }
+            | Resolution::ModelNotInPool { .. }
+            | Resolution::NotAllowed { .. } => Vec::new(),
+        };
+        let attempts = known.iter().flat_map(|known| &known.attempts);
+        let makers = step
+            .inputs
+            .iter()
+            .filter_map(|input| input.from_step.as_ref())
+            .filter_map(|from| {
+                let maker = known_steps.iter().find(|maker| maker.name == from.name)?;
+                Some(maker.attempts.last()?.pod_uid.clone())
+            });
+        Some(Pending {
+            job_uid: uid.to_owned(),
+            step: step.name.clone(),
+            namespace: namespace.to_owned(),
+            model: step.model.clone(),
+            pools,
+            priority: job.spec.priority,
+            created,
+            position,
+            avoid: attempts
+                .filter(|attempt| attempt.cause.is_some())
+                .map(|attempt| attempt.pod_uid.clone())
+                .collect(),
+            near: makers.collect(),
+        })
+    };
+    job.spec
+        .steps
+        .iter()
+        .enumerate()
+        .filter_map(pending)
+        .collect()
+}

@@ -1,0 +1,6 @@
+//! The workers.
+//!
+//! # Layout
+//! - [`validate`]: what a worker may say at all
+
+pub mod validate;

@@ -1,0 +1,8 @@
+//! The store over real sockets, on a real file system: what is kept, what is refused, what survives.
+
+mod downloads;
+mod fixture;
+mod links;
+mod process;
+mod uploads;
+mod volume_full;
