@@ -67,9 +67,11 @@ pub mod pool_reason {
     pub const AWAITING_UPLOAD: &str = "AwaitingUpload";
     /// Pods are being made or replaced.
     pub const PROGRESSING: &str = "Progressing";
+    /// Pods have scheduling gates, which somebody else removes.
+    pub const SCHEDULING_GATED: &str = "SchedulingGated";
     /// The scheduler finds no node.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
-    /// The image does not come.
+    /// The image of a container, the worker's or another, does not come.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// The API server refuses the pods.
     pub const PODS_REFUSED: &str = "PodsRefused";
@@ -77,6 +79,10 @@ pub mod pool_reason {
     pub const PODS_ENDED: &str = "PodsEnded";
     /// The worker's container keeps ending.
     pub const WORKER_CRASHING: &str = "WorkerCrashing";
+    /// A container cannot be created or started, or one beside the worker keeps ending.
+    pub const CONTAINER_FAILING: &str = "ContainerFailing";
+    /// The node of a worker is no longer heard of.
+    pub const NODE_NOT_READY: &str = "NodeNotReady";
     /// A worker does not find the device that the pool states.
     pub const DEVICE_MISSING: &str = "DeviceMissing";
     /// A file of a model is wrong.

@@ -13,13 +13,15 @@ use crate::writes::Error;
 use framewright_core::pools::plan::Plan;
 
 /// Reasons that a person must do something about.
-const TROUBLE: [&str; 8] = [
+const TROUBLE: [&str; 10] = [
     pool_reason::WEIGHTS_FAILED,
     pool_reason::PODS_REFUSED,
     pool_reason::DEVICE_MISSING,
     pool_reason::UNSCHEDULABLE,
     pool_reason::IMAGE_PULL_FAILED,
     pool_reason::WORKER_CRASHING,
+    pool_reason::CONTAINER_FAILING,
+    pool_reason::NODE_NOT_READY,
     pool_reason::PODS_ENDED,
     pool_reason::DELETING,
 ];

@@ -1,7 +1,7 @@
 //! One ModelPool.
 //!
 //! # Layout
-//! - [`seen`]: what is known about a pool; [`pod`]: what a pod tells
+//! - [`seen`]: what is known about a pool; [`pod`]: what a pod says
 //! - [`template`]: what a worker pod looks like
 //! - [`plan`]: decides
 //! - [`facts`]: what jobs need to know about a pool

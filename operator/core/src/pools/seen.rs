@@ -47,6 +47,8 @@ pub struct PodSeen {
     pub phase: Phase,
     /// Why it does not run, in the kubelet's or the scheduler's words.
     pub trouble: Option<PodTrouble>,
+    /// What it waits for, if that may end by itself; of a pod that is being deleted, who deletes it, if the pod says so.
+    pub waits_for: Option<PodTrouble>,
     pub protection: Protection,
     pub stream: Option<StreamSeen>,
     /// Attempts that are open on it, or about to be, as the jobs' statuses say: its work, though its stream may not be there yet.

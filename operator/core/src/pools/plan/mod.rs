@@ -20,10 +20,12 @@ use jiff::SignedDuration;
 
 use crate::links::Signer;
 use crate::names::WorkerRef;
-use crate::pools::seen::{Observed, PodSeen};
+use crate::pools::seen::{Observed, Phase, PodSeen};
 
 /// A look though nothing seems to have changed.
 const LATEST: SignedDuration = SignedDuration::from_secs(60);
+/// The same while a pod is pending: what it waits for is said when that takes long.
+const LATEST_PENDING: SignedDuration = SignedDuration::from_secs(30);
 
 /// All that is to be done about a pool now.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,16 +57,18 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
     let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
     let waits_for_weights = seen.pods.iter().any(PodSeen::waits_for_weights);
     let soon = SignedDuration::from_secs(2);
+    let is_pending = seen.pods.iter().any(|pod| pod.phase == Phase::Pending);
+    let latest = if is_pending { LATEST_PENDING } else { LATEST };
     let refused = seen.refused.as_ref().map(|refusal| {
         refusal
             .retry_at
             .duration_since(seen.now)
-            .clamp(soon, LATEST)
+            .clamp(soon, latest)
     });
     let look_again = if awaits || has_ended || waits_for_weights || !drain.is_empty() {
         soon
     } else {
-        refused.unwrap_or(LATEST)
+        refused.unwrap_or(latest)
     };
     Plan {
         create,

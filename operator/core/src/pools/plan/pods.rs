@@ -150,6 +150,7 @@ pub(in crate::pools) mod fixture {
             revision: revision.into(),
             phase,
             trouble: None,
+            waits_for: None,
             protection: Protection::Off,
             stream: (!matches!(words, "away" | "pending" | "bound")).then_some(stream),
             bound: usize::from(words == "bound"),

@@ -12,7 +12,7 @@ use crate::pools::seen::{Observed, Phase, PodSeen};
 pub type Verdict = (Truth, &'static str, String);
 
 /// What a person must mend comes before what only takes time.
-const RULES: [fn(&View<'_>) -> Option<Verdict>; 11] = [
+const RULES: [fn(&View<'_>) -> Option<Verdict>; 13] = [
     deleting,
     scaled_to_zero,
     weights_failed,
@@ -21,9 +21,11 @@ const RULES: [fn(&View<'_>) -> Option<Verdict>; 11] = [
     device_missing,
     pod_in_trouble,
     ready,
+    pod_waits,
     awaiting_workers,
     loading,
     pods_ended,
+    pod_deleted,
 ];
 
 /// The first rule that has something to say decides. `status` has the replicas and the models as they are now.
@@ -51,6 +53,11 @@ impl View<'_> {
     fn ready(&self) -> i32 {
         let models = &self.seen.spec.models;
         count(self.alive().filter(|pod| pod.is_ready(models)).count())
+    }
+
+    /// Pods whose workers say nothing.
+    fn silent(&self) -> impl Iterator<Item = &PodSeen> {
+        self.alive().filter(|pod| !is_connected(pod))
     }
 
     fn told(&self) -> String {
@@ -142,8 +149,9 @@ fn device_missing(view: &View<'_>) -> Option<Verdict> {
 }
 
 fn pod_in_trouble(view: &View<'_>) -> Option<Verdict> {
-    let mut silent = view.alive().filter(|pod| !is_connected(pod));
-    let (pod, trouble) = silent.find_map(|pod| Some((pod, pod.trouble.as_ref()?)))?;
+    let (pod, trouble) = view
+        .silent()
+        .find_map(|pod| Some((pod, pod.trouble.as_ref()?)))?;
     let message = format!("pod {}: {}", pod.worker.name, trouble.message);
     Some((Truth::False, trouble.reason, message))
 }
@@ -158,6 +166,31 @@ fn ready(view: &View<'_>) -> Option<Verdict> {
         ),
     };
     (view.ready() >= wanted).then_some((Truth::True, pool_reason::READY, told))
+}
+
+fn pod_waits(view: &View<'_>) -> Option<Verdict> {
+    let (pod, waits) = view
+        .silent()
+        .find_map(|pod| Some((pod, pod.waits_for.as_ref()?)))?;
+    let message = format!(
+        "{}; pod {}: {}",
+        view.told(),
+        pod.worker.name,
+        waits.message
+    );
+    Some((Truth::False, waits.reason, message))
+}
+
+/// Of pods that somebody deletes, one that says who.
+fn pod_deleted(view: &View<'_>) -> Option<Verdict> {
+    let mut pods = view.seen.pods.iter();
+    let (pod, why) = pods.find_map(|pod| {
+        let why = pod.waits_for.as_ref()?;
+        (pod.phase == Phase::Ending).then_some((pod, &why.message))
+    })?;
+    let (told, name) = (view.told(), &pod.worker.name);
+    let message = format!("{told}; pod {name} {why}; another one is made");
+    Some((Truth::False, pool_reason::PROGRESSING, message))
 }
 
 fn awaiting_workers(view: &View<'_>) -> Option<Verdict> {
@@ -224,6 +257,11 @@ mod tests {
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
         }
+    }
+
+    fn waiting_for(reason: &'static str, message: &str) -> Option<PodTrouble> {
+        let message = message.to_owned();
+        Some(PodTrouble { reason, message })
     }
 
     #[test]
@@ -302,6 +340,33 @@ mod tests {
             &["away", "pending"],
             in_trouble,
             "ImagePullFailed: pod p-r2-1: no such image",
+        );
+        let gated = |seen: &mut Observed, _: &mut ModelPoolStatus| {
+            seen.pods[0].waits_for = waiting_for(pool_reason::SCHEDULING_GATED, "has a gate");
+        };
+        check(
+            &["pending", "away"],
+            gated,
+            "SchedulingGated: 0 of 2 workers take tasks; pod p-r2-0: has a gate",
+        );
+        let both = |seen: &mut Observed, status: &mut ModelPoolStatus| {
+            gated(seen, status);
+            in_trouble(seen, status);
+        };
+        check(
+            &["pending", "pending"],
+            both,
+            "ImagePullFailed: pod p-r2-1: no such image",
+        );
+        check(&["", ""], gated, "Ready: 2 of 2 workers take tasks");
+        let taken = |seen: &mut Observed, _: &mut ModelPoolStatus| {
+            seen.pods[1].waits_for =
+                waiting_for(pool_reason::PROGRESSING, "is being deleted: Preempted");
+        };
+        check(
+            &["", "ending"],
+            taken,
+            "Progressing: 1 of 2 workers take tasks; pod p-r2-1 is being deleted: Preempted; another one is made",
         );
         // One that works is not in trouble.
         check(&["", ""], in_trouble, "Ready: 2 of 2 workers take tasks");
