@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - [`seen`]: what is known about a job
-//! - [`plan`]: decides
+//! - [`plan`]: what is to be done about it
 
 pub mod plan;
 pub mod seen;

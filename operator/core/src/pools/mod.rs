@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`seen`]: what is known about a pool; [`pod`]: what a pod says
 //! - [`template`]: what a worker pod looks like
-//! - [`plan`]: decides
+//! - [`plan`]: what is to be done about it
 //! - [`facts`]: what jobs need to know about a pool
 //! - [`refusals`]: what the API server said about pods; [`leaving`]: which pods are being deleted
 
