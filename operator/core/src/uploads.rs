@@ -69,22 +69,6 @@ pub fn is_renewal_due(asked: Option<&str>, answered: Option<&str>) -> bool {
     asked.is_some() && asked != answered
 }
 
-/// Whether a file is still waited for.
-#[must_use]
-pub fn are_awaited(entries: &[UploadStatus]) -> bool {
-    entries.iter().any(|entry| !entry.received)
-}
-
-/// How often the store is asked for a file that has been waited for so long: often at first, when a program is about to send
-/// it, and seldom when a person is.
-#[must_use]
-pub fn ask_every(waiting: SignedDuration) -> SignedDuration {
-    (waiting / 8).clamp(
-        SignedDuration::from_millis(100),
-        SignedDuration::from_secs(2),
-    )
-}
-
 /// When a link made now ends: whole seconds, as links count them.
 #[must_use]
 pub fn expiry(now: Timestamp) -> Option<Timestamp> {

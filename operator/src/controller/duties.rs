@@ -25,6 +25,10 @@ pub(super) async fn lead(context: Arc<Context>) {
         context.metrics.leads(epoch.is_some());
         // A stream is of one term: also where this replica has lost it and got it back at once.
         context.fleet.clear();
+        if epoch.is_none() {
+            // Objects that go meanwhile are cleared by nobody here.
+            context.received.retain(|_| false);
+        }
         if let Some(epoch) = epoch {
             tracing::info!(epoch, "this replica leads");
         }

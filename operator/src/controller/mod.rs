@@ -32,12 +32,13 @@ use crate::metrics::Metrics;
 use crate::received::Received;
 use crate::stream::fleet::Fleet;
 use crate::stream::server;
-use crate::{dispatch, health, janitor};
+use crate::{dispatch, health, janitor, received};
 use framewright_core::pools::leaving::Leaving;
 use framewright_core::pools::refusals::Refusals;
 use framewright_core::recent::Recent;
 use framewright_core::schedule::placements::Placements;
 use framewright_store::client::StoreClient;
+use framewright_store::watch::FileWatch;
 use reconcilers::Woken;
 use watches::{WATCHED, Watches};
 
@@ -89,6 +90,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         keys.signing.clone(),
     )
     .map_err(Error::Store)?;
+    let (files, file_events) = FileWatch::start(store.clone());
     let links = Links::new(
         keys.signing.clone(),
         args.store_url.clone(),
@@ -115,7 +117,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         placements: Placements::default(),
         recent_jobs: Recent::default(),
         recent_pools: Recent::default(),
-        received: Received::default(),
+        received: Received::new(files),
         refusals: Refusals::default(),
         leaving: Leaving::default(),
         wake: Wake {
@@ -138,6 +140,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     let reconcilers = reconcilers::run(Arc::clone(&context), watches.changes(), woken);
     watches.start(&context, &fill, &mut background);
     background.spawn(dispatch::run(Arc::clone(&context)));
+    background.spawn(received::follow(Arc::clone(&context), file_events));
     background.spawn(janitor::run(Arc::clone(&context)));
     background.spawn(duties::lead(Arc::clone(&context)));
     let renewal = tokio::spawn(duties::renew_certificates(

@@ -45,17 +45,11 @@ pub async fn observe(job: &AIJob, context: &Context) -> Observed {
         ),
     );
     let (received, store_trouble) = if is_over {
+        context.received.forget(&uid);
         (BTreeSet::new(), None)
     } else {
-        let answer = context
-            .received
-            .ask(
-                &context.store,
-                &place,
-                (&status.uploads, doubt),
-                (created, now),
-            )
-            .await;
+        let uploads = (&status.uploads[..], doubt);
+        let answer = context.received.look(&place, &job.name_any(), uploads);
         (answer.received, answer.trouble)
     };
     let steps = if is_over {

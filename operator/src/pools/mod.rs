@@ -55,7 +55,7 @@ pub async fn reconcile(
         return Ok(Action::await_change());
     }
     let template = template::build(&pool, &context.template_settings());
-    let mut seen = observe::observe(&pool, &template, &context).await;
+    let mut seen = observe::observe(&pool, &template, &context);
     let mut plan = plan::plan(&seen, &context.links);
     let mut acted = Ok(());
     if !plan.create.is_empty() {

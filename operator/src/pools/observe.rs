@@ -19,7 +19,7 @@ use framewright_core::pools::seen::{Observed, PodSeen};
 use framewright_core::pools::template::Template;
 
 /// One snapshot, with the time in it.
-pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Observed {
+pub fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Observed {
     let now = context.now();
     let namespace = pool.namespace().unwrap_or_default();
     let uid = pool.uid().unwrap_or_default();
@@ -29,11 +29,6 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
         kind: OwnerKind::ModelPools,
         uid: &uid,
     };
-    let created = pool
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(now, |created| created.0);
     let pods = context
         .caches
         .pods
@@ -48,15 +43,8 @@ pub async fn observe(pool: &ModelPool, template: &Template, context: &Context) -
             status.links_renewed_for.as_deref(),
         ),
     );
-    let Answer { received, trouble } = context
-        .received
-        .ask(
-            &context.store,
-            &place,
-            (&status.uploads, doubt),
-            (created, now),
-        )
-        .await;
+    let uploads = (&status.uploads[..], doubt);
+    let Answer { received, trouble } = context.received.look(&place, &pool.name_any(), uploads);
     Observed {
         name: pool.name_any(),
         generation: pool.metadata.generation,

@@ -46,6 +46,12 @@ pub struct StoreArgs {
     /// A download whose receiver takes nothing for so long, or less than 16 KiB a second, is given up
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub download_idle: Duration,
+    /// A watch stream whose client says nothing for so long is closed; our client says something every ten seconds
+    #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = seconds)]
+    pub watch_idle: Duration,
+    /// Files that one watch stream may follow; it learns of more only when it asks, which our client does once a minute
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_watched: u32,
     /// How often keys and certificate are looked at
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub reload_every: Duration,

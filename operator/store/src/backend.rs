@@ -18,6 +18,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectStore};
 use object_store::{ObjectMeta, ObjectStoreExt};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::broadcast;
 use tokio_util::io::ReaderStream;
 
 use super::answers::OwnerUse;
@@ -28,6 +29,8 @@ use super::volume::{self, Room, Volume};
 const FOLDER: &str = "artifacts";
 /// How much is read from a file at a time.
 const READ_BYTES: usize = 256 << 10;
+/// Changes that a watch stream may lag behind before it is closed and begins anew.
+const CHANGES_WAITING: usize = 8192;
 /// How often an upload's folder may go away before that is an error.
 const BEGIN_ATTEMPTS: u32 = 10;
 
@@ -37,6 +40,7 @@ pub(crate) struct Backend {
     objects: Arc<dyn ObjectStore>,
     part_bytes: usize,
     volume: Option<Volume>,
+    changes: broadcast::Sender<ArtifactKey>,
 }
 
 /// What went wrong there.
@@ -84,6 +88,7 @@ impl Backend {
             objects: Arc::new(objects),
             part_bytes: 1 << 20,
             volume: Some(Volume::new(folder)),
+            changes: broadcast::Sender::new(CHANGES_WAITING),
         })
     }
 
@@ -99,6 +104,16 @@ impl Backend {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(source) => Err(failed("look for an artifact", source)),
         }
+    }
+
+    /// Keys that have just become visible, or have gone. Which of both, [`Backend::size`] says.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<ArtifactKey> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self, key: ArtifactKey) {
+        // Fails when nobody listens.
+        let _ = self.changes.send(key);
     }
 
     /// The bytes of an artifact, if it is there.
@@ -169,6 +184,20 @@ impl Backend {
         }
     }
 
+    /// Makes an upload visible.
+    pub(crate) async fn complete(
+        &self,
+        key: &ArtifactKey,
+        upload: &mut Box<dyn MultipartUpload>,
+    ) -> Result<(), BackendError> {
+        upload
+            .complete()
+            .await
+            .map_err(|source| failed("complete an upload", source))?;
+        self.changed(key.clone());
+        Ok(())
+    }
+
     /// Returns once an artifact that is visible would also survive a power cut, whoever made it visible.
     pub(crate) async fn settle(&self, key: &ArtifactKey) -> Result<(), BackendError> {
         let owner = key.owner().to_string();
@@ -201,7 +230,12 @@ impl Backend {
         let mut count = 0;
         while let Some(result) = deleted.next().await {
             match result {
-                Ok(_) => count += 1,
+                Ok(path) => {
+                    count += 1;
+                    if let Ok(key) = ArtifactKey::parse(path.as_ref()) {
+                        self.changed(key);
+                    }
+                }
                 // Somebody else deletes at the same time, with the same end.
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(source) => return Err(failed("delete an owner's artifacts", source)),

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
+use tokio_tungstenite::Connector;
 
 use super::answers::{Deleted, OwnerUse, Owners, Problem};
 use super::key::{ArtifactKey, Owner};
@@ -27,6 +28,7 @@ pub struct StoreClient {
     http: reqwest::Client,
     base: String,
     keys: SigningKeys,
+    tls: Arc<ClientConfig>,
 }
 
 /// Why there is no client.
@@ -90,7 +92,7 @@ impl StoreClient {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls.clone())
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none())
@@ -100,6 +102,7 @@ impl StoreClient {
             http,
             base: base.to_owned(),
             keys,
+            tls: Arc::new(tls),
         })
     }
 
@@ -170,6 +173,28 @@ impl StoreClient {
         serde_json::from_slice(&body).map_err(|_| unanswered(operation, status, &body))
     }
 
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Where a watch stream is opened, and how the store is recognised. The address is a secret.
+    pub(crate) fn watch_address(&self) -> (String, Connector) {
+        let link = self.link(Verb::Watch);
+        // https becomes wss, http becomes ws.
+        let address = match link.strip_prefix("http") {
+            Some(rest) => format!("ws{rest}"),
+            None => link,
+        };
+        (address, Connector::Rustls(Arc::clone(&self.tls)))
+    }
+
+    fn link(&self, verb: Verb) -> String {
+        let expires = Timestamp::now()
+            .saturating_add(GRANT)
+            .unwrap_or(Timestamp::MAX);
+        grants::sign(&self.base, &Grant { verb, expires }, &self.keys)
+    }
+
     async fn ask(
         &self,
         operation: &'static str,
@@ -177,12 +202,8 @@ impl StoreClient {
         verb: Verb,
         deadline: Duration,
     ) -> Result<reqwest::Response, StoreError> {
-        let expires = Timestamp::now()
-            .saturating_add(GRANT)
-            .unwrap_or(Timestamp::MAX);
-        let link = grants::sign(&self.base, &Grant { verb, expires }, &self.keys);
         self.http
-            .request(method, link)
+            .request(method, self.link(verb))
             .timeout(deadline)
             .send()
             .await
@@ -195,7 +216,7 @@ impl StoreClient {
     }
 }
 
-fn unanswered(operation: &'static str, status: StatusCode, body: &[u8]) -> StoreError {
+pub(crate) fn unanswered(operation: &'static str, status: StatusCode, body: &[u8]) -> StoreError {
     let problem = serde_json::from_slice(body).unwrap_or_else(|_| Problem {
         reason: "NoReason".to_owned(),
         message: format!("the answer was {status} without a reason"),

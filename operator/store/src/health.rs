@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     pub received_bytes: Counter,
     pub sent_bytes: Counter,
     pub uploads: Gauge,
+    pub watch_streams: Gauge,
     pub leftovers: Counter,
     free_bytes: Gauge<u64, AtomicU64>,
 }
@@ -50,6 +51,7 @@ impl Metrics {
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             uploads: Gauge::default(),
+            watch_streams: Gauge::default(),
             leftovers: Counter::default(),
             free_bytes: Gauge::default(),
             registry: Registry::default(),
@@ -75,6 +77,11 @@ impl Metrics {
             "uploads_running",
             "Uploads that run or wait for their turn",
             metrics.uploads.clone(),
+        );
+        registry.register(
+            "watch_streams",
+            "Open streams on which the store says which files are there",
+            metrics.watch_streams.clone(),
         );
         registry.register(
             "leftovers_removed",

@@ -17,6 +17,7 @@
 //! - [`grants`]: what a signed link says
 //! - [`listen`]: a listener for both families of addresses
 //! - [`client`]: the operator's side
+//! - [`watch`]: a stream that tells which files are there, both ends
 
 pub mod answers;
 pub mod args;
@@ -38,6 +39,7 @@ mod server;
 mod slots;
 mod upload;
 mod volume;
+pub mod watch;
 
 pub use args::StoreArgs;
 pub use server::{Running, ServeError, serve, start};

@@ -25,6 +25,8 @@ impl<Service> Accept<TcpStream, Service> for Patience {
     type Future = Ready<io::Result<(Connection, Service)>>;
 
     fn accept(&self, stream: TcpStream, service: Service) -> Self::Future {
+        // A watch stream's small messages are to go out at once. Without this they only go out later.
+        let _ = stream.set_nodelay(true);
         let connection = Connection {
             stream,
             window: self.window,

@@ -19,6 +19,8 @@ pub(crate) enum Refusal {
     Grant(grants::Refused),
     #[error("this link allows {verb}, not the method {method}")]
     Method { verb: &'static str, method: String },
+    #[error("this link opens a WebSocket, and the request does not ask for one: {what}")]
+    NoWebSocket { what: String },
     #[error("the link is for media type {granted:?}, and the request's Content-Type is {sent:?}")]
     MediaType { granted: String, sent: String },
     #[error(
@@ -76,6 +78,14 @@ impl From<BackendError> for Refusal {
 }
 
 impl Refusal {
+    pub(crate) fn problem(&self) -> Problem {
+        let (_, reason) = self.status_and_reason();
+        Problem {
+            reason: reason.to_owned(),
+            message: self.to_string(),
+        }
+    }
+
     fn status_and_reason(&self) -> (StatusCode, &'static str) {
         match self {
             Refusal::NoSuchPath => (StatusCode::NOT_FOUND, "NoSuchPath"),
@@ -88,6 +98,7 @@ impl Refusal {
                 (StatusCode::FORBIDDEN, "NotUnderstood")
             }
             Refusal::Method { .. } => (StatusCode::FORBIDDEN, "NotAllowed"),
+            Refusal::NoWebSocket { .. } => (StatusCode::UPGRADE_REQUIRED, "NoWebSocket"),
             Refusal::MediaType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "MediaTypeMismatch"),
             Refusal::NotFound { .. } => (StatusCode::NOT_FOUND, "NotFound"),
             Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge"),
@@ -111,12 +122,8 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (status, reason) = self.status_and_reason();
-        let problem = Problem {
-            reason: reason.to_owned(),
-            message: self.to_string(),
-        };
-        let mut response = (status, axum::Json(problem)).into_response();
+        let (status, _) = self.status_and_reason();
+        let mut response = (status, axum::Json(self.problem())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
@@ -131,6 +138,7 @@ impl IntoResponse for Refusal {
             Refusal::NoSuchPath
             | Refusal::Grant(_)
             | Refusal::Method { .. }
+            | Refusal::NoWebSocket { .. }
             | Refusal::MediaType { .. }
             | Refusal::NotFound { .. }
             | Refusal::TooLarge { .. }

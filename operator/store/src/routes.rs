@@ -12,8 +12,9 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, body::Body};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::answers::{Deleted, Owners};
@@ -23,6 +24,7 @@ use super::health::Metrics;
 use super::refusal::Refusal;
 use super::slots::Slots;
 use super::upload::{self, Expected};
+use super::watch::server as file_watch;
 use crate::grants::{self, ARTIFACTS_PATH, Grant, SigningKeys, Verb};
 
 /// How long the volume may take to find, delete or list. Transfers have deadlines of their own.
@@ -36,6 +38,11 @@ pub(crate) struct Store {
     pub upload_slots: Slots,
     pub download_slots: Slots,
     pub upload_idle: Duration,
+    pub watch_streams: Arc<Semaphore>,
+    pub watch_idle: Duration,
+    pub max_watched: usize,
+    /// Streams end when this is cancelled; requests have their grace.
+    pub stopping: CancellationToken,
     pub metrics: Metrics,
 }
 
@@ -45,12 +52,12 @@ pub(crate) fn router(store: Arc<Store>) -> Router {
 }
 
 async fn answer(State(store): State<Arc<Store>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let now = Timestamp::now();
     let (verb, result) = match granted(&store, &parts, now) {
         Ok(grant) => {
             let name = grant.verb.name();
-            (name, act(&store, grant, &parts, body).await)
+            (name, act(&store, grant, &mut parts, body).await)
         }
         Err(refusal) => {
             upload::drain(&mut body.into_data_stream()).await;
@@ -83,7 +90,7 @@ fn granted(store: &Store, parts: &Parts, now: Timestamp) -> Result<Grant, Refusa
         Verb::Put { .. } => parts.method == Method::PUT,
         Verb::Stat { .. } => parts.method == Method::HEAD,
         Verb::Delete { .. } => parts.method == Method::DELETE,
-        Verb::List => parts.method == Method::GET,
+        Verb::List | Verb::Watch => parts.method == Method::GET,
     };
     if !is_allowed {
         return Err(Refusal::Method {
@@ -97,7 +104,7 @@ fn granted(store: &Store, parts: &Parts, now: Timestamp) -> Result<Grant, Refusa
 async fn act(
     store: &Arc<Store>,
     grant: Grant,
-    parts: &Parts,
+    parts: &mut Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
     let Grant { verb, expires: _ } = grant;
@@ -156,6 +163,7 @@ async fn act(
             let owners = in_time(async { Ok(store.backend.owners().await?) }).await?;
             Ok(Json(Owners { owners }).into_response())
         }
+        Verb::Watch => file_watch::open(store, parts).await,
     }
 }
 
@@ -186,6 +194,7 @@ fn log(refusal: &Refusal, path: &str) {
         Refusal::NoSuchPath
         | Refusal::Grant(_)
         | Refusal::Method { .. }
+        | Refusal::NoWebSocket { .. }
         | Refusal::NotFound { .. }
         | Refusal::Range { .. } => debug!(path, "{refusal}"),
     }

@@ -7,10 +7,13 @@ use std::time::Duration;
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper_util::rt::TokioExecutor;
+use hyper_util::server::conn::auto::Builder;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::args::StoreArgs;
@@ -20,6 +23,7 @@ use super::mounted::{self, MountedError};
 use super::patience::Patience;
 use super::routes::{self, Store};
 use super::slots::Slots;
+use super::watch::server::STREAMS_MAX;
 use crate::listen::everywhere;
 
 /// A leftover this old belongs to no upload that still runs.
@@ -64,6 +68,7 @@ pub struct Running {
     handles: [Handle<SocketAddr>; 3],
     listeners: JoinSet<std::io::Result<()>>,
     chores: [JoinHandle<()>; 2],
+    stopping: CancellationToken,
     grace: Duration,
 }
 
@@ -99,12 +104,17 @@ pub async fn start(args: StoreArgs) -> Result<Running, ServeError> {
 
     let (keys_sender, keys) = watch::channel(keys);
     let certificate = RustlsConfig::from_config(certificate);
+    let stopping = CancellationToken::new();
     let store = Arc::new(Store {
         backend,
         keys,
         upload_slots: Slots::new(args.max_uploads, UPLOADS_PER_ARTIFACT, TURN),
         download_slots: Slots::new(args.max_downloads, usize::MAX, TURN),
         upload_idle: args.upload_idle,
+        watch_streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        watch_idle: args.watch_idle,
+        max_watched: usize::try_from(args.max_watched).unwrap_or(usize::MAX),
+        stopping: stopping.clone(),
         metrics: Metrics::new(),
     });
 
@@ -141,6 +151,7 @@ pub async fn start(args: StoreArgs) -> Result<Running, ServeError> {
             tokio::spawn(sweep(store, args.sweep_every)),
             tokio::spawn(mounted::follow(args, contents, keys_sender, certificate)),
         ],
+        stopping,
         grace,
     })
 }
@@ -158,6 +169,7 @@ impl Running {
             handles,
             mut listeners,
             chores,
+            stopping,
             grace,
         } = self;
         let stopped = tokio::select! {
@@ -168,6 +180,7 @@ impl Running {
             connections = handles.iter().map(Handle::connection_count).sum::<usize>(),
             "store is stopping"
         );
+        stopping.cancel();
         for handle in &handles {
             handle.graceful_shutdown(Some(grace));
         }
@@ -237,12 +250,8 @@ async fn tls(
 ) -> std::io::Result<()> {
     let mut server = axum_server::from_tcp(listener)?
         .acceptor(RustlsAcceptor::new(certificate).acceptor(patience))
-        .http1_only()
         .handle(handle);
-    server
-        .http_builder()
-        .http1()
-        .header_read_timeout(Some(HEADERS));
+    only_http1(server.http_builder());
     server.serve(router.into_make_service()).await
 }
 
@@ -254,13 +263,15 @@ async fn plain(
 ) -> std::io::Result<()> {
     let mut server = axum_server::from_tcp(listener)?
         .acceptor(patience)
-        .http1_only()
         .handle(handle);
-    server
-        .http_builder()
-        .http1()
-        .header_read_timeout(Some(HEADERS));
+    only_http1(server.http_builder());
     server.serve(router.into_make_service()).await
+}
+
+/// axum-server's own switch for this also forbids WebSockets.
+fn only_http1(builder: &mut Builder<TokioExecutor>) {
+    *builder = builder.clone().http1_only();
+    builder.http1().header_read_timeout(Some(HEADERS));
 }
 
 fn ended(stopped: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<(), ServeError> {

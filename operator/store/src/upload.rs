@@ -111,7 +111,7 @@ async fn receive_here(
     };
     let clock = Clock::new(store.upload_idle, expected.bytes, began);
     let outcome = match copy(expected, body, &mut sink, &clock).await {
-        Ok(()) => sink.finish(&clock).await,
+        Ok(()) => sink.finish(&store.backend, &expected.key, &clock).await,
         Err(refusal) => Err(refusal),
     };
     if let Err(refusal) = outcome {
@@ -236,7 +236,12 @@ impl Sink {
     }
 
     /// Makes the artifact visible.
-    async fn finish(&mut self, clock: &Clock) -> Result<(), Refusal> {
+    async fn finish(
+        &mut self,
+        backend: &Backend,
+        key: &ArtifactKey,
+        clock: &Clock,
+    ) -> Result<(), Refusal> {
         let Sink::New {
             room, upload, part, ..
         } = self
@@ -248,11 +253,7 @@ impl Sink {
                 if !part.is_empty() {
                     put(upload, std::mem::take(part), room).await?;
                 }
-                upload
-                    .complete()
-                    .await
-                    .map_err(|source| backend::failed("complete an upload", source))?;
-                Ok(())
+                Ok(backend.complete(key, upload).await?)
             })
             .await
     }

@@ -45,18 +45,12 @@ pub(crate) struct Operator {
     pub recent_jobs: Recent<AIJob>,
     pub recent_pools: Recent<ModelPool>,
     pub leaving: Leaving,
-    pub received: BTreeMap<String, Received>,
+    /// What the store has told of each job's uploads, by UID; it tells of those alone.
+    pub received: BTreeMap<String, BTreeSet<String>>,
     pub backoff: Backoff,
     pub due: BTreeMap<About, Millis>,
     /// A write of it is on its way: nobody looks at it meanwhile.
     pub busy: BTreeSet<About>,
-}
-
-/// What the store said of one job's uploads.
-#[derive(Default)]
-pub(crate) struct Received {
-    pub there: BTreeSet<String>,
-    pub asked: Option<Millis>,
 }
 
 impl Operator {

@@ -197,6 +197,7 @@ impl World {
     pub(crate) fn turn_calm(&mut self) {
         self.note(|| "calm".to_owned());
         self.store.comes_back(self.now);
+        self.store_tells(None);
         self.frozen = [0, 0];
         self.come_to_rest();
     }

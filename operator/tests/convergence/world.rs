@@ -269,8 +269,14 @@ impl World {
             } => self.task(&pod, process, &task, turn, then),
             Happening::Unsettled { pod, process } => self.left_unsettled(&pod, process),
             Happening::Pod { uid, fate } => self.pod(&uid, fate),
-            Happening::Upload { job, sha256 } => self.store.put(&job, &sha256),
-            Happening::StoreUp => self.store.comes_back(self.now),
+            Happening::Upload { job, sha256 } => {
+                self.store.put(&job, &sha256);
+                self.store_tells(Some(&job));
+            }
+            Happening::StoreUp => {
+                self.store.comes_back(self.now);
+                self.store_tells(None);
+            }
             Happening::People => self.people_act(),
             Happening::Fault => self.fault(),
             Happening::Check => self.check(),

@@ -65,7 +65,7 @@ fn unsigned_target(grant: &Grant) -> String {
     let path = match verb {
         Verb::Get { key, .. } | Verb::Put { key, .. } | Verb::Stat { key } => format!("/{key}"),
         Verb::Delete { owner } => format!("/{owner}"),
-        Verb::List => String::new(),
+        Verb::List | Verb::Watch => String::new(),
     };
     let mut target = format!(
         "{ARTIFACTS_PATH}{path}?verb={}&expires={}",
@@ -89,7 +89,7 @@ fn unsigned_target(grant: &Grant) -> String {
             bytes,
             media_type,
         } => write!(target, "&bytes={bytes}&type={}", encoded(media_type)),
-        Verb::Stat { .. } | Verb::Delete { .. } | Verb::List => Ok(()),
+        Verb::Stat { .. } | Verb::Delete { .. } | Verb::List | Verb::Watch => Ok(()),
     };
     target
 }
@@ -131,6 +131,8 @@ fn parse(target: &str) -> Result<Grant, String> {
         }
         "list" if path.is_empty() => Verb::List,
         "list" => return Err("it lists below an owner".to_owned()),
+        "watch" if path.is_empty() => Verb::Watch,
+        "watch" => return Err("it watches below an owner".to_owned()),
         other => return Err(format!("its verb {other:?} is unknown")),
     };
     fields.finish()?;
@@ -313,6 +315,7 @@ mod tests {
                 owner: key().owner().clone(),
             },
             Verb::List,
+            Verb::Watch,
         ]
     }
 

@@ -45,6 +45,8 @@ pub enum Verb {
     Delete { owner: Owner },
     /// GET of the owners that have anything.
     List,
+    /// GET of a WebSocket that tells which files are there. The link must work when the stream opens, and the stream may outlast it.
+    Watch,
 }
 
 /// Why a link opens nothing.
@@ -74,6 +76,7 @@ impl Verb {
             Verb::Stat { .. } => "stat",
             Verb::Delete { .. } => "delete",
             Verb::List => "list",
+            Verb::Watch => "watch",
         }
     }
 }

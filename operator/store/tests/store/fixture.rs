@@ -106,6 +106,8 @@ impl Mounts {
             upload_idle: Duration::from_secs(20),
             max_downloads: 1024,
             download_idle: Duration::from_secs(20),
+            watch_idle: Duration::from_secs(20),
+            max_watched: 20_000,
             reload_every: Duration::from_millis(50),
             sweep_every: Duration::from_secs(3600),
             grace: Duration::from_secs(5),

@@ -6,3 +6,4 @@ mod links;
 mod process;
 mod uploads;
 mod volume_full;
+mod watch;

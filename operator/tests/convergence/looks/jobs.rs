@@ -199,7 +199,7 @@ impl World {
         let received = if is_over {
             BTreeSet::new()
         } else {
-            self.ask_the_store(index, job, &uid, &status)
+            self.watch_the_store(index, &uid, &status)
         };
         let facts = self.facts(index);
         let operator = &self.operators[index];
@@ -284,36 +284,31 @@ impl World {
         pod.is_some_and(|pod| pod.uid().as_deref() == Some(open.pod_uid.as_str()))
     }
 
-    pub(super) fn ask_the_store(
+    /// The store answers at once what is there; what comes later it tells.
+    pub(super) fn watch_the_store(
         &mut self,
         index: usize,
-        job: &AIJob,
         uid: &str,
         status: &AIJobStatus,
     ) -> BTreeSet<String> {
-        let now = self.now;
-        let created = job.metadata.creation_timestamp.as_ref().expect("set").0;
-        let believed = uploads::ask_every(at(now).duration_since(created)) / 2;
-        let believed = Millis::try_from(believed.as_millis()).expect("seconds");
         let known = self.operators[index]
             .received
             .entry(uid.to_owned())
             .or_default();
         let uploads = &status.uploads;
-        known.there.extend(
+        known.extend(
             uploads
                 .iter()
                 .filter(|upload| upload.received)
                 .map(|upload| upload.sha256.clone()),
         );
-        if self.store.is_up && known.asked.is_none_or(|asked| now - asked >= believed) {
-            known.asked = Some(now);
+        if self.store.is_up {
             for upload in uploads {
                 if self.store.has(uid, &upload.sha256) {
-                    known.there.insert(upload.sha256.clone());
+                    known.insert(upload.sha256.clone());
                 }
             }
         }
-        known.there.clone()
+        known.clone()
     }
 }

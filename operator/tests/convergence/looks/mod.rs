@@ -16,7 +16,6 @@ use framewright_core::pools::pod::{ended_since, leaves_at, pod_seen, pool_of};
 use framewright_core::pools::template::{self, Template};
 use framewright_core::pools::{facts, plan as pool_plan, seen as pool_seen};
 use framewright_core::schedule::gather::{Around, gather, is_live, taken};
-use framewright_core::uploads;
 use framewright_crds::aijob::{AIJobStatus, Attempt};
 use framewright_crds::wire::Order;
 use framewright_crds::{AIJob, ModelPool};

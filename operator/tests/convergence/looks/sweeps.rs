@@ -29,10 +29,7 @@ impl World {
             succeeded: &operator.fleet.succeeded(),
             now,
         };
-        let received = |uid: &str| {
-            let known = operator.received.get(uid);
-            known.map(|known| known.there.clone()).unwrap_or_default()
-        };
+        let received = |uid: &str| operator.received.get(uid).cloned().unwrap_or_default();
         let gathered = gather(&jobs, &around, &received);
         let pending = gathered.pending.clone();
         let touched = look(gathered, &operator.placements, &operator.fleet, now);
@@ -102,6 +99,33 @@ impl World {
         self.wake(index, About::Schedule, 3);
         let wait = if self.is_stormy() { 2000 } else { 10_000 };
         self.wake(index, About::Janitor, wait);
+    }
+
+    /// The store tells each operator that waits for files of this job, or of any. Some of what it tells is lost; then the job's next
+    /// look finds it, within a minute.
+    pub(crate) fn store_tells(&mut self, job: Option<&str>) {
+        if !self.store.is_up {
+            return;
+        }
+        for index in 0..self.operators.len() {
+            let operator = &self.operators[index];
+            let is_told =
+                |uid: &str| operator.received.contains_key(uid) && job.is_none_or(|job| job == uid);
+            let told: Vec<String> = operator
+                .jobs
+                .objects
+                .iter()
+                .filter(|(_, job)| job.uid().is_some_and(|uid| is_told(&uid)))
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in told {
+                if self.is_stormy() && self.chance.percent(10) {
+                    continue;
+                }
+                let wait = self.chance.between(1, 5);
+                self.wake(index, About::Job(name), wait);
+            }
+        }
     }
 
     pub(super) fn wake_waiting_jobs(&mut self, index: usize) {

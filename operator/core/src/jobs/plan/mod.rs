@@ -143,8 +143,7 @@ fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Pla
     }
 }
 
-/// The next moment at which time alone changes something, not sooner than in half a second nor later than in a minute; sooner
-/// only to ask for an upload.
+/// The next moment at which time alone changes something, not sooner than in half a second nor later than in a minute.
 fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
     let deadlines = status
         .steps
@@ -153,14 +152,8 @@ fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
         .min()
         .map(|at| at.duration_since(seen.now));
     let soonest = SignedDuration::from_millis(500);
-    let latest = if crate::uploads::are_awaited(&status.uploads) {
-        crate::uploads::ask_every(seen.now.duration_since(seen.created))
-    } else {
-        SignedDuration::from_secs(60)
-    };
-    deadlines
-        .unwrap_or(latest)
-        .clamp(soonest.min(latest), latest)
+    let latest = SignedDuration::from_secs(60);
+    deadlines.unwrap_or(latest).clamp(soonest, latest)
 }
 
 /// How long progress must wait before it is written; none if it need not.

@@ -20,7 +20,7 @@ use jiff::SignedDuration;
 
 use crate::links::Signer;
 use crate::names::WorkerRef;
-use crate::pools::seen::{Observed, Phase, PodSeen};
+use crate::pools::seen::{Observed, Phase};
 
 /// A look though nothing seems to have changed.
 const LATEST: SignedDuration = SignedDuration::from_secs(60);
@@ -53,9 +53,7 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
         delete,
     } = pods::changes(seen);
     let status = status::next(seen, signer);
-    let awaits = seen.kept_by.is_empty() && crate::uploads::are_awaited(&status.uploads);
     let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
-    let waits_for_weights = seen.pods.iter().any(PodSeen::waits_for_weights);
     let soon = SignedDuration::from_secs(2);
     let is_pending = seen.pods.iter().any(|pod| pod.phase == Phase::Pending);
     let latest = if is_pending { LATEST_PENDING } else { LATEST };
@@ -65,7 +63,7 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
             .duration_since(seen.now)
             .clamp(soon, latest)
     });
-    let look_again = if awaits || has_ended || waits_for_weights || !drain.is_empty() {
+    let look_again = if has_ended || !drain.is_empty() {
         soon
     } else {
         refused.unwrap_or(latest)
