@@ -8,7 +8,6 @@ use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use tokio::sync::Notify;
@@ -18,6 +17,7 @@ use framewright_core::pools::facts;
 use framewright_core::pools::template::Settings;
 
 use crate::args::RunArgs;
+use crate::events::Recorder;
 use crate::leadership::Leadership;
 use crate::links::Links;
 use crate::metrics::Metrics;

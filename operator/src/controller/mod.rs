@@ -19,13 +19,13 @@ use std::time::Duration;
 use futures::channel::mpsc::unbounded;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, Config};
 use tokio::sync::{Notify, watch};
 
 use crate::args::RunArgs;
 use crate::certificates;
 use crate::context::{Context, Wake};
+use crate::events::Recorder;
 use crate::leadership::Candidate;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -104,12 +104,8 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
     let identity = format!("{}_{}", args.pod_name, std::process::id());
     let (candidate, leadership) = Candidate::new(leases, args.lease.clone(), identity);
-    let reporter = Reporter {
-        controller: "framewright-operator".to_owned(),
-        instance: Some(args.pod_name.clone()),
-    };
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter),
+        recorder: Recorder::new("framewright-operator", &args.pod_name),
         authority: keys.authority.clone(),
         leadership: leadership.clone(),
         caches: watches.caches.clone(),
