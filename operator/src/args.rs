@@ -77,6 +77,9 @@ pub struct RunArgs {
     /// Log filter of worker pods, as RUST_LOG has it.
     #[arg(long, env = "FRAMEWRIGHT_WORKER_LOG", default_value = "info")]
     pub worker_log: String,
+    /// Whether worker pods say as which user and group they run (65532). false where the namespace gives them one, as on OpenShift.
+    #[arg(long, env = "FRAMEWRIGHT_WORKER_FIXED_USER", default_value_t = true, action = ArgAction::Set)]
+    pub worker_fixed_user: bool,
     /// Namespaces whose pools anybody may find by a model's name, if the pool's access allows it. May be given several times.
     #[arg(
         long = "catalog-namespace",

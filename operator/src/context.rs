@@ -143,6 +143,7 @@ impl Context {
             operator: args.stream_address(),
             authority: self.authority.clone(),
             log: args.worker_log.clone(),
+            fixed_user: args.worker_fixed_user,
         }
     }
 

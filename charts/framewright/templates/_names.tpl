@@ -45,9 +45,11 @@ https://framewright-store.{{ .Release.Namespace }}.svc:8443
 {{/* Pod Security "restricted", with a user that owns nothing on the node. */}}
 {{- define "framewright.podSecurityContext" -}}
 runAsNonRoot: true
+{{- if ne (toString .Values.fixedUser) "false" }}
 runAsUser: 65532
 runAsGroup: 65532
 fsGroup: 65532
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}

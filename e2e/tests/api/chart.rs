@@ -59,15 +59,26 @@ async fn an_unknown_value_is_refused_by_its_name() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_pod_of_the_chart_is_restricted() -> Result<()> {
+async fn every_pod_of_the_chart_is_restricted_with_a_fixed_user_and_without() -> Result<()> {
     let cluster = cluster().await?;
     let chart = path("charts/framewright");
-    let text = cluster.helm(&["template", "framewright", &chart]).await?;
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
-    let pods: Vec<Value> = objects.iter().filter_map(pod).collect();
+    let template = ["template", "framewright", &chart];
+    let mut pods = Vec::new();
+    for (value, ids) in [("fixedUser=true", 9), ("fixedUser=false", 0)] {
+        let text = cluster
+            .helm(&[&template[..], &["--set", value]].concat())
+            .await?;
+        let named = ["runAsUser:", "runAsGroup:", "fsGroup:"];
+        let named: usize = named.iter().map(|id| text.matches(id).count()).sum();
+        ensure!(named == ids, "{value}: {named} users and groups");
+        let told = text.contains("--worker-fixed-user=false");
+        ensure!(told == (ids == 0), "{value}: the operator is told {told}");
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+        pods.extend(objects.iter().filter_map(pod));
+    }
     ensure!(
-        pods.len() == 3,
-        "operator, store and test, but there are {}",
+        pods.len() == 6,
+        "operator, store and test, twice, but there are {}",
         pods.len()
     );
     // The namespace enforces it.

@@ -196,6 +196,7 @@ impl World {
                 operator: "operator:9443".to_owned(),
                 authority: String::new(),
                 log: "info".to_owned(),
+                fixed_user: true,
             },
             templates: BTreeMap::new(),
             catalog: vec!["fleet".to_owned()],

@@ -34,6 +34,8 @@ pub struct Settings {
     /// PEM of the authority that signed the operator's and the store's certificates.
     pub authority: String,
     pub log: String,
+    /// Whether pods say as which user and group they run. Where they do not, the namespace gives them one, as on OpenShift.
+    pub fixed_user: bool,
 }
 
 /// A pod without a name.
@@ -141,9 +143,9 @@ fn spec(pool: &ModelPool, settings: &Settings) -> PodSpec {
         restart_policy: Some("Always".to_owned()),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
+            run_as_user: settings.fixed_user.then_some(USER),
+            run_as_group: settings.fixed_user.then_some(USER),
+            fs_group: settings.fixed_user.then_some(USER),
             fs_group_change_policy: Some("OnRootMismatch".to_owned()),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
@@ -162,6 +164,18 @@ mod tests {
     use super::*;
     use framewright_crds::names::env;
     use k8s_openapi::api::core::v1::Container;
+
+    fn settings() -> Settings {
+        Settings {
+            image: "worker:1".into(),
+            image_cuda: "worker-cuda:1".into(),
+            image_pull_policy: "IfNotPresent".into(),
+            operator: "operator:9443".into(),
+            authority: "PEM".into(),
+            log: "info".into(),
+            fixed_user: true,
+        }
+    }
 
     fn pool(device: &str, container: &str) -> serde_json::Value {
         serde_json::json!({
@@ -183,15 +197,7 @@ mod tests {
 
     fn worker_in(pool: serde_json::Value) -> Container {
         let pool: ModelPool = serde_json::from_value(pool).unwrap();
-        let settings = Settings {
-            image: "worker:1".into(),
-            image_cuda: "worker-cuda:1".into(),
-            image_pull_policy: "IfNotPresent".into(),
-            operator: "operator:9443".into(),
-            authority: "PEM".into(),
-            log: "info".into(),
-        };
-        let spec = build(&pool, &settings).pod.spec.unwrap();
+        let spec = build(&pool, &settings()).pod.spec.unwrap();
         spec.containers.into_iter().next().unwrap()
     }
 
@@ -204,6 +210,35 @@ mod tests {
         ] {
             assert_eq!(worker_of(device, container).image.as_deref(), Some(image));
         }
+    }
+
+    #[test]
+    fn without_a_fixed_user_a_pod_names_no_user_and_no_group_and_is_restricted_all_the_same() {
+        let pool: ModelPool = serde_json::from_value(pool("cpu", r#"{"name": "worker"}"#)).unwrap();
+        let context = |fixed_user| {
+            let settings = Settings {
+                fixed_user,
+                ..settings()
+            };
+            let Template { pod, revision } = build(&pool, &settings);
+            let pod = pod.spec.unwrap().security_context.unwrap();
+            (pod, revision)
+        };
+        let (fixed, revision) = context(true);
+        let ids = [fixed.run_as_user, fixed.run_as_group, fixed.fs_group];
+        assert_eq!(ids, [Some(USER); 3]);
+        let (given, other_revision) = context(false);
+        let ids = [given.run_as_user, given.run_as_group, given.fs_group];
+        assert_eq!(ids, [None; 3]);
+        let rest = PodSecurityContext {
+            run_as_user: None,
+            run_as_group: None,
+            fs_group: None,
+            ..fixed
+        };
+        assert_eq!(given, rest);
+        assert_eq!(given.run_as_non_root, Some(true));
+        assert_ne!(revision, other_revision);
     }
 
     #[test]

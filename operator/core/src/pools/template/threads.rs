@@ -86,6 +86,7 @@ mod tests {
             image_pull_policy: "Always".to_owned(),
             operator: "operator:9443".to_owned(),
             authority: String::new(),
+            fixed_user: true,
             log: "info".to_owned(),
         };
         let spec = build(&pool, &settings).pod.spec.unwrap();
