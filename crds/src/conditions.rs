@@ -75,7 +75,9 @@ pub mod pool_reason {
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// The API server refuses the pods.
     pub const PODS_REFUSED: &str = "PodsRefused";
-    /// Pods ended for good, such as evicted ones.
+    /// Requests about pods fail: no connection, no answer in time, a 5xx.
+    pub const REQUESTS_FAILING: &str = "RequestsFailing";
+    /// Pods ended for good, such as evicted ones, or others delete them before they run.
     pub const PODS_ENDED: &str = "PodsEnded";
     /// The worker's container keeps ending.
     pub const WORKER_CRASHING: &str = "WorkerCrashing";

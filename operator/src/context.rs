@@ -23,6 +23,8 @@ use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::received::Received;
 use crate::stream::fleet::Fleet;
+use framewright_core::pools::deleted::Deleted;
+use framewright_core::pools::failures::Failures;
 use framewright_core::pools::leaving::Leaving;
 use framewright_core::pools::refusals::Refusals;
 use framewright_core::recent::Recent;
@@ -36,6 +38,8 @@ pub type Guarded<K> = DeserializeGuard<K>;
 /// Shared by all parts.
 pub struct Context {
     pub client: Client,
+    /// For requests about pods, which it sends once: an error is told in its own words, and the pool tries again.
+    pub pods_client: Client,
     pub args: RunArgs,
     /// PEM of the authority that workers trust.
     pub authority: String,
@@ -47,6 +51,8 @@ pub struct Context {
     pub recent_pools: Recent<ModelPool>,
     pub received: Received,
     pub refusals: Refusals,
+    pub failures: Failures,
+    pub deleted: Deleted,
     pub leaving: Leaving,
     pub links: Links,
     pub store: StoreClient,

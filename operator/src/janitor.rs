@@ -98,6 +98,8 @@ fn forget(context: &Context, known: &BTreeSet<String>) {
     context.leaving.forget_old(now);
     context.received.retain(is_known);
     context.refusals.retain(is_known);
+    context.failures.retain(is_known);
+    context.deleted.retain(is_known);
     context.placements.retain(is_known);
     let pods = &context.caches.pods;
     context.fleet.retain(now, |worker| {

@@ -33,6 +33,8 @@ use crate::received::Received;
 use crate::stream::fleet::Fleet;
 use crate::stream::server;
 use crate::{dispatch, health, janitor, received};
+use framewright_core::pools::deleted::Deleted;
+use framewright_core::pools::failures::Failures;
 use framewright_core::pools::leaving::Leaving;
 use framewright_core::pools::refusals::Refusals;
 use framewright_core::recent::Recent;
@@ -73,7 +75,7 @@ pub enum Error {
 /// # Errors
 /// [`Error`] when it cannot start, or a part of it fails for good.
 pub async fn run(args: RunArgs) -> Result<(), Error> {
-    let client = client().await.map_err(Error::Client)?;
+    let (client, pods_client) = clients().await.map_err(Error::Client)?;
     let metrics = Arc::new(Metrics::default());
     let is_ready = Arc::new(AtomicBool::new(false));
     let health = tokio::spawn(health::serve(Arc::clone(&is_ready), Arc::clone(&metrics)));
@@ -115,6 +117,8 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         recent_pools: Recent::default(),
         received: Received::new(files),
         refusals: Refusals::default(),
+        failures: Failures::default(),
+        deleted: Deleted::default(),
         leaving: Leaving::default(),
         wake: Wake {
             jobs: jobs_wake,
@@ -125,6 +129,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         links,
         store,
         client: client.clone(),
+        pods_client,
         args,
     });
 
@@ -183,13 +188,16 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     outcome
 }
 
-/// A client of the API server whose requests end: an answer that never comes, without the connection breaking, is an error in time.
-async fn client() -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+/// Clients of the API server whose requests end: an answer that never comes, without the connection breaking, is an error in time. The
+/// first one sends a request again after 429, 503 and 504; the second one does not.
+async fn clients() -> Result<(Client, Client), Box<dyn std::error::Error + Send + Sync>> {
     let mut config = Config::infer().await?;
     config.read_timeout = Some(ANSWER_LIMIT);
     // It counts from the request, not from when the connection was last used.
     config.reset_reader_on_write = true;
-    Ok(Client::try_from(config)?)
+    let mut once = config.clone();
+    once.default_retry = false;
+    Ok((Client::try_from(config)?, Client::try_from(once)?))
 }
 
 /// Keys and certificates; the API server may not be reachable in the first moments of a pod.

@@ -8,6 +8,7 @@ use framewright_crds::wire::FileSource;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 
@@ -17,6 +18,7 @@ use crate::stream::fleet::Fleet;
 use crate::writes;
 use framewright_core::links::Place;
 use framewright_core::names::{PoolName, WorkerRef};
+use framewright_core::pools::failures::{Outcome, Request};
 use framewright_core::pools::plan::pods::another_name;
 use framewright_core::pools::plan::{Plan, models, protection};
 use framewright_core::pools::seen::Observed;
@@ -39,25 +41,29 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the pool's condition says of it: that the API server refuses, which comes again each time.
+    /// What the pool's condition is to say of it; nothing of a request that was not sent since another replica leads.
     #[must_use]
-    pub fn refusal(&self) -> Option<String> {
-        let Error::Delete { name, source } = self else {
+    fn outcome(&self) -> Option<Outcome> {
+        let (Error::Create { source, .. } | Error::Delete { source, .. }) = self;
+        if matches!(source, writes::Error::NotLeading) {
             return None;
-        };
-        let status = source.status().filter(|status| refuses(status))?;
-        Some(format!(
-            "the API server refuses to delete pod {name}: {}",
-            status.message
-        ))
+        }
+        let refused = source.status().filter(|status| refuses(status));
+        if let (Error::Delete { name, .. }, Some(status)) = (self, refused) {
+            return Some(Outcome::Refused(format!(
+                "the API server refuses to delete pod {name}: {}",
+                status.message
+            )));
+        }
+        Some(Outcome::Failed(crate::chain(self).to_string()))
     }
 }
 
 /// Does what the plan says. Everything here may be repeated.
 ///
 /// # Errors
-/// [`Error`] when the API server fails; a pod that it refuses to make is remembered for the pool's condition instead, and one that it
-/// refuses to delete keeps nothing else from being done.
+/// [`Error`] when a request fails; the rest is done all the same. A pod that the API server refuses to make or to delete is no error. The
+/// pool's condition says all of it.
 pub async fn act(
     context: &Context,
     template: &Template,
@@ -87,39 +93,78 @@ pub async fn act(
         .collect();
     context.fleet.drain(&name, &drained);
     welcome(&context.fleet, &context.links, seen, &name);
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
-    let mut refused = Ok(());
-    for worker in delete {
-        match remove(context, &pods, worker).await {
-            Err(error) if error.refusal().is_some() => refused = refused.and(Err(error)),
-            removed => removed?,
-        }
-    }
+    let pods: Api<Pod> = Api::namespaced(context.pods_client.clone(), &seen.namespace);
+    let deleted = delete_pods(context, &pods, seen, delete).await;
     for worker in &protection.protect {
         protect(context, &pods, worker, true).await;
     }
     for worker in &protection.unprotect {
         protect(context, &pods, worker, false).await;
     }
-    let mut names = create.clone();
+    let made = make_pods(context, &pods, template, seen, create).await;
+    context.wake.scheduler.notify_one();
+    deleted.and(made)
+}
+
+/// The first one that is not answered ends it: the next one would wait as long.
+async fn delete_pods(
+    context: &Context,
+    pods: &Api<Pod>,
+    seen: &Observed,
+    delete: &[WorkerRef],
+) -> Result<(), Error> {
+    let mut outcome = Some(Outcome::Answered);
+    for worker in delete {
+        context.deleted.forget(&seen.uid, &worker.uid);
+        let Err(error) = remove(context, pods, worker).await else {
+            continue;
+        };
+        outcome = error.outcome();
+        tracing::warn!(error = %crate::chain(&error), "worker pod not deleted");
+        if !matches!(outcome, Some(Outcome::Refused(_))) {
+            note(context, seen, Request::Delete, outcome);
+            return Err(error);
+        }
+    }
+    note(context, seen, Request::Delete, outcome);
+    Ok(())
+}
+
+async fn make_pods(
+    context: &Context,
+    pods: &Api<Pod>,
+    template: &Template,
+    seen: &Observed,
+    create: &[String],
+) -> Result<(), Error> {
+    let mut names = create.to_vec();
     let mut next = 0;
     while let Some(name) = names.get(next) {
-        match make(context, &pods, &template.named(name), name, seen).await? {
-            Made::Yes => {}
-            Made::Refused => break,
-            Made::NameTaken => names.extend(another_name(seen, &names)),
+        match make(context, pods, &template.named(name), name, seen).await {
+            Ok(Made::Yes) => {}
+            Ok(Made::Refused) => break,
+            Ok(Made::NameTaken) => names.extend(another_name(seen, &names)),
+            Err(error) => {
+                note(context, seen, Request::Create, error.outcome());
+                return Err(error);
+            }
         }
         next += 1;
     }
-    let waits = seen
-        .refused
-        .as_ref()
-        .is_some_and(|refusal| refusal.holds_back(seen.generation, seen.now));
-    if create.is_empty() && !waits {
-        context.refusals.clear(&seen.uid);
+    note(context, seen, Request::Create, Some(Outcome::Answered));
+    if create.is_empty() {
+        note(context, seen, Request::List, Some(Outcome::Answered));
+        if seen.pods_wait_until().is_none() {
+            context.refusals.clear(&seen.uid);
+        }
     }
-    context.wake.scheduler.notify_one();
-    refused
+    Ok(())
+}
+
+fn note(context: &Context, seen: &Observed, request: Request, outcome: Option<Outcome>) {
+    if let Some(outcome) = outcome {
+        context.failures.note(&seen.uid, request, outcome);
+    }
 }
 
 /// What became of a pod that was to be made.
@@ -140,9 +185,11 @@ async fn make(
     let params = PostParams::default();
     let making = pods.create(&params, pod);
     let error = match writes::write(&context.leadership, MAKE_LIMIT, making).await {
-        Ok(_) => {
+        Ok(made) => {
             tracing::info!(pod = %name, "worker pod made");
             context.refusals.clear(&seen.uid);
+            let uid = made.uid().unwrap_or_default();
+            context.deleted.made(&seen.uid, &uid, name);
             return Ok(Made::Yes);
         }
         Err(error) => error,
@@ -280,16 +327,36 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_api_server_refuses_to_delete_is_told() {
-        let error = |code: u16| {
+    fn a_refused_delete_is_told_at_once_and_any_other_failure_after_some_more() {
+        let refused = |code: u16| {
             let status = Status::failure("not on Fridays", "Forbidden").with_code(code);
             let source = kube::Error::Api(status.boxed());
-            let source = writes::Error::Refused(Box::new(source));
-            let name = "p-r2-0".to_owned();
-            Error::Delete { name, source }.refusal()
+            writes::Error::Refused(Box::new(source))
         };
-        let told = error(403).expect("is told");
-        assert!(told.ends_with("pod p-r2-0: not on Fridays"), "{told}");
-        assert_eq!(error(503), None);
+        let name = || "p-r2-0".to_owned();
+        let delete = |source| Error::Delete {
+            name: name(),
+            source,
+        };
+        let create = |source| Error::Create {
+            name: name(),
+            source,
+        };
+        let told = "the API server refuses to delete pod p-r2-0: not on Fridays";
+        let told = Some(Outcome::Refused(told.to_owned()));
+        assert_eq!(delete(refused(403)).outcome(), told);
+        for error in [delete(refused(503)), create(refused(503))] {
+            let Some(Outcome::Failed(said)) = error.outcome() else {
+                panic!("it is not told");
+            };
+            assert!(
+                said.contains("pod p-r2-0") && said.contains("not on Fridays"),
+                "{said}"
+            );
+        }
+        let late = create(writes::Error::Late(MAKE_LIMIT)).outcome();
+        let late_words = "cannot make pod p-r2-0: the API server did not answer in 35 s";
+        assert_eq!(late, Some(Outcome::Failed(late_words.to_owned())));
+        assert_eq!(delete(writes::Error::NotLeading).outcome(), None);
     }
 }

@@ -16,6 +16,7 @@ use framewright_crds::ModelPool;
 use framewright_crds::deletion::goes_by_itself;
 use kube::runtime::controller::Action;
 
+use framewright_core::pools::failures::{Outcome, Request};
 use framewright_core::pools::{plan, template};
 
 use crate::context::{Context, Guarded};
@@ -24,7 +25,7 @@ use crate::context::{Context, Guarded};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot list the pool's pods")]
-    List(#[source] Box<kube::Error>),
+    List(#[source] crate::writes::Error),
     #[error("cannot act on the pool's pods")]
     Act(#[source] act::Error),
     #[error("cannot report on the pool")]
@@ -62,10 +63,19 @@ pub async fn reconcile(
         // A cache that does not show a pod proves nothing: what is missing is told by the API server itself.
         match observe::live_pods(&seen, &template, &context).await {
             Ok(live) => {
+                context
+                    .failures
+                    .note(&seen.uid, Request::List, Outcome::Answered);
                 seen.pods = live;
+                seen.deleted = context.deleted.get(&seen.uid);
                 plan = plan::plan(&seen, &context.links);
             }
-            Err(error) => acted = Err(Error::List(error)),
+            Err(error) => {
+                let error = Error::List(error);
+                let told = Outcome::Failed(crate::chain(&error).to_string());
+                context.failures.note(&seen.uid, Request::List, told);
+                acted = Err(error);
+            }
         }
     }
     if acted.is_ok() {
@@ -73,13 +83,11 @@ pub async fn reconcile(
             .await
             .map_err(Error::Act);
     }
-    if let Err(Error::Act(error)) = &acted
-        && let Some(refusal) = error.refusal()
-    {
-        // It is tried again at each look, and keeps none from being taken.
-        tracing::warn!(pool = %format!("{}/{}", seen.namespace, seen.name), "{refusal}");
-        plan::status::tell(&mut plan.status, &refusal);
-        acted = Ok(());
+    let refused = context.refusals.get(&seen.uid);
+    let failing = context.failures.get(&seen.uid);
+    if (&refused, &failing) != (&seen.refused, &seen.failing) {
+        (seen.refused, seen.failing) = (refused, failing);
+        plan::after_requests(&mut plan, &seen, &context.links);
     }
     // What was seen is told also when something could not be done: the links for uploads, the reasons of the pods.
     report::report(&context, &pool, &plan)

@@ -1,6 +1,7 @@
 //! Finds out all that a plan needs to know about one pool.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use framewright_crds::ModelPool;
 use framewright_crds::deletion;
@@ -13,10 +14,14 @@ use kube::api::{Api, ListParams};
 use crate::context::Context;
 use crate::dispatch;
 use crate::received::{Answer, Doubt};
+use crate::writes;
 use framewright_core::links::Place;
 use framewright_core::pools::pod::{pod_seen, pool_of};
 use framewright_core::pools::seen::{Observed, PodSeen};
 use framewright_core::pools::template::Template;
+
+/// How long the API server may take to list the pods of a pool.
+const LIST_LIMIT: Duration = Duration::from_secs(20);
 
 /// One snapshot, with the time in it.
 pub fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Observed {
@@ -35,6 +40,7 @@ pub fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Obse
         .state_filter(|pod| is_of(pod, &namespace, &uid));
     let annotations = template.pod.metadata.annotations.as_ref();
     let pods = pods_seen(pods.iter().map(AsRef::as_ref), annotations, context, now);
+    context.deleted.seen(&uid, &pods);
     let renew_links = framewright_core::uploads::renewal(pool.annotations());
     let doubt = Doubt::of(
         pods.iter().any(PodSeen::waits_for_weights),
@@ -54,6 +60,8 @@ pub fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Obse
         leads_since: context.leads_since(),
         revision: template.revision.clone(),
         refused: context.refusals.get(&uid),
+        failing: context.failures.get(&uid),
+        deleted: context.deleted.get(&uid),
         kept_by: deletion::kept_by(&pool.metadata),
         namespace,
         uid,
@@ -67,21 +75,23 @@ pub fn observe(pool: &ModelPool, template: &Template, context: &Context) -> Obse
 /// The pool's pods as the API server itself tells them, in place of those that a cache shows.
 ///
 /// # Errors
-/// The API server's own.
+/// The API server's own, or that it does not answer.
 pub async fn live_pods(
     seen: &Observed,
     template: &Template,
     context: &Context,
-) -> Result<Vec<PodSeen>, Box<kube::Error>> {
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &seen.namespace);
+) -> Result<Vec<PodSeen>, writes::Error> {
+    let pods: Api<Pod> = Api::namespaced(context.pods_client.clone(), &seen.namespace);
     let params = ListParams::default().labels(&format!("{LABEL_POOL}={}", seen.name));
-    let listed = pods.list(&params).await?;
+    let listed = writes::in_time(LIST_LIMIT, pods.list(&params)).await?;
     let own = listed
         .items
         .iter()
         .filter(|pod| is_of(pod, &seen.namespace, &seen.uid));
     let annotations = template.pod.metadata.annotations.as_ref();
-    Ok(pods_seen(own, annotations, context, seen.now))
+    let pods = pods_seen(own, annotations, context, seen.now);
+    context.deleted.listed(&seen.uid, &pods, seen.now);
+    Ok(pods)
 }
 
 fn pods_seen<'a>(

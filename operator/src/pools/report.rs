@@ -13,9 +13,10 @@ use crate::writes::Error;
 use framewright_core::pools::plan::Plan;
 
 /// Reasons that a person must do something about.
-const TROUBLE: [&str; 10] = [
+const TROUBLE: [&str; 11] = [
     pool_reason::WEIGHTS_FAILED,
     pool_reason::PODS_REFUSED,
+    pool_reason::REQUESTS_FAILING,
     pool_reason::DEVICE_MISSING,
     pool_reason::UNSCHEDULABLE,
     pool_reason::IMAGE_PULL_FAILED,

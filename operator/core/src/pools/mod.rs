@@ -5,9 +5,12 @@
 //! - [`template`]: what a worker pod looks like
 //! - [`plan`]: what is to be done about it
 //! - [`facts`]: what jobs need to know about a pool
-//! - [`refusals`]: what the API server said about pods; [`leaving`]: which pods are being deleted
+//! - [`refusals`]: what the API server said about pods; [`failures`]: which requests about them fail; [`deleted`]: pods that others
+//!   delete before they run; [`leaving`]: which pods are being deleted
 
+pub mod deleted;
 pub mod facts;
+pub mod failures;
 pub mod leaving;
 pub mod plan;
 pub mod pod;

@@ -5,9 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The wait after a first refusal; it doubles with each further one.
+/// The wait after a first refusal; it doubles with each further one. What is refused for long is made within half a minute when the
+/// cause is gone.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(2);
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(60);
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(30);
 
 /// The refusals in a row of each pool, by UID.
 #[derive(Debug, Default)]
@@ -36,7 +37,9 @@ impl Refusal {
         }
     }
 
-    fn again(&self, message: &str, now: Timestamp) -> Refusal {
+    /// One more, in a row.
+    #[must_use]
+    pub fn again(&self, message: &str, now: Timestamp) -> Refusal {
         let doublings = self.in_a_row.min(5);
         let wait = (FIRST_WAIT * (1 << doublings)).min(LONGEST_WAIT);
         Refusal {
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_up_to_a_minute_and_another_spec_is_tried_at_once() {
+    fn the_wait_doubles_up_to_half_a_minute_and_another_spec_is_tried_at_once() {
         let refusals = Refusals::default();
         let mut waits = Vec::new();
         for _ in 0..7 {
@@ -107,7 +110,7 @@ mod tests {
             assert!(!refusal.holds_back(Some(2), at(1)));
             assert!(!refusal.holds_back(Some(1), at(-3600)));
         }
-        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(waits, [2, 4, 8, 16, 30, 30, 30]);
         refusals.add("p", "quota", Some(2), at(0));
         let anew = refusals.get("p").expect("it was refused");
         assert_eq!(anew.retry_at, at(2));

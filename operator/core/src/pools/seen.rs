@@ -6,6 +6,7 @@ use framewright_crds::modelpool::{ModelPoolSpec, ModelPoolStatus};
 use framewright_crds::wire::ModelState;
 use jiff::Timestamp;
 
+use super::failures::Failing;
 use super::refusals::Refusal;
 use crate::jobs::plan::attempt::AWAY_LIMIT;
 use crate::names::WorkerRef;
@@ -35,6 +36,10 @@ pub struct Observed {
     pub store_trouble: Option<String>,
     /// What the API server said when it last refused a pod of this pool.
     pub refused: Option<Refusal>,
+    /// Why requests about its pods fail, if several did in a row.
+    pub failing: Failing,
+    /// That others delete its pods before they run, if so.
+    pub deleted: Option<Refusal>,
     /// The pool is being deleted, and these finalizers keep it; none if it is not.
     pub kept_by: Vec<String>,
 }
@@ -110,6 +115,17 @@ impl Observed {
             return 0;
         }
         usize::try_from(self.spec.replicas).unwrap_or(0)
+    }
+
+    /// Until when no pod is made, if the last ones were refused or deleted by others.
+    #[must_use]
+    pub fn pods_wait_until(&self) -> Option<Timestamp> {
+        let refused = self.refused.as_ref();
+        let refused = refused.filter(|refused| refused.holds_back(self.generation, self.now));
+        let deleted = self.deleted.as_ref();
+        let deleted = deleted.filter(|deleted| deleted.holds_back(None, self.now));
+        let waits = refused.into_iter().chain(deleted);
+        waits.map(|wait| wait.retry_at).max()
     }
 
     /// Whether every worker that is there has had the time to dial in.

@@ -1,5 +1,7 @@
 //! Looks at one pool: the shell around its plan.
 
+use framewright_core::pools::failures::Failing;
+
 use super::*;
 
 impl World {
@@ -81,6 +83,8 @@ impl World {
             received: BTreeSet::new(),
             store_trouble: None,
             refused: None,
+            failing: Failing::default(),
+            deleted: None,
             kept_by: Vec::new(),
             uid,
         }

@@ -53,27 +53,66 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
         delete,
     } = pods::changes(seen);
     let status = status::next(seen, signer);
-    let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
-    let soon = SignedDuration::from_secs(2);
-    let is_pending = seen.pods.iter().any(|pod| pod.phase == Phase::Pending);
-    let latest = if is_pending { LATEST_PENDING } else { LATEST };
-    let refused = seen.refused.as_ref().map(|refusal| {
-        refusal
-            .retry_at
-            .duration_since(seen.now)
-            .clamp(soon, latest)
-    });
-    let look_again = if has_ended || !drain.is_empty() {
-        soon
-    } else {
-        refused.unwrap_or(latest)
-    };
     Plan {
+        protection: protection::changes(seen),
+        look_again: Some(look_again(seen, &drain)),
         create,
         drain,
         delete,
-        protection: protection::changes(seen),
         status,
-        look_again: Some(look_again),
+    }
+}
+
+/// Says what became of the requests that the plan asked for. `seen` has it.
+pub fn after_requests(plan: &mut Plan, seen: &Observed, signer: &dyn Signer) {
+    plan.status = status::next(seen, signer);
+    plan.look_again = Some(look_again(seen, &plan.drain));
+}
+
+fn look_again(seen: &Observed, drain: &[WorkerRef]) -> SignedDuration {
+    let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
+    let is_pending = seen.pods.iter().any(|pod| pod.phase == Phase::Pending);
+    let soon = SignedDuration::from_secs(2);
+    if has_ended || !drain.is_empty() {
+        return soon;
+    }
+    let latest = if is_pending { LATEST_PENDING } else { LATEST };
+    let pods_wait = seen.pods_wait_until();
+    let pods_wait = pods_wait.map(|until| until.duration_since(seen.now).clamp(soon, latest));
+    pods_wait.unwrap_or(latest)
+}
+
+#[cfg(test)]
+mod tests {
+    use framewright_crds::aijob::OutputStatus;
+    use jiff::Timestamp;
+
+    use super::pods::fixture::observed;
+    use super::*;
+    use crate::links::Place;
+    use crate::pools::refusals::Refusal;
+
+    struct NoLinks;
+
+    impl Signer for NoLinks {
+        fn upload(&self, _: &Place<'_>, _: &str, _: i64, _: Timestamp) -> String {
+            String::new()
+        }
+
+        fn download(&self, _: &Place<'_>, _: &OutputStatus, _: &str, _: Timestamp) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_same_round_and_looked_at_when_its_wait_is_over() {
+        let mut seen = observed(1, Vec::new());
+        let mut plan = plan(&seen, &NoLinks);
+        assert_eq!(plan.create, ["p-r2-0"]);
+        seen.refused = Some(Refusal::first("exceeded quota", Some(1), seen.now));
+        after_requests(&mut plan, &seen, &NoLinks);
+        let said = &plan.status.conditions[0].message;
+        assert!(said.ends_with(": exceeded quota"), "{said}");
+        assert_eq!(plan.look_again, Some(SignedDuration::from_secs(2)));
     }
 }

@@ -43,10 +43,7 @@ pub fn changes(seen: &Observed) -> Changes {
         release(seen, old, &mut changes);
     }
     changes.delete.extend(ended::to_delete(seen));
-    let waits = seen
-        .refused
-        .as_ref()
-        .is_some_and(|refusal| refusal.holds_back(seen.generation, seen.now));
+    let waits = seen.pods_wait_until().is_some();
     if !waits && ended::next_try(seen).is_none_or(|at| at <= seen.now) {
         changes.create = missing(seen, wanted.saturating_sub(alive.len()));
     }
@@ -116,6 +113,7 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
 #[cfg(test)]
 pub(in crate::pools) mod fixture {
     use super::*;
+    use crate::pools::failures::Failing;
     use crate::pools::seen::{Phase, Protection, StreamSeen};
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
     use jiff::Timestamp;
@@ -182,6 +180,8 @@ pub(in crate::pools) mod fixture {
             received: BTreeSet::new(),
             store_trouble: None,
             refused: None,
+            failing: Failing::default(),
+            deleted: None,
             kept_by: Vec::new(),
         }
     }
@@ -211,9 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_were_refused_are_not_made_again_in_a_hurry() {
+    fn pods_that_were_refused_or_deleted_are_not_made_again_in_a_hurry() {
         let mut pool = observed(1, Vec::new());
         pool.refused = Some(Refusal::first("quota", Some(1), pool.now));
+        assert!(changes(&pool).create.is_empty());
+        pool.now += SignedDuration::from_secs(2);
+        assert_eq!(changes(&pool).create, ["p-r2-0"]);
+        pool.deleted = Some(Refusal::first("pods are deleted", None, pool.now));
         assert!(changes(&pool).create.is_empty());
         pool.now += SignedDuration::from_secs(2);
         assert_eq!(changes(&pool).create, ["p-r2-0"]);

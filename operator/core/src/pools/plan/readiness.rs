@@ -12,15 +12,17 @@ use crate::pools::seen::{Observed, Phase, PodSeen};
 pub type Verdict = (Truth, &'static str, String);
 
 /// What a person must mend comes before what only takes time.
-const RULES: [fn(&View<'_>) -> Option<Verdict>; 13] = [
+const RULES: [fn(&View<'_>) -> Option<Verdict>; 15] = [
     deleting,
     scaled_to_zero,
     weights_failed,
     awaiting_upload,
     pods_refused,
+    requests_failing,
     device_missing,
     pod_in_trouble,
     ready,
+    pods_deleted,
     pod_waits,
     awaiting_workers,
     loading,
@@ -137,6 +139,21 @@ fn pods_refused(View { seen, .. }: &View<'_>) -> Option<Verdict> {
     let said = &seen.refused.as_ref()?.message;
     let message = format!("the API server refuses the pool's pods: {said}");
     Some((Truth::False, pool_reason::PODS_REFUSED, message))
+}
+
+/// None is known to be wrong with the pool. That requests to delete fail is told beside whatever else is told.
+fn requests_failing(view: &View<'_>) -> Option<Verdict> {
+    let failing = &view.seen.failing;
+    let error = failing.list.as_ref().or(failing.create.as_ref())?;
+    let told = format!("; it is tried again; {}", view.told());
+    let message = ended_by(error, &told);
+    Some((Truth::False, pool_reason::REQUESTS_FAILING, message))
+}
+
+fn pods_deleted(view: &View<'_>) -> Option<Verdict> {
+    let deleted = view.seen.deleted.as_ref()?;
+    let message = format!("{}; {}", view.told(), deleted.message);
+    Some((Truth::False, pool_reason::PODS_ENDED, message))
 }
 
 fn device_missing(view: &View<'_>) -> Option<Verdict> {
@@ -320,6 +337,22 @@ mod tests {
             &["away"],
             refused,
             "PodsRefused: the API server refuses the pool's pods: exceeded quota",
+        );
+        let failing = |seen: &mut Observed, _: &mut ModelPoolStatus| {
+            seen.failing.create = Some("cannot make pod p-r2-1: connection closed".to_owned());
+        };
+        check(
+            &["away"],
+            failing,
+            "RequestsFailing: cannot make pod p-r2-1: connection closed; it is tried again; 0 of 2 workers take tasks",
+        );
+        let deleted = |seen: &mut Observed, _: &mut ModelPoolStatus| {
+            seen.deleted = Some(Refusal::first("pods are deleted", None, NOW));
+        };
+        check(
+            &["", "pending"],
+            deleted,
+            "PodsEnded: 1 of 2 workers take tasks; pods are deleted",
         );
         let no_device = |seen: &mut Observed, _: &mut ModelPoolStatus| {
             let stream = seen.pods[1].stream.as_mut().expect("it is connected");

@@ -39,11 +39,14 @@ pub fn next(seen: &Observed, signer: &dyn Signer) -> ModelPoolStatus {
         seen.generation,
         seen.now,
     );
+    if let Some(error) = &seen.failing.delete {
+        tell(&mut status, error);
+    }
     status
 }
 
 /// Has the Ready condition say what could not be done.
-pub fn tell(status: &mut ModelPoolStatus, trouble: &str) {
+fn tell(status: &mut ModelPoolStatus, trouble: &str) {
     let ready = status.conditions.iter_mut();
     for ready in ready.filter(|condition| condition.type_ == pool::READY) {
         ready.message = shortened(&format!("{trouble}; {}", ready.message));
