@@ -1,6 +1,7 @@
 //! What Framewright promises, on a real node with the chart installed: one cluster, a namespace for each test.
 
 mod access;
+mod admission;
 mod ending;
 mod fleet;
 mod gate;
