@@ -1,4 +1,5 @@
-//! What people are told about a job, beside its status: Events.
+//! Events about a job. Each is a write, so a job that goes well has none: its status tells it. There is one for each failed attempt,
+//! for each new reason to wait except a missing upload, and for a failed end.
 
 use framewright_crds::aijob::{AIJobStatus, StepStatus};
 use framewright_crds::conditions::{self, job, job_reason, shortened};
@@ -28,8 +29,8 @@ pub fn note(warning: bool, reason: &str, step: &StepStatus, message: &str) -> No
     }
 }
 
-/// A note about the job as a whole, when it begins to wait for something or is over. A file that is waited for makes none: it is on
-/// its way as a rule, and its link stands in the status.
+/// A note about the job as a whole, when it begins to wait for something or has failed. A missing upload makes none: it is on its way
+/// as a rule, and its link is in the status.
 #[must_use]
 pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
     let new = conditions::get(&after.conditions, job::SUCCEEDED)?;
@@ -38,16 +39,13 @@ pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
         return None;
     }
     let warning = match new.reason.as_str() {
-        job_reason::QUEUED
-        | job_reason::POOL_NOT_READY
-        | job_reason::SUSPENDED
-        | job_reason::SUCCEEDED => false,
+        job_reason::QUEUED | job_reason::POOL_NOT_READY | job_reason::SUSPENDED => false,
         job_reason::MODEL_NOT_FOUND
         | job_reason::POOL_NOT_FOUND
         | job_reason::NOT_ALLOWED
         | job_reason::BACKOFF_LIMIT_EXCEEDED
         | job_reason::DELETED => true,
-        // The steps' own notes tell the rest.
+        // The steps' own notes tell of failures; what goes well is in the status.
         _ => return None,
     };
     Some(Note {
@@ -58,7 +56,7 @@ pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
     })
 }
 
-/// What went well becomes one note under the first reason, since each is a write of its own; each warning stays one.
+/// Notes that are no warnings become one under the first reason, since each is a write of its own; each warning stays one.
 #[must_use]
 pub fn merged(notes: Vec<Note>) -> Vec<Note> {
     let (mut told, good): (Vec<Note>, Vec<Note>) = notes.into_iter().partition(|note| note.warning);
@@ -86,14 +84,14 @@ mod tests {
     fn told(warning: bool, action: &str) -> Note {
         Note {
             warning,
-            reason: "Bound".to_owned(),
+            reason: "Suspended".to_owned(),
             message: format!("about {action}"),
             action: action.to_owned(),
         }
     }
 
     #[test]
-    fn good_news_of_one_write_is_one_event_and_warnings_stay_apart() {
+    fn notes_of_one_write_are_one_event_and_warnings_stay_apart() {
         let notes = merged(vec![
             told(false, "a/1"),
             told(true, "b/1"),

@@ -123,15 +123,6 @@ pub(super) fn queue_or_bind(
         binding.filter(|_| retry::not_before(status).is_none_or(|at| at <= seen.now))
     {
         bind(status, binding, seen.now);
-        notes.push(note(
-            false,
-            "Bound",
-            status,
-            &format!(
-                "step {} goes to worker {} of pool {}",
-                status.name, binding.worker.name, binding.pool
-            ),
-        ));
         return;
     }
     let waits = waiting::reason(seen, &step.name, &step.model);

@@ -52,12 +52,6 @@ pub(super) fn judge(
             });
             status.output = Some(artifact(seen, &output));
             status.units = Some(units);
-            notes.push(note(
-                false,
-                "StepSucceeded",
-                status,
-                &format!("step {} is done ({} units)", status.name, units),
-            ));
         }
         Verdict::Failed { cause, message } => {
             start(seen, status, open, None);
