@@ -29,7 +29,7 @@ pub mod job_reason {
     pub const NOT_ALLOWED: &str = "NotAllowed";
     /// Waiting for a free worker.
     pub const QUEUED: &str = "Queued";
-    /// The pool has trouble; the message says which.
+    /// The pool is not ready; the message names the pool and its reason.
     pub const POOL_NOT_READY: &str = "PoolNotReady";
     /// A worker prepares.
     pub const STARTING: &str = "Starting";

@@ -63,7 +63,7 @@ async fn a_pool_for_gpus_says_that_there_are_none_gets_one_and_says_that_the_ima
 
         fleet.clip("clip.mp4", 1).await?;
         fleet.submit("job", "clip.mp4", "").await?;
-        job_says(fleet, "nvidia.com/gpu").await?;
+        job_says(fleet, pool_reason::UNSCHEDULABLE).await?;
 
         fleet.cluster.offer_gpus(1).await?;
         let missing = fleet
@@ -76,7 +76,7 @@ async fn a_pool_for_gpus_says_that_there_are_none_gets_one_and_says_that_the_ima
         let device = ["exec", &pod, "--", "printenv", "NVIDIA_VISIBLE_DEVICES"];
         let device = fleet.kubectl(&device).await?;
         ensure!(device.trim() == "GPU-0", "it got {device:?}");
-        job_says(fleet, &missing.message).await?;
+        job_says(fleet, pool_reason::DEVICE_MISSING).await?;
         let job = fleet.jobs.get("job").await?;
         let step = steps(&job).first().context("no step")?;
         ensure!(step.state == StepState::Queued && step.attempts_made == 0);
@@ -164,14 +164,15 @@ async fn a_wrong_weight_file_is_named_with_the_reason_and_the_other_models_of_th
     .await
 }
 
-/// Waits until the state of the waiting job tells what the pool's trouble is.
-async fn job_says(fleet: &Fleet<'_>, text: &str) -> Result<()> {
+/// Waits until the state of the waiting job names the pool and this reason of it.
+async fn job_says(fleet: &Fleet<'_>, reason: &str) -> Result<()> {
+    let text = format!("upscale is not ready ({reason})");
     let what = format!("the job says {text}");
     let says = eventually(PATIENCE, &what, async || {
         let job = fleet.jobs.get("job").await?;
         let state = condition(&job, job::SUCCEEDED).context("no condition Succeeded")?;
         let says = format!("{}: {}", state.reason, state.message);
-        ensure!(says.contains(text), "it says {says}");
+        ensure!(says.contains(&text), "it says {says}");
         Ok::<_, anyhow::Error>(says)
     })
     .await?;

@@ -91,11 +91,12 @@ pub enum Resolution {
     NotAllowed { pool: PoolName },
 }
 
-/// Why a pool takes no task, in the words of its Ready condition.
+/// Why a pool takes no task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     pub pool: PoolName,
     pub reason: String,
+    /// In the words of its status. A waiting job does not repeat them: they change often.
     pub message: String,
 }
 

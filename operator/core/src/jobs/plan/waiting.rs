@@ -1,4 +1,5 @@
-//! What a queued step waits for, in words.
+//! What a queued step waits for, in words. They name the pool and the reason and no more: a pool's own message changes often, and
+//! each change would be a write of every job that waits for it.
 
 use framewright_crds::aijob::{StepState, StepStatus};
 use framewright_crds::conditions::job_reason;
@@ -51,16 +52,11 @@ pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
     };
     match resolution {
         Resolution::Pools {
-            trouble:
-                Some(Trouble {
-                    pool,
-                    reason,
-                    message,
-                }),
+            trouble: Some(Trouble { pool, reason, .. }),
             ..
         } => waiting(
             job_reason::POOL_NOT_READY,
-            format!("pool {pool} is not ready ({reason}): {message}"),
+            format!("pool {pool} is not ready ({reason}); the pool's status says why"),
         ),
         Resolution::Pools {
             pools,
@@ -101,6 +97,29 @@ pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
                 seen.namespace
             ),
         ),
+    }
+}
+
+/// What the step has waited for, with the pool's own message: for a step that waits no longer, which is written once.
+#[must_use]
+pub fn in_detail(seen: &Observed, step: &str, waits: Waiting) -> String {
+    let resolution = seen
+        .steps
+        .get(step)
+        .and_then(|step| step.resolution.as_ref());
+    match resolution {
+        Some(Resolution::Pools {
+            trouble: Some(trouble),
+            ..
+        }) => {
+            let Trouble {
+                pool,
+                reason,
+                message,
+            } = trouble;
+            format!("pool {pool} is not ready ({reason}): {message}")
+        }
+        Some(_) | None => waits.message,
     }
 }
 

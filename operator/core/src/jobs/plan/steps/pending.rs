@@ -127,16 +127,17 @@ pub(super) fn queue_or_bind(
     }
     let waits = waiting::reason(seen, &step.name, &step.model);
     if seen.now.duration_since(since) >= queue_limit(seen) {
+        let waited_for = waiting::in_detail(seen, &step.name, waits);
         status.state = StepState::Failed;
         status.message = Some(shortened(&format!(
-            "queueDeadlineSeconds ({} s) passed; the last it waited for: {}",
-            seen.spec.queue_deadline_seconds, waits.message
+            "queueDeadlineSeconds ({} s) passed; the last it waited for: {waited_for}",
+            seen.spec.queue_deadline_seconds
         )));
         notes.push(note(
             true,
             "QueueDeadlineExceeded",
             status,
-            &format!("step {}: {}", status.name, waits.message),
+            &format!("step {}: {waited_for}", status.name),
         ));
         return;
     }
