@@ -63,6 +63,9 @@ enum Order {
         /// The folder with the programs
         #[arg(long, default_value = "dist")]
         dist: PathBuf,
+        /// Jobs that are measured one after the other; half as many are submitted at once
+        #[arg(long, default_value_t = bench::JOBS)]
+        jobs: usize,
         /// Install PyTorch, if it is not there, to compare the upscaler with it
         #[arg(long)]
         torch: bool,
@@ -148,7 +151,9 @@ async fn obey(order: Order) -> Result<()> {
             let output = std::path::absolute(output)?;
             demo::run(place, &dist, &output).await?;
         }
-        Order::Bench { dist, torch } => bench::run(&dist.canonicalize()?, torch).await?,
+        Order::Bench { dist, jobs, torch } => {
+            bench::run(&dist.canonicalize()?, jobs, torch).await?;
+        }
         Order::Kubeconfig { name } => {
             println!("{}", Cluster::attach(&name).await?.kubeconfig().display())
         }

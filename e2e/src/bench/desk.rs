@@ -11,7 +11,7 @@ use futures::StreamExt;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use kube::api::PostParams;
+use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use ring::digest::{SHA256, digest};
@@ -24,25 +24,36 @@ use super::fleet::MODEL;
 use super::stage::Stage;
 use super::worker::Begun;
 
-/// The input of every job.
 /// Statuses of one job that may wait to be looked at; a job has a handful.
 const WAITING: usize = 256;
+/// The input of every job.
 const INPUT: &[u8] = b"a clip that nobody looks at";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Creates and uploads that are under way at one time.
 const AT_ONCE: usize = 32;
-/// Namespaces that jobs are submitted to.
-pub(super) const NAMESPACES: [&str; 4] = ["bench-1", "bench-3", "bench-latency", "bench-crowd"];
+/// The pipeline that takes no input, as a step names it. Only a CRD that was made for tests has it.
+const WITHOUT_INPUT: &str = "test";
 
-/// When what happened to a job.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
+/// What the first step of a job takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// A file, uploaded to the link in the status.
+    Upload,
+    /// Nothing.
+    None,
+}
+
+/// What happened to a job, and when.
+#[derive(Debug)]
+pub(super) struct Story {
     /// The create request was sent.
     pub(super) asked: Instant,
-    /// The store has confirmed the upload.
-    pub(super) uploaded: Instant,
+    /// The store has confirmed the upload; none if there was none.
+    pub(super) uploaded: Option<Instant>,
     /// A worker got the first task.
     pub(super) begun: Instant,
+    /// Its statuses as they came, each once.
+    pub(super) statuses: Vec<Value>,
 }
 
 /// Submits jobs.
@@ -61,10 +72,7 @@ struct Known {
 
 impl Desk {
     /// Watches all jobs from now on.
-    pub(super) async fn open(stage: &Stage, mut begun: Receiver<Begun>) -> Result<Desk> {
-        for namespace in NAMESPACES {
-            stage.namespace(namespace).await?;
-        }
+    pub(super) fn open(stage: &Stage, mut begun: Receiver<Begun>) -> Desk {
         let known = Arc::new(Known::default());
         let noting = Arc::clone(&known);
         tokio::spawn(async move {
@@ -90,93 +98,132 @@ impl Desk {
             }
             futures::future::ready(())
         }));
-        Ok(Desk {
+        Desk {
             client: stage.client.clone(),
             known,
             at_once: Semaphore::new(AT_ONCE),
-        })
+        }
+    }
+
+    /// Whether the API server takes jobs without input.
+    pub(super) async fn takes_jobs_without_input(&self, namespace: &str) -> Result<bool> {
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let wanted = manifest("without-input", 1, Input::None);
+        match self.jobs(namespace).create(&dry_run, &wanted).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 422 || status.code == 400 => Ok(false),
+            Err(error) => Err(error).context("ask whether a job without input is taken"),
+        }
     }
 
     /// Submits a job and waits until it has succeeded.
-    pub(super) async fn run(&self, namespace: &str, name: &str, steps: usize) -> Result<Times> {
+    pub(super) async fn run(
+        &self,
+        namespace: &str,
+        name: &str,
+        steps: usize,
+        input: Input,
+    ) -> Result<Story> {
         let key = format!("{namespace}/{name}");
         let (watching, watched) = channel(WAITING);
         lock(&self.known.watched).insert(key.clone(), watching);
-        let ran = tokio::time::timeout(PATIENCE, self.submit(namespace, name, steps, watched));
-        let (asked, uploaded) = ran
+        let wanted = manifest(name, steps, input);
+        let ran = tokio::time::timeout(PATIENCE, self.submit(namespace, &wanted, watched));
+        let mut story = ran
             .await
             .with_context(|| format!("{key} did not end within {} s", PATIENCE.as_secs()))??;
         lock(&self.known.watched).remove(&key);
-        let begun = lock(&self.known.begun)
+        story.begun = lock(&self.known.begun)
             .remove(&key)
             .with_context(|| format!("{key} has ended and never begun"))?;
-        Ok(Times {
-            asked,
-            uploaded,
-            begun,
-        })
+        ensure!(
+            story.uploaded.is_some() == (input == Input::Upload),
+            "{key}: {input:?}, and uploaded at {:?}",
+            story.uploaded
+        );
+        Ok(story)
     }
 
     async fn submit(
         &self,
         namespace: &str,
-        name: &str,
-        steps: usize,
+        wanted: &DynamicObject,
         mut watched: Receiver<AIJob>,
-    ) -> Result<(Instant, Instant)> {
-        let jobs: Api<AIJob> = Api::namespaced(self.client.clone(), namespace);
-        let wanted = manifest(name, steps)?;
+    ) -> Result<Story> {
         let permit = self.at_once.acquire().await?;
         let asked = Instant::now();
-        jobs.create(&PostParams::default(), &wanted).await?;
+        self.jobs(namespace)
+            .create(&PostParams::default(), wanted)
+            .await?;
         drop(permit);
-        let mut uploaded = None;
+        let mut story = Story {
+            asked,
+            uploaded: None,
+            begun: asked,
+            statuses: Vec::new(),
+        };
         while let Some(job) = watched.recv().await {
-            let status = job.status.unwrap_or_default();
+            let Some(status) = job.status else { continue };
+            let told = serde_json::to_value(&status)?;
+            if story.statuses.last() != Some(&told) {
+                story.statuses.push(told);
+            }
             if is_true(&status.conditions, job::FINISHED) {
                 let end = get(&status.conditions, job::SUCCEEDED).context("no end")?;
                 ensure!(
                     end.status == "True",
-                    "{name}: {}: {}",
+                    "{}: {}: {}",
+                    wanted.name_any(),
                     end.reason,
                     end.message
                 );
-                return Ok((asked, uploaded.context("it needed no upload")?));
+                return Ok(story);
             }
             let link = status
                 .uploads
                 .first()
                 .and_then(|upload| upload.link.clone());
-            if let (None, Some(link)) = (uploaded, link) {
+            if let (None, Some(link)) = (story.uploaded, link) {
                 let _permit = self.at_once.acquire().await?;
                 put(&link).await?;
-                uploaded = Some(Instant::now());
+                story.uploaded = Some(Instant::now());
             }
         }
         anyhow::bail!("the watch has ended")
     }
+
+    fn jobs(&self, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &resource())
+    }
 }
 
-/// Steps in a row, the first with an upload.
-pub(super) fn manifest(name: &str, steps: usize) -> Result<AIJob> {
+fn resource() -> ApiResource {
+    ApiResource::erase::<AIJob>(&())
+}
+
+/// Steps in a row, the first with this input.
+pub(super) fn manifest(name: &str, steps: usize, input: Input) -> DynamicObject {
     let sha256 = hex::encode(digest(&SHA256, INPUT));
     let step = |index: usize| {
-        let input = match index.checked_sub(1) {
-            None => json!({"name": "video", "upload": {"sha256": sha256, "bytes": INPUT.len()}}),
-            Some(before) => {
+        let name = format!("step-{index}");
+        let input = match (index.checked_sub(1), input) {
+            (None, Input::None) => {
+                return json!({"name": name, "model": MODEL, WITHOUT_INPUT: {}, "inputs": []});
+            }
+            (None, Input::Upload) => {
+                json!({"name": "video", "upload": {"sha256": sha256, "bytes": INPUT.len()}})
+            }
+            (Some(before), _) => {
                 json!({"name": "video", "fromStep": {"name": format!("step-{before}")}})
             }
         };
-        json!({"name": format!("step-{index}"), "model": MODEL, "upscale": {}, "inputs": [input]})
+        json!({"name": name, "model": MODEL, "upscale": {}, "inputs": [input]})
     };
     let steps: Vec<Value> = (0..steps).map(step).collect();
-    let job = json!({
-        "apiVersion": "framewright.dev/v1alpha1",
-        "kind": "AIJob",
-        "metadata": {"name": name},
-        "spec": {"steps": steps},
-    });
-    serde_json::from_value(job).context("a job")
+    DynamicObject::new(name, &resource()).data(json!({"spec": {"steps": steps}}))
 }
 
 /// Sends the input to a link.

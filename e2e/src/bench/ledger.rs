@@ -1,12 +1,13 @@
 //! How many writes a job costs, by whom and of what, from the API server's own record.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde::Deserialize;
 
-use super::desk::Desk;
 use super::stage::Stage;
 
 const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
@@ -14,63 +15,133 @@ const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollect
 /// Writes by user, verb and kind, over some jobs.
 pub(super) struct Ledger {
     jobs: usize,
-    writes: BTreeMap<(String, String), usize>,
+    writes: BTreeMap<What, usize>,
 }
 
-/// Runs jobs of so many steps, one after the other, and counts what was written in their namespace.
-pub(super) async fn count(stage: &Stage, desk: &Desk, steps: usize, jobs: usize) -> Result<Ledger> {
-    let namespace = format!("bench-{steps}");
-    for index in 0..jobs {
-        desk.run(&namespace, &format!("job-{index}"), steps).await?;
-    }
-    let log = stage.cluster.audit_log();
-    let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
+/// One kind of write.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct What {
+    user: String,
+    what: String,
+    is_refused: bool,
+}
+
+/// What a line of the audit log says, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    stage: String,
+    verb: String,
+    user: User,
+    object_ref: Option<Reference>,
+    response_status: Option<Answer>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    resource: String,
+    namespace: Option<String>,
+    subresource: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    code: i64,
+}
+
+/// Counts what was written in a namespace in which so many jobs have run.
+pub(super) fn count(stage: &Stage, namespace: &str, jobs: usize) -> Result<Ledger> {
     let mut writes = BTreeMap::new();
-    for line in text.lines() {
-        // The last line may be half written.
-        let Ok(entry) = serde_json::from_str::<Value>(line) else {
-            continue;
-        };
-        if let Some(write) = write(&entry, &namespace) {
-            *writes.entry(write).or_insert(0) += 1;
+    let named = format!("\"{namespace}\"");
+    for log in logs(&stage.cluster.audit_log())? {
+        let file = File::open(&log).with_context(|| log.display().to_string())?;
+        for line in BufReader::new(file).lines() {
+            let line = line.with_context(|| log.display().to_string())?;
+            // Most lines are long and about something else.
+            if !line.contains(&named) {
+                continue;
+            }
+            // The last line may be half written.
+            let Ok(entry) = serde_json::from_str::<Entry>(&line) else {
+                continue;
+            };
+            if let Some(what) = write(entry, namespace) {
+                *writes.entry(what).or_insert(0) += 1;
+            }
         }
     }
     Ok(Ledger { jobs, writes })
 }
 
-/// Who wrote what, if the entry tells of a write in this namespace that concerns a job.
-fn write(entry: &Value, namespace: &str) -> Option<(String, String)> {
-    let verb = entry["verb"].as_str()?;
-    let about = &entry["objectRef"];
-    let is_write = WRITES.contains(&verb)
-        && about["namespace"] == namespace
-        && entry["stage"] == "ResponseComplete";
+/// The log, and the parts that the API server has put aside since it grew.
+fn logs(newest: &Path) -> Result<Vec<PathBuf>> {
+    let folder = newest.parent().context("the audit log has no folder")?;
+    let stem = newest.file_stem().context("the audit log has no name")?;
+    let stem = stem.to_string_lossy().into_owned();
+    let mut logs = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(&stem) && name.ends_with(".log") {
+            logs.push(path);
+        }
+    }
+    Ok(logs)
+}
+
+/// What was written, if the entry tells of a write in this namespace that concerns a job.
+fn write(entry: Entry, namespace: &str) -> Option<What> {
+    let about = entry.object_ref?;
+    let is_write = WRITES.contains(&entry.verb.as_str())
+        && about.namespace.as_deref() == Some(namespace)
+        && entry.stage == "ResponseComplete";
     // Every new namespace gets these, jobs or not.
-    let kind = about["resource"].as_str()?;
+    let kind = about.resource;
     if !is_write || kind == "serviceaccounts" || kind == "configmaps" {
         return None;
     }
-    let kind = match about["subresource"].as_str() {
+    let kind = match about.subresource {
         Some(part) => format!("{kind}/{part}"),
-        None => kind.to_owned(),
+        None => kind,
     };
-    let refused = entry["responseStatus"]["code"].as_i64() >= Some(400);
-    let what = format!("{verb} {kind}{}", if refused { ", refused" } else { "" });
-    let user = entry["user"]["username"].as_str()?;
-    let user = user.rsplit(':').next().unwrap_or(user).to_owned();
-    Some((user, what))
+    let user = entry.user.username;
+    Some(What {
+        user: user.rsplit(':').next().unwrap_or(&user).to_owned(),
+        what: format!("{} {kind}", entry.verb),
+        is_refused: entry
+            .response_status
+            .is_some_and(|answer| answer.code >= 400),
+    })
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of some thousand are exact"
+)]
 impl Ledger {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of some hundred are exact"
-    )]
+    /// Writes a job, those that were refused left out.
+    pub(super) fn each(&self) -> f64 {
+        let taken = self.writes.iter().filter(|(what, _)| !what.is_refused);
+        let all: usize = taken.map(|(_, count)| count).sum();
+        all as f64 / self.jobs as f64
+    }
+
     pub(super) fn print(&self, title: &str) {
-        println!("{title}: writes a job, over {} jobs", self.jobs);
-        for ((user, what), count) in &self.writes {
+        println!(
+            "{title}: {:.2} writes, over {} jobs",
+            self.each(),
+            self.jobs
+        );
+        for (what, count) in &self.writes {
             let each = *count as f64 / self.jobs as f64;
-            println!("  {each:>5.2}  {what:<28} {user}");
+            let refused = if what.is_refused { ", refused" } else { "" };
+            let kind = format!("{}{refused}", what.what);
+            println!("  {each:>5.2}  {kind:<28} {}", what.user);
         }
     }
 }
@@ -80,24 +151,37 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn entry(verb: &str, namespace: &str, code: i64) -> Value {
-        json!({
+    fn entry(verb: &str, namespace: &str, code: i64) -> Entry {
+        serde_json::from_value(json!({
             "stage": "ResponseComplete", "verb": verb, "user": {"username": "system:serviceaccount:a:operator"},
             "objectRef": {"namespace": namespace, "resource": "aijobs", "subresource": "status"},
             "responseStatus": {"code": code},
-        })
+        }))
+        .unwrap()
     }
 
     #[test]
     fn only_writes_of_the_namespace_count_and_refused_ones_apart() {
-        let found = |verb, namespace, code| write(&entry(verb, namespace, code), "n");
-        let written = |what: &str| Some(("operator".to_owned(), what.to_owned()));
-        assert_eq!(found("update", "n", 200), written("update aijobs/status"));
-        assert_eq!(
-            found("update", "n", 409),
-            written("update aijobs/status, refused")
-        );
+        let found = |verb, namespace, code| write(entry(verb, namespace, code), "n");
+        let written = |is_refused| {
+            Some(What {
+                user: "operator".to_owned(),
+                what: "update aijobs/status".to_owned(),
+                is_refused,
+            })
+        };
+        assert_eq!(found("update", "n", 200), written(false));
+        assert_eq!(found("update", "n", 409), written(true));
         assert_eq!(found("update", "other", 200), None);
         assert_eq!(found("get", "n", 200), None);
+        let ledger = Ledger {
+            jobs: 2,
+            writes: [found("update", "n", 200), found("update", "n", 409)]
+                .into_iter()
+                .flatten()
+                .map(|what| (what, 4))
+                .collect(),
+        };
+        assert!((ledger.each() - 2.0).abs() < f64::EPSILON);
     }
 }

@@ -40,9 +40,17 @@ impl Table {
         );
     }
 
-    pub(super) fn rates(&mut self, what: &str, figure: f64, reference: &str, other: f64) {
-        let ratio = format!("{:.2}", figure / other);
-        self.row(what, &rate(figure), &rate(other), reference, &ratio);
+    /// Rates of some rounds, each beside its reference in the same round: medians, and the median of the ratios.
+    pub(super) fn rates(&mut self, what: &str, figures: &[f64], reference: &str, others: &[f64]) {
+        let each = figures.iter().zip(others);
+        let ratios: Vec<f64> = each.map(|(figure, other)| figure / other).collect();
+        self.row(
+            what,
+            &rate(median(figures)),
+            &rate(median(others)),
+            reference,
+            &format!("{:.2}", median(&ratios)),
+        );
     }
 
     pub(super) fn print(&self) {
@@ -75,6 +83,14 @@ pub(super) fn rate(per_second: f64) -> String {
     format!("{per_second:.1}/s")
 }
 
+/// The value in the middle; of an even number the lower one.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len().saturating_sub(1) / 2;
+    sorted.get(middle).copied().unwrap_or_default()
+}
+
 /// The value that so large a share of all is not above: 0.5 is the median.
 pub(super) fn percentile(values: &[Duration], share: f64) -> Duration {
     let mut sorted = values.to_vec();
@@ -93,6 +109,14 @@ pub(super) fn percentile(values: &[Duration], share: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_is_the_value_in_the_middle() {
+        let middle = |values: &[f64]| format!("{:.1}", median(values));
+        assert_eq!(middle(&[9.0, 1.0, 2.0]), "2.0");
+        assert_eq!(middle(&[4.0, 3.0]), "3.0");
+        assert_eq!(middle(&[]), "0.0");
+    }
 
     #[test]
     fn a_percentile_is_one_of_the_values() {

@@ -132,6 +132,7 @@ pub(crate) fn write_audit_policy(folder: &Folder) -> Result<()> {
         "rules": [
             {"level": "RequestResponse", "verbs": writes, "resources": [
                 {"group": "framewright.dev"},
+                {"group": "bench.framewright.dev"},
                 {"group": "", "resources": ["pods", "pods/status", "services", "persistentvolumeclaims"]},
                 {"group": "apps"},
                 {"group": "batch"},
