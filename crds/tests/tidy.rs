@@ -75,9 +75,13 @@ const IMPORTS: &[(&str, &[&str], &[&str])] = &[
     (
         "operator",
         &["framewright-crds", "framewright-core", "framewright-store"],
+        &[],
+    ),
+    (
+        "operator/core",
+        &["framewright-crds"],
         &["framewright-queue"],
     ),
-    ("operator/core", &["framewright-crds"], &[]),
     ("operator/store", &["framewright-crds"], &[]),
     ("operator/client", &["framewright-crds"], &[]),
     (

@@ -1,74 +1,101 @@
-//! Kubernetes Events: what people are told beside an object's status.
+//! Kubernetes Events: what people are told beside an object's status. One task publishes them, one after the other.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use framewright_core::events::{self, News, Publish};
+use framewright_core::events::{self, News, Publish, Recorder};
+use framewright_core::jobs::plan::notes::Note;
+use framewright_core::names::ObjectName;
+use framewright_crds::names::OwnerKind;
+use framewright_crds::{AIJob, ModelPool};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::error_boundary::InvalidObject;
-use kube::runtime::events::{Event, EventType};
-use kube::{Api, Resource, ResourceExt};
-
-use crate::context::{Context, Guarded};
+use kube::{Api, Client, Resource};
+use tokio::sync::mpsc;
 
 const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
+/// Events that may wait. More are dropped: an Event is a courtesy, the status says the same.
+const WAITING: usize = 1024;
 
-/// An object that cannot be read gets an event of its own, and stops nobody else.
-pub async fn tell_invalid<K: Resource<DynamicType = ()>>(
-    context: &Context,
-    object: &Guarded<K>,
-    invalid: &InvalidObject,
-) {
-    tracing::warn!(name = %object.name_any(), namespace = ?object.namespace(), error = %invalid.error, "cannot read the object");
-    let event = Event {
-        type_: EventType::Warning,
-        reason: "Unreadable".to_owned(),
-        note: Some(format!(
-            "this operator cannot read the object: {}",
-            invalid.error
-        )),
-        action: "Reconcile".to_owned(),
-        secondary: None,
+/// Where Events are put.
+#[derive(Clone, Debug)]
+pub struct Publisher(mpsc::Sender<(News, ObjectReference)>);
+
+/// Makes a publisher, and the task that publishes for ever.
+pub fn publisher(
+    client: Client,
+    instance: &str,
+) -> (Publisher, impl Future<Output = ()> + Send + use<>) {
+    let (sender, mut waiting) = mpsc::channel(WAITING);
+    let mut recorder = Recorder::new("framewright-operator", instance);
+    let publishing = async move {
+        while let Some((news, about)) = waiting.recv().await {
+            publish(&client, &mut recorder, &news, &about).await;
+        }
     };
-    publish(context, event, &object.object_ref(&())).await;
+    (Publisher(sender), publishing)
 }
 
-/// Publishes Events. One of a job or a pool is a courtesy: the status says the same.
-pub struct Recorder(Mutex<events::Recorder>);
-
-impl Recorder {
-    #[must_use]
-    pub fn new(controller: &str, instance: &str) -> Recorder {
-        Recorder(Mutex::new(events::Recorder::new(controller, instance)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, events::Recorder> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Publisher {
+    /// Has an Event published. Never waits.
+    pub fn publish(
+        &self,
+        kind: OwnerKind,
+        name: ObjectName,
+        uid: String,
+        version: String,
+        note: Note,
+    ) {
+        let (api_version, kind) = match kind {
+            OwnerKind::AIJobs => (AIJob::api_version(&()), AIJob::kind(&())),
+            OwnerKind::ModelPools => (ModelPool::api_version(&()), ModelPool::kind(&())),
+        };
+        let Note {
+            warning,
+            reason,
+            message,
+            action,
+        } = note;
+        tracing::info!(%kind, object = %name, reason, message, "event");
+        let about = ObjectReference {
+            api_version: Some(api_version.into_owned()),
+            kind: Some(kind.into_owned()),
+            namespace: Some(name.namespace),
+            name: Some(name.name),
+            uid: Some(uid),
+            resource_version: Some(version),
+            field_path: None,
+        };
+        let news = News {
+            is_warning: warning,
+            reason,
+            message,
+            action,
+        };
+        if self.0.try_send((news, about)).is_err() {
+            tracing::warn!("an Event is dropped, since too many wait");
+        }
     }
 }
 
-/// Publishes one Event.
-pub async fn publish(context: &Context, event: Event, about: &ObjectReference) {
-    let news = News {
-        is_warning: matches!(event.type_, EventType::Warning),
-        reason: event.reason,
-        message: event.note.unwrap_or_default(),
-        action: event.action,
-    };
-    match tokio::time::timeout(PUBLISH_LIMIT, send(context, &news, about)).await {
+async fn publish(client: &Client, recorder: &mut Recorder, news: &News, about: &ObjectReference) {
+    match tokio::time::timeout(PUBLISH_LIMIT, send(client, recorder, news, about)).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::warn!(error = %crate::chain(&error), "cannot publish an event"),
         Err(_) => tracing::debug!("publishing an event took too long"),
     }
-    context.recorder.lock().forget(&news, about);
+    recorder.forget(news, about);
 }
 
-async fn send(context: &Context, news: &News, about: &ObjectReference) -> kube::Result<()> {
+async fn send(
+    client: &Client,
+    recorder: &mut Recorder,
+    news: &News,
+    about: &ObjectReference,
+) -> kube::Result<()> {
     let api: Api<k8s_openapi::api::events::v1::Event> =
-        Api::namespaced(context.client.clone(), events::namespace(about));
-    let next = || context.recorder.lock().publish(news, about, context.now());
-    let mut publish = next();
+        Api::namespaced(client.clone(), events::namespace(about));
+    let mut publish = recorder.publish(news, about, Timestamp::now());
     if let Publish::Count { name, patch } = &publish {
         let patch = Patch::Merge(patch);
         match api.patch(name, &PatchParams::default(), &patch).await {
@@ -77,8 +104,8 @@ async fn send(context: &Context, news: &News, about: &ObjectReference) -> kube::
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(error) => return Err(error),
         }
-        context.recorder.lock().forget(news, about);
-        publish = next();
+        recorder.forget(news, about);
+        publish = recorder.publish(news, about, Timestamp::now());
     }
     if let Publish::Create(event) = &publish {
         api.create(&PostParams::default(), event).await?;

@@ -2,6 +2,7 @@
 
 use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
+use framewright_crds::wire::OutputFile;
 use jiff::Timestamp;
 
 use framewright_store::grants::{Grant, SigningKeys, Verb, sign};
@@ -26,42 +27,6 @@ impl Links {
             inside,
             outside,
         }
-    }
-
-    /// Where a worker GETs an artifact.
-    ///
-    /// # Errors
-    /// `BadKey` when the names cannot be part of a key.
-    pub fn worker_get(
-        &self,
-        at: &Place<'_>,
-        sha256: &str,
-        expires: Timestamp,
-    ) -> Result<String, BadKey> {
-        let verb = Verb::Get {
-            key: key(at, sha256)?,
-            file_name: sha256.to_owned(),
-            media_type: "application/octet-stream".to_owned(),
-        };
-        Ok(sign(&self.inside, &Grant { verb, expires }, &self.keys))
-    }
-
-    /// Where a worker PUTs its output.
-    ///
-    /// # Errors
-    /// `BadKey` when the names cannot be part of a key.
-    pub fn worker_put(
-        &self,
-        at: &Place<'_>,
-        output: &framewright_crds::wire::OutputFile,
-        expires: Timestamp,
-    ) -> Result<String, BadKey> {
-        let verb = Verb::Put {
-            key: key(at, &output.sha256)?,
-            bytes: u64::try_from(output.bytes).unwrap_or(0),
-            media_type: output.media_type.clone(),
-        };
-        Ok(sign(&self.inside, &Grant { verb, expires }, &self.keys))
     }
 }
 
@@ -104,5 +69,28 @@ impl Signer for Links {
             sign(&self.outside, &Grant { verb, expires }, &self.keys)
         });
         link.unwrap_or_default()
+    }
+
+    fn worker_get(&self, at: &Place<'_>, sha256: &str, expires: Timestamp) -> Option<String> {
+        let verb = Verb::Get {
+            key: key(at, sha256).ok()?,
+            file_name: sha256.to_owned(),
+            media_type: "application/octet-stream".to_owned(),
+        };
+        Some(sign(&self.inside, &Grant { verb, expires }, &self.keys))
+    }
+
+    fn worker_put(
+        &self,
+        at: &Place<'_>,
+        output: &OutputFile,
+        expires: Timestamp,
+    ) -> Option<String> {
+        let verb = Verb::Put {
+            key: key(at, &output.sha256).ok()?,
+            bytes: u64::try_from(output.bytes).unwrap_or(0),
+            media_type: output.media_type.clone(),
+        };
+        Some(sign(&self.inside, &Grant { verb, expires }, &self.keys))
     }
 }

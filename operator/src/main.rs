@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use framewright_operator::args::{Cli, Command, LogFormat};
-use framewright_operator::{chain, check, controller};
+use framewright_operator::{chain, check, run};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> std::process::ExitCode {
@@ -19,7 +19,7 @@ fn main() -> std::process::ExitCode {
     };
     let outcome: Result<(), Box<dyn std::error::Error>> = runtime.block_on(async {
         match cli.command {
-            Command::Run(args) => controller::run(*args).await.map_err(Into::into),
+            Command::Run(args) => run::run(*args).await.map_err(Into::into),
             Command::Store(args) => framewright_store::serve(*args).await.map_err(Into::into),
             Command::Check(args) => check::run(&args).await.map_err(Into::into),
         }

@@ -14,18 +14,12 @@ use prometheus_client::registry::Registry;
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
-    reconciles: Family<Kind, Counter>,
-    failures: Family<Kind, Counter>,
-    seconds: Family<Kind, Histogram, fn() -> Histogram>,
+    request_failures: Counter,
+    decide_seconds: Histogram,
     status_writes: Counter,
     finished: Family<Reason, Counter>,
     streams_refused: Counter,
     leads: Gauge,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,27 +31,23 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("framewright"),
-            reconciles: Family::default(),
-            failures: Family::default(),
-            seconds: Family::new_with_constructor(|| {
-                Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0])
-            }),
+            request_failures: Counter::default(),
+            decide_seconds: Histogram::new([0.0001, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0]),
             status_writes: Counter::default(),
             finished: Family::default(),
             streams_refused: Counter::default(),
             leads: Gauge::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("reconciles", "Looks at objects", metrics.reconciles.clone());
         registry.register(
-            "reconcile_failures",
-            "Looks that failed and are tried again",
-            metrics.failures.clone(),
+            "request_failures",
+            "Requests to the API server that did not come to a good end and are tried again",
+            metrics.request_failures.clone(),
         );
         registry.register(
-            "reconcile_seconds",
-            "How long a look takes",
-            metrics.seconds.clone(),
+            "decide_seconds",
+            "How long the engine takes to decide about what happened",
+            metrics.decide_seconds.clone(),
         );
         registry.register(
             "job_status_writes",
@@ -80,16 +70,14 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A look at an object has ended.
-    pub fn reconciled(&self, kind: &'static str, took: Duration, failed: bool) {
-        let kind = Kind { kind };
-        self.reconciles.get_or_create(&kind).inc();
-        self.seconds
-            .get_or_create(&kind)
-            .observe(took.as_secs_f64());
-        if failed {
-            self.failures.get_or_create(&kind).inc();
-        }
+    /// The engine has decided.
+    pub fn decided(&self, took: Duration) {
+        self.decide_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A request to the API server did not come to a good end.
+    pub fn request_failed(&self) {
+        self.request_failures.inc();
     }
 
     /// A job's status was written. A job that was over before is not counted again.
@@ -131,7 +119,8 @@ mod tests {
     #[test]
     fn what_the_manual_promises_is_there_and_a_job_that_is_over_is_counted_once() {
         let metrics = Metrics::default();
-        metrics.reconciled("AIJob", Duration::from_millis(3), true);
+        metrics.decided(Duration::from_millis(3));
+        metrics.request_failed();
         metrics.stream_refused();
         metrics.leads(true);
         let finished = serde_json::from_value(serde_json::json!({"conditions": [
@@ -146,8 +135,8 @@ mod tests {
         for line in [
             "framewright_leads 1",
             "framewright_jobs_finished_total{reason=\"Succeeded\"} 1",
-            "framewright_reconcile_failures_total{kind=\"AIJob\"} 1",
-            "framewright_reconcile_seconds_count{kind=\"AIJob\"} 1",
+            "framewright_request_failures_total 1",
+            "framewright_decide_seconds_count 1",
             "framewright_job_status_writes_total 2",
             "framewright_streams_refused_total 1",
         ] {

@@ -2,6 +2,7 @@
 
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::names::OwnerKind;
+use framewright_crds::wire::OutputFile;
 use jiff::Timestamp;
 
 /// Makes links for statuses. Signing is pure: the same arguments give the same link.
@@ -16,6 +17,11 @@ pub trait Signer {
         file_name: &str,
         expires: Timestamp,
     ) -> String;
+    /// Where a worker GETs an artifact; none if the names cannot be part of a key.
+    fn worker_get(&self, at: &Place<'_>, sha256: &str, expires: Timestamp) -> Option<String>;
+    /// Where a worker PUTs its output; none if the names cannot be part of a key.
+    fn worker_put(&self, at: &Place<'_>, output: &OutputFile, expires: Timestamp)
+    -> Option<String>;
 }
 
 /// Whose artifact it is.

@@ -1,4 +1,6 @@
-//! How the operator calls a worker and a pool.
+//! How the operator names workers, pools and jobs.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// A worker pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -8,14 +10,46 @@ pub struct WorkerRef {
     pub uid: String,
 }
 
-/// A pool, by namespace and name.
+/// An object of a known kind, by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PoolName {
+pub struct ObjectName {
     pub namespace: String,
     pub name: String,
 }
 
-impl std::fmt::Display for PoolName {
+/// A ModelPool's name.
+pub type PoolName = ObjectName;
+
+/// An AIJob's name.
+pub type JobName = ObjectName;
+
+impl ObjectName {
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> ObjectName {
+        ObjectName {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The name of an object, from its metadata.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta) -> ObjectName {
+        ObjectName {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The name in `namespace/name`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<ObjectName> {
+        let (namespace, name) = text.split_once('/')?;
+        Some(ObjectName::new(namespace, name))
+    }
+}
+
+impl std::fmt::Display for ObjectName {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{}/{}", self.namespace, self.name)
     }

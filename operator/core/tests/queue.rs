@@ -11,6 +11,7 @@ use framewright_core::pools::facts;
 use framewright_crds::ModelPool;
 use framewright_crds::aijob::{AIJobSpec, AIJobStatus, OutputStatus};
 use framewright_crds::conditions::{get, job, job_reason, pool_reason};
+use framewright_crds::wire::OutputFile;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -200,5 +201,13 @@ impl Signer for Links {
         expires: Timestamp,
     ) -> String {
         format!("{file_name}@{}", expires.as_second())
+    }
+
+    fn worker_get(&self, _: &Place<'_>, _: &str, _: Timestamp) -> Option<String> {
+        None
+    }
+
+    fn worker_put(&self, _: &Place<'_>, _: &OutputFile, _: Timestamp) -> Option<String> {
+        None
     }
 }

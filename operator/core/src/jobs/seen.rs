@@ -60,8 +60,6 @@ pub struct StepSeen {
     pub restart: Option<Ended>,
     /// When that worker first said that it computes the attempt, even if it does not hold it any more.
     pub begun_at: Option<Timestamp>,
-    /// Since when it waits for the scheduler to look at it for the first time; none if the scheduler has, and found no room.
-    pub awaits_look: Option<Timestamp>,
 }
 
 /// The scheduler's choice.

@@ -6,12 +6,11 @@
 //! - [`plan`]: what is to be done about it
 //! - [`facts`]: what jobs need to know about a pool
 //! - [`refusals`]: what the API server said about pods; [`failures`]: which requests about them fail; [`deleted`]: pods that others
-//!   delete before they run; [`leaving`]: which pods are being deleted
+//!   delete before they run
 
 pub mod deleted;
 pub mod facts;
 pub mod failures;
-pub mod leaving;
 pub mod plan;
 pub mod pod;
 pub mod refusals;

@@ -1,6 +1,6 @@
 //! What the scheduler works with, out of the jobs' statuses: the steps that could run, and the tasks that are bound. No I/O, no clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{Step, StepState, StepStatus};
@@ -12,79 +12,42 @@ use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
 use crate::jobs::plan::{attempt, is_finished, steps};
 use crate::jobs::seen::Resolution;
 use crate::schedule::Pending;
-use crate::schedule::placements::Placed;
 
 /// What surrounds the jobs.
 pub struct Around<'a> {
     pub pools: &'a [PoolFacts],
     pub catalog: &'a [String],
     pub labels: &'a NamespaceLabels,
-    /// What was decided, and stands in no status yet.
-    pub placed: &'a Placed,
-    /// Tasks that have succeeded, as their bound workers say, each with the UID of its pod; no status may say so yet.
-    pub succeeded: &'a BTreeSet<(String, TaskId)>,
     pub now: Timestamp,
 }
 
-/// What the scheduler works with.
+/// What the scheduler needs to know of a job.
 #[derive(Debug, Default)]
 pub struct Gathered {
     pub pending: Vec<Pending>,
-    /// Bound tasks of each namespace.
-    pub running: BTreeMap<String, u32>,
-    /// Tasks that are bound to each pod UID, or about to be.
-    pub taken: HashMap<String, BTreeSet<TaskId>>,
+    /// Tasks that are bound, each with the UID of its pod.
+    pub tasks: Vec<(String, TaskId)>,
 }
 
-/// Gathers it from the newest known state of all live jobs. `received` tells which of a job's uploads have come.
+/// Gathers it from the newest known state of a live job. `received` are the digests of its uploads that have come, `succeeded` the
+/// tasks that have succeeded, as their bound workers say, each with the UID of its pod; no status may say so yet.
 #[must_use]
 pub fn gather(
-    jobs: &[AIJob],
+    job: &AIJob,
     around: &Around<'_>,
-    received: &dyn Fn(&str) -> BTreeSet<String>,
+    received: &BTreeSet<String>,
+    succeeded: &BTreeSet<(String, TaskId)>,
 ) -> Gathered {
-    let mut gathered = Gathered {
-        taken: around.placed.taken.clone(),
-        ..Gathered::default()
+    let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else {
+        return Gathered::default();
     };
-    for job in jobs {
-        let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else {
-            continue;
-        };
-        let known = job.status.as_ref().map_or(&[][..], |status| &status.steps);
-        let steps = steps::foreseen(&uid, known, around.succeeded);
-        for (pod, task) in open_tasks(&steps, &uid) {
-            *gathered.running.entry(namespace.clone()).or_insert(0) += 1;
-            gathered.taken.entry(pod).or_default().insert(task);
-        }
-        let owner = (namespace.as_str(), uid.as_str());
-        let pending = pending_steps(job, owner, &steps, around, &received(&uid));
-        gathered.pending.extend(pending);
+    let known = job.status.as_ref().map_or(&[][..], |status| &status.steps);
+    let steps = steps::foreseen(&uid, known, succeeded);
+    let owner = (namespace.as_str(), uid.as_str());
+    Gathered {
+        pending: pending_steps(job, owner, &steps, around, received),
+        tasks: open_tasks(&steps, &uid),
     }
-    gathered
-}
-
-/// Whether a job has an attempt on this pod, whether its worker knows of the task or not.
-#[must_use]
-pub fn is_bound_to(job: &AIJob, pod_uid: &str) -> bool {
-    job.status
-        .iter()
-        .flat_map(|status| &status.steps)
-        .any(|step| attempt::open(step).is_some_and(|open| open.pod_uid == pod_uid))
-}
-
-/// Tasks that are bound to each pod UID, or about to be.
-#[must_use]
-pub fn taken(jobs: &[AIJob], placed: &Placed) -> HashMap<String, BTreeSet<TaskId>> {
-    let mut taken = placed.taken.clone();
-    for job in jobs {
-        let uid = job.uid().unwrap_or_default();
-        let steps = job.status.as_ref().map_or(&[][..], |status| &status.steps);
-        for (pod, task) in open_tasks(steps, &uid) {
-            taken.entry(pod).or_default().insert(task);
-        }
-    }
-    taken
 }
 
 /// Whether a job is neither over nor being deleted.
@@ -131,13 +94,10 @@ fn pending_steps(
     }
     let pending = |(position, step): (usize, &Step)| {
         let known = known_steps.iter().find(|known| known.name == step.name);
-        if !steps::is_pending(step, known, known_steps, received, around.now)
-            || around.placed.has(uid, &step.name)
-        {
+        if !steps::is_pending(step, known, known_steps, received, around.now) {
             return None;
         }
         let resolution = resolve(namespace, step, around.pools, around.catalog, around.labels);
-        // One that may run nowhere is looked at all the same: its job waits for that.
         let pools = match resolution {
             Resolution::Pools { pools, .. } => pools,
             Resolution::ModelNotFound { .. }

@@ -30,7 +30,7 @@ struct Story {
     /// Why the store cannot be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store_trouble: Option<String>,
-    /// What surrounds a step: `busy`, `unlooked since 3`, `bind w1`, `trouble REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
+    /// What surrounds a step: `busy`, `bind w1`, `trouble REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
     /// `gone`, `oom`, `restarted`, `begun at 3`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     around: BTreeMap<String, Vec<String>>,

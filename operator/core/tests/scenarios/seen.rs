@@ -167,9 +167,6 @@ fn around(words: &[String]) -> StepSeen {
     for words in words {
         match words.split(' ').collect::<Vec<_>>().as_slice() {
             ["busy"] => {}
-            ["unlooked", "since", second] => {
-                seen.awaits_look = Some(at(second.parse().expect("a second")))
-            }
             ["begun", "at", second] => seen.begun_at = Some(at(second.parse().expect("a second"))),
             ["bind", worker] => {
                 let worker = WorkerRef {

@@ -7,6 +7,7 @@ use framewright_core::jobs::plan::{Plan, plan};
 use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::conditions::{get, job};
+use framewright_crds::wire::OutputFile;
 use jiff::Timestamp;
 
 use crate::Story;
@@ -20,7 +21,6 @@ pub(crate) fn tell(story: &Story) -> String {
         status,
         orders,
         notes,
-        awaits_look,
         look_again,
     } = plan(&seen, &Links);
     let mut text = String::new();
@@ -84,9 +84,6 @@ pub(crate) fn tell(story: &Story) -> String {
             );
         }
     }
-    if awaits_look {
-        text.push_str("wait for the scheduler's look\n");
-    }
     for note in notes {
         let kind = if note.warning { "warning" } else { "event" };
         let _ = writeln!(text, "{kind} {}: {}", note.reason, note.message);
@@ -112,5 +109,13 @@ impl Signer for Links {
         expires: Timestamp,
     ) -> String {
         format!("{file_name}@{}", expires.as_second())
+    }
+
+    fn worker_get(&self, _: &Place<'_>, sha256: &str, expires: Timestamp) -> Option<String> {
+        Some(format!("get {sha256}@{}", expires.as_second()))
+    }
+
+    fn worker_put(&self, _: &Place<'_>, _: &OutputFile, expires: Timestamp) -> Option<String> {
+        Some(format!("put@{}", expires.as_second()))
     }
 }

@@ -39,9 +39,6 @@ use orders::Addressed;
 /// Progress alone is written at most this often.
 pub const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
-/// When to look again though the scheduler has not; it wakes whom it has looked at.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_millis(100);
-
 /// All that is to be done about a job now.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -53,8 +50,6 @@ pub struct Plan {
     pub orders: Vec<Addressed>,
     /// What to tell people, once the status is written.
     pub notes: Vec<Note>,
-    /// Nothing is written until the scheduler has looked at a step that has just become ready.
-    pub awaits_look: bool,
     /// When to look again though nothing happened.
     pub look_again: Option<SignedDuration>,
 }
@@ -76,15 +71,7 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
         links::results(seen, &mut status, signer);
     }
     size::shrink(&mut status);
-    let awaits_look = status
-        .steps
-        .iter()
-        .any(|step| waiting::is_about_to_be_placed(seen, step));
-    let look_again = if awaits_look {
-        LOOK_AGAIN
-    } else {
-        look_again(seen, &status)
-    };
+    let look_again = look_again(seen, &status);
     let waits = only_progress_differs(&seen.status, &status)
         .then(|| progress_due_in(seen))
         .flatten();
@@ -92,7 +79,7 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
         Some(wait) if status != seen.status => look_again.min(wait),
         Some(_) | None => look_again,
     };
-    if awaits_look || waits.is_some() {
+    if waits.is_some() {
         status = seen.status.clone();
         notes.clear();
     }
@@ -101,7 +88,6 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
         status,
         orders,
         notes: notes::merged(notes),
-        awaits_look,
         look_again: Some(look_again),
     }
 }
@@ -138,7 +124,6 @@ fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Pla
         status,
         orders,
         notes: Vec::new(),
-        awaits_look: false,
         look_again: left.filter(|_| seen.kept_by.is_empty()),
     }
 }

@@ -1,43 +1,15 @@
 //! What a queued step waits for, in words. They name the pool and the reason and no more: a pool's own message changes often, and
 //! each change would be a write of every job that waits for it.
 
-use framewright_crds::aijob::{StepState, StepStatus};
 use framewright_crds::conditions::job_reason;
-use jiff::SignedDuration;
 
-use super::{attempt, retry};
 use crate::jobs::seen::{Observed, Resolution, Trouble};
-
-/// How long a status is held back for the scheduler's look, which takes milliseconds.
-const LOOK_LIMIT: SignedDuration = SignedDuration::from_secs(2);
 
 /// A reason for machines and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     pub reason: String,
     pub message: String,
-}
-
-/// Whether a step that has just become ready is about to be looked at by the scheduler: one write can then tell both that it is
-/// ready and where it goes.
-#[must_use]
-pub fn is_about_to_be_placed(seen: &Observed, step: &StepStatus) -> bool {
-    let since = seen
-        .steps
-        .get(&step.name)
-        .and_then(|step| step.awaits_look)
-        .filter(|since| seen.now.duration_since(*since).abs() < LOOK_LIMIT);
-    let is_ready = step.state == StepState::Queued
-        && !seen.spec.suspend
-        && retry::not_before(step).is_none_or(|at| at <= seen.now);
-    // The scheduler places only what is not bound in the status that it sees.
-    let is_free = seen
-        .status
-        .steps
-        .iter()
-        .find(|old| old.name == step.name)
-        .is_none_or(|old| attempt::open(old).is_none());
-    since.is_some() && is_ready && is_free
 }
 
 /// What the step waits for.
@@ -64,10 +36,7 @@ pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
         } => {
             let pools: Vec<String> = pools.iter().map(ToString::to_string).collect();
             let pools = pools.join(", ");
-            let message = match around.and_then(|step| step.awaits_look) {
-                None => format!("all workers of pool {pools} are busy"),
-                Some(_) => format!("waits to be given to a worker of pool {pools}"),
-            };
+            let message = format!("all workers of pool {pools} are busy");
             waiting(job_reason::QUEUED, message)
         }
         Resolution::ModelNotFound { searched } => waiting(

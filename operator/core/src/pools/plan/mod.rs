@@ -85,6 +85,7 @@ fn look_again(seen: &Observed, drain: &[WorkerRef]) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use framewright_crds::aijob::OutputStatus;
+    use framewright_crds::wire::OutputFile;
     use jiff::Timestamp;
 
     use super::pods::fixture::observed;
@@ -101,6 +102,14 @@ mod tests {
 
         fn download(&self, _: &Place<'_>, _: &OutputStatus, _: &str, _: Timestamp) -> String {
             String::new()
+        }
+
+        fn worker_get(&self, _: &Place<'_>, _: &str, _: Timestamp) -> Option<String> {
+            None
+        }
+
+        fn worker_put(&self, _: &Place<'_>, _: &OutputFile, _: Timestamp) -> Option<String> {
+            None
         }
     }
 

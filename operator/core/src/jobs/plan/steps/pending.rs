@@ -147,9 +147,8 @@ pub(super) fn queue_or_bind(
         .last()
         .and_then(|attempt| attempt.cause)
         .is_some();
-    let is_looked_at = around.is_none_or(|step| step.awaits_look.is_none());
     let is_due = retry::not_before(status).is_none_or(|at| at <= seen.now);
-    if !retrying || (is_due && is_looked_at) {
+    if !retrying || is_due {
         status.message = Some(shortened(&waits.message));
     }
 }

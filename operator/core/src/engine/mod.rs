@@ -1,0 +1,674 @@
+//! All decisions as one value: an event goes in, effects come out. No I/O, no clock: the time is an argument.
+//!
+//! # Flow
+//! The shell tells what happened ([`Engine::handle`]), has it decided ([`Engine::decide`]), does the effects, and whenever it has a
+//! permit for a status write, asks for the most urgent one ([`Engine::next_write`]), which is computed then, from the newest state.
+//! Each request is answered by one event. At [`Engine::next_deadline`] time alone changes something.
+//!
+//! # Guarantees
+//! - Nothing is decided before all lists are complete and this replica leads.
+//! - At most one request is on its way about a job, a pool's status, or a pool's pods.
+//! - A command follows only from a status that the API server itself has returned in this term.
+//! - After a request whose outcome is not known, the object is read before anything is decided about it.
+//!
+//! # Layout
+//! - [`event`]: what goes in; [`effect`]: what comes out
+//! - [`world`]: the objects as last seen; [`term`]: what is true in this term only
+//! - `jobs`, `pools`: from one object to its effects; `requests`: what follows from answers
+//! - [`files`]: what the store has said; [`deadlines`]: when time alone changes something
+
+pub mod deadlines;
+pub mod effect;
+pub mod event;
+pub mod files;
+mod jobs;
+mod pools;
+mod requests;
+pub mod term;
+pub mod world;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use framewright_crds::names::OwnerKind;
+use framewright_crds::wire::ToOperator;
+use framewright_crds::{AIJob, ModelPool};
+use k8s_openapi::api::core::v1::Pod;
+use kube_core::{Resource, ResourceExt};
+
+use crate::jobs::plan::notes::Note;
+use crate::links::Signer;
+use crate::names::{JobName, ObjectName, PoolName};
+use crate::pools::template;
+use crate::schedule::gather::{self, Around, Gathered};
+use crate::workers::message::{self, Concerns};
+use crate::workers::sessions::{Greeting, SessionId};
+use deadlines::Cause;
+use effect::{Effect, Log, RequestId, StatusWrite};
+use event::{Change, Event, Now, Read};
+use term::{Object, Term};
+use world::{FactsChange, Job, World};
+
+/// What is long gone is forgotten this often.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
+/// Tasks whose job is not known are looked up this often.
+const ORPHANS_EVERY: Duration = Duration::from_secs(2);
+/// Jobs whose reason for waiting has changed are decided about this many at a time, this often: 20 a second.
+const WAITING_AT_A_TIME: usize = 4;
+const WAITING_EVERY: Duration = Duration::from_millis(200);
+
+/// What the engine is set up with.
+pub struct Settings {
+    /// What worker pods are made from, besides the pool.
+    pub template: template::Settings,
+    /// Namespaces whose pools anybody may find by a model's name.
+    pub catalog: Vec<String>,
+    pub signer: Box<dyn Signer + Send>,
+}
+
+/// The operator's decisions.
+pub struct Engine {
+    settings: Settings,
+    world: World,
+    term: Option<Term>,
+    /// Effects of events, until the next decision takes them along.
+    outbox: Vec<Effect>,
+    last_request: u64,
+}
+
+impl Engine {
+    #[must_use]
+    pub fn new(settings: Settings) -> Engine {
+        Engine {
+            settings,
+            world: World::default(),
+            term: None,
+            outbox: Vec::new(),
+            last_request: 0,
+        }
+    }
+
+    /// The objects as last seen.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The present term, if this replica leads.
+    #[must_use]
+    pub fn term(&self) -> Option<&Term> {
+        self.term.as_ref()
+    }
+
+    /// Records what happened and marks what it concerns. Cheap; decides nothing.
+    pub fn handle(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Job(change) => self.job_changed(change),
+            Event::Pool(change) => self.pool_changed(change),
+            Event::Pod(change) => self.pod_changed(now, change),
+            Event::Namespace { name, labels } => {
+                let before = self.world.namespaces.get(&name).cloned();
+                match &labels {
+                    Some(labels) => self.world.namespaces.insert(name.clone(), labels.clone()),
+                    None => self.world.namespaces.remove(&name),
+                };
+                if before != labels {
+                    self.offers_changed(Some(&name));
+                }
+            }
+            Event::NamespacesListed(namespaces) => {
+                self.world.namespaces_listed(namespaces);
+                self.offers_changed(None);
+            }
+            Event::TermBegan { epoch } => self.begin_term(now, epoch),
+            Event::TermEnded => self.end_term(),
+            Event::SessionOpened { session, greeting } => {
+                self.session_opened(now, session, greeting)
+            }
+            Event::SessionMessage {
+                worker_uid,
+                message,
+                session: _,
+            } => self.session_message(now, &worker_uid, message),
+            Event::SessionClosed {
+                session,
+                worker_uid,
+            } => self.session_closed(now, session, &worker_uid),
+            Event::File { key, is_present } => {
+                if let Some(term) = &mut self.term
+                    && term.files.told(&key, is_present)
+                {
+                    self.owner_changed(key.kind, &key.uid);
+                }
+            }
+            Event::Store { error } => {
+                let owners = self.term.as_mut().map(|term| term.files.store(error));
+                for uid in owners.into_iter().flatten() {
+                    self.owner_changed(OwnerKind::AIJobs, &uid);
+                    self.owner_changed(OwnerKind::ModelPools, &uid);
+                }
+            }
+            Event::Answered { request, answer } => self.answered(now, request, answer),
+        }
+    }
+
+    fn begin_term(&mut self, now: Now, epoch: u64) {
+        self.end_term();
+        let mut term = Term::new(epoch, now.wall);
+        for name in self.world.job_names() {
+            term.dirty.job(&name);
+        }
+        for name in self.world.pool_names() {
+            term.dirty.pool(&name);
+        }
+        term.deadlines.set(
+            Cause::Housekeeping,
+            now.monotonic.saturating_add(HOUSEKEEPING_EVERY),
+        );
+        self.term = Some(term);
+    }
+
+    /// The end of a term: the one place where all that was true in it goes.
+    fn end_term(&mut self) {
+        let Some(term) = self.term.take() else {
+            return;
+        };
+        let close = |session| Effect::CloseSession { session };
+        self.outbox
+            .extend(term.sessions.open_sessions().into_iter().map(close));
+    }
+
+    fn job_changed(&mut self, change: Change<AIJob>) {
+        match change {
+            Change::Applied(read) => self.job_read(read),
+            Change::Deleted { name, uid } => self.job_gone(&name, &uid),
+            Change::Listed(reads) => {
+                let listed: BTreeSet<String> = reads.iter().map(Read::uid).collect();
+                for read in reads {
+                    self.job_read(read);
+                }
+                for (name, uid) in self.world.jobs_listed(&listed) {
+                    self.job_forgotten(&name, &uid);
+                }
+            }
+        }
+    }
+
+    fn job_read(&mut self, read: Read<AIJob>) {
+        match read {
+            Read::Object(job) => {
+                let name = ObjectName::of(job.meta());
+                if self.world.take_job(*job)
+                    && let Some(term) = &mut self.term
+                {
+                    term.dirty.job(&name);
+                }
+            }
+            Read::Unreadable {
+                name,
+                uid,
+                version,
+                error,
+            } => {
+                if self.world.job_unreadable(&name, &uid, &version) {
+                    self.unreadable(OwnerKind::AIJobs, name, uid, version, error);
+                }
+            }
+        }
+    }
+
+    fn job_gone(&mut self, name: &JobName, uid: &str) {
+        if self.world.remove_job(name, uid) {
+            self.job_forgotten(name, uid);
+        }
+    }
+
+    /// A job is gone: so is all that was known of it.
+    fn job_forgotten(&mut self, name: &JobName, uid: &str) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        term.jobs.remove(uid);
+        term.files.forget(uid, &mut self.outbox);
+        term.dirty.workers.extend(term.queue.remove(uid));
+        term.deadlines.clear(&Cause::Job(name.clone()));
+        term.writes.clear(&Object::Job(name.clone()));
+        term.dirty.orphans = true;
+        // Another job may have the name by now.
+        term.dirty.job(name);
+    }
+
+    fn pool_changed(&mut self, change: Change<ModelPool>) {
+        match change {
+            Change::Applied(read) => self.pool_read(read),
+            Change::Deleted { name, uid } => {
+                if self.world.remove_pool(&name, &uid) {
+                    self.pool_forgotten(&name, &uid);
+                }
+            }
+            Change::Listed(reads) => {
+                let listed: BTreeSet<String> = reads.iter().map(Read::uid).collect();
+                for read in reads {
+                    self.pool_read(read);
+                }
+                for (name, uid) in self.world.pools_listed(&listed) {
+                    self.pool_forgotten(&name, &uid);
+                }
+            }
+        }
+    }
+
+    fn pool_read(&mut self, read: Read<ModelPool>) {
+        match read {
+            Read::Object(pool) => self.take_pool(*pool),
+            Read::Unreadable {
+                name,
+                uid,
+                version,
+                error,
+            } => {
+                if self.world.pool_unreadable(&name, &uid, &version) {
+                    self.unreadable(OwnerKind::ModelPools, name, uid, version, error);
+                    self.offers_changed(None);
+                }
+            }
+        }
+    }
+
+    /// Takes a pool that a watch shows or the API server returned.
+    fn take_pool(&mut self, pool: ModelPool) {
+        let name = ObjectName::of(pool.meta());
+        let Some(change) = self.world.take_pool(pool) else {
+            return;
+        };
+        if let Some(term) = &mut self.term {
+            term.dirty.pool(&name);
+            if change == FactsChange::Reason {
+                let jobs = term.queue.waiting_in(&name);
+                let names = jobs.iter().filter_map(|uid| self.world.job_name(uid));
+                term.waiting.extend(names.cloned());
+            }
+        }
+        if change == FactsChange::Offer {
+            self.offers_changed(None);
+        }
+    }
+
+    fn pool_forgotten(&mut self, name: &PoolName, uid: &str) {
+        if let Some(term) = &mut self.term {
+            term.pools.remove(uid);
+            term.refusals.clear(uid);
+            term.failures.retain(|known| known != uid);
+            term.deleted.retain(|known| known != uid);
+            term.files.forget(uid, &mut self.outbox);
+            term.deadlines.clear(&Cause::Pool(name.clone()));
+            term.writes.clear(&Object::Pool(name.clone()));
+            term.dirty.pool(name);
+        }
+        self.offers_changed(None);
+    }
+
+    /// What pools offer, and to whom, has changed: steps that wait may run elsewhere now. Of one namespace, or of all.
+    fn offers_changed(&mut self, namespace: Option<&str>) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let names = term
+            .queue
+            .job_uids()
+            .filter_map(|uid| self.world.job_name(uid));
+        let names: Vec<JobName> = names
+            .filter(|name| namespace.is_none_or(|namespace| name.namespace == namespace))
+            .cloned()
+            .collect();
+        for name in names {
+            term.dirty.job(&name);
+        }
+    }
+
+    fn pod_changed(&mut self, now: Now, change: Change<Pod>) {
+        match change {
+            Change::Applied(Read::Object(pod)) => self.pod_seen(now, *pod),
+            // Pods are read as they are.
+            Change::Applied(Read::Unreadable { .. }) => {}
+            Change::Deleted { name, uid } => self.pod_gone(now, &name, &uid),
+            Change::Listed(reads) => {
+                let listed: BTreeSet<String> = reads.iter().map(Read::uid).collect();
+                for read in reads {
+                    if let Read::Object(pod) = read {
+                        self.pod_seen(now, *pod);
+                    }
+                }
+                for (name, uid) in self.world.pods_listed(&listed) {
+                    self.pod_gone(now, &name, &uid);
+                }
+            }
+        }
+    }
+
+    fn pod_seen(&mut self, now: Now, pod: Pod) {
+        let uid = pod.uid().unwrap_or_default();
+        let pools = self.world.take_pod(pod, now.wall);
+        self.pod_concerns(&pools, &uid);
+    }
+
+    fn pod_gone(&mut self, now: Now, name: &ObjectName, uid: &str) {
+        let pools = self.world.pod_deleted(name, uid, now.wall);
+        self.pod_concerns(&pools, uid);
+    }
+
+    fn pod_concerns(&mut self, pools: &[PoolName], pod_uid: &str) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        for pool in pools {
+            term.dirty.pool(pool);
+        }
+        for uid in term.jobs_on(pod_uid) {
+            if let Some(name) = self.world.job_name(&uid) {
+                term.dirty.job(name);
+            }
+        }
+    }
+
+    /// An object that cannot be read gets an Event, and stops nobody else.
+    fn unreadable(
+        &mut self,
+        kind: OwnerKind,
+        name: ObjectName,
+        uid: String,
+        version: String,
+        error: String,
+    ) {
+        self.outbox.push(Effect::Log(Log::Unreadable {
+            name: name.clone(),
+            error: error.clone(),
+        }));
+        if self.term.is_some() {
+            self.outbox.push(Effect::Publish {
+                kind,
+                name,
+                uid,
+                version,
+                note: Note {
+                    warning: true,
+                    reason: "Unreadable".to_owned(),
+                    message: format!("this operator cannot read the object: {error}"),
+                    action: "Reconcile".to_owned(),
+                },
+            });
+        }
+    }
+
+    fn session_opened(&mut self, now: Now, session: SessionId, greeting: Greeting) {
+        let Some(term) = &mut self.term else {
+            self.outbox.push(Effect::CloseSession { session });
+            return;
+        };
+        let uid = greeting.worker.uid.clone();
+        let mut jobs = term.jobs_on(&uid);
+        if let Some(session) = term.sessions.open(greeting, session, now.wall) {
+            self.outbox.push(Effect::CloseSession { session });
+        }
+        jobs.extend(term.jobs_on(&uid));
+        for name in jobs.iter().filter_map(|uid| self.world.job_name(uid)) {
+            term.dirty.job(name);
+        }
+        term.dirty.orphans = true;
+        self.worker_changed(&uid);
+    }
+
+    fn session_closed(&mut self, now: Now, session: SessionId, uid: &str) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        if !term.sessions.close(session, uid, now.wall) {
+            return;
+        }
+        for name in term
+            .jobs_on(uid)
+            .iter()
+            .filter_map(|uid| self.world.job_name(uid))
+        {
+            term.dirty.job(name);
+        }
+        self.worker_changed(uid);
+    }
+
+    fn session_message(&mut self, now: Now, uid: &str, said: ToOperator) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        match message::receive(&mut term.sessions, uid, said, now.wall) {
+            Concerns::Nothing => {}
+            Concerns::Worker => self.worker_changed(uid),
+            Concerns::Job(job) => {
+                if let Some(name) = self.world.job_name(&job) {
+                    term.dirty.job(name);
+                }
+                term.dirty.worker(uid);
+            }
+        }
+    }
+
+    /// A worker's room may be another now, and its pool looks at it.
+    fn worker_changed(&mut self, uid: &str) {
+        if let Some(term) = &mut self.term {
+            term.dirty.worker(uid);
+            if let Some(pool) = term.sessions.pool(uid).cloned() {
+                term.dirty.pool(&pool);
+            }
+        }
+    }
+
+    /// What the store knows of an owner's files has changed.
+    fn owner_changed(&mut self, kind: OwnerKind, uid: &str) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        match kind {
+            OwnerKind::AIJobs => {
+                if let Some(name) = self.world.job_name(uid) {
+                    term.dirty.job(name);
+                }
+            }
+            OwnerKind::ModelPools => {
+                if let Some(name) = self.world.pool_name(uid) {
+                    term.dirty.pool(name);
+                }
+            }
+        }
+    }
+
+    /// Decides about what is marked: placements over all first, then each object. At most `budget` objects; whether some are left.
+    pub fn decide(&mut self, now: Now, budget: usize, effects: &mut Vec<Effect>) -> bool {
+        effects.append(&mut self.outbox);
+        if self.term.is_none() || !self.world.is_complete() {
+            return false;
+        }
+        self.deadlines_come(now);
+        let mut left = budget;
+        while left > 0
+            && let Some(name) = self
+                .term
+                .as_mut()
+                .and_then(|term| term.dirty.gather.pop_first())
+        {
+            self.gather(&name, now);
+            left -= 1;
+        }
+        // A job that is not gathered yet may have tasks on a worker that seems to be free.
+        let is_gathered = self
+            .term
+            .as_ref()
+            .is_some_and(|term| term.dirty.gather.is_empty());
+        if is_gathered {
+            self.place();
+            self.decide_objects(now, budget, effects);
+            self.find_orphans(now, effects);
+        }
+        let Some(term) = &mut self.term else {
+            return false;
+        };
+        effects.extend(
+            term.sessions
+                .take_outbox()
+                .into_iter()
+                .map(|(session, command)| Effect::Send { session, command }),
+        );
+        !term.dirty.is_empty()
+    }
+
+    fn decide_objects(&mut self, now: Now, budget: usize, effects: &mut Vec<Effect>) {
+        let mut left = budget;
+        while left > 0
+            && let Some(name) = self
+                .term
+                .as_mut()
+                .and_then(|term| term.dirty.jobs.pop_first())
+        {
+            self.decide_job(&name, now, effects);
+            left -= 1;
+        }
+        while left > 0
+            && let Some(name) = self
+                .term
+                .as_mut()
+                .and_then(|term| term.dirty.pools.pop_first())
+        {
+            self.decide_pool(&name, now, effects);
+            left -= 1;
+        }
+    }
+
+    fn deadlines_come(&mut self, now: Now) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        while let Some(cause) = term.deadlines.take_due(now.monotonic) {
+            match cause {
+                Cause::Job(name) => term.dirty.job(&name),
+                Cause::Pool(name) => term.dirty.pool(&name),
+                Cause::Orphans => term.dirty.orphans = true,
+                Cause::Waiting => {
+                    for _ in 0..WAITING_AT_A_TIME {
+                        if let Some(name) = term.waiting.pop_first() {
+                            term.dirty.jobs.insert(name);
+                        }
+                    }
+                }
+                Cause::Housekeeping => {
+                    let world = &self.world;
+                    term.sessions
+                        .forget_gone(now.wall, |worker| world.pod(worker).is_some());
+                    term.deadlines.set(
+                        Cause::Housekeeping,
+                        now.monotonic.saturating_add(HOUSEKEEPING_EVERY),
+                    );
+                    self.world.forget_old(now.wall);
+                }
+            }
+        }
+        if !term.waiting.is_empty() {
+            let at = now.monotonic.saturating_add(WAITING_EVERY);
+            term.deadlines.set_earlier(Cause::Waiting, at);
+        }
+    }
+
+    /// Tells the scheduler what a job wants and has.
+    fn gather(&mut self, name: &JobName, now: Now) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let Some(entry) = self.world.job(name) else {
+            return;
+        };
+        let uid = entry.uid().to_owned();
+        let gathered = match entry {
+            Job::Live(job) if gather::is_live(job) => {
+                let around = Around {
+                    pools: self.world.facts(),
+                    catalog: &self.settings.catalog,
+                    labels: &self.world.namespaces,
+                    now: now.wall,
+                };
+                let uploads = job
+                    .status
+                    .as_ref()
+                    .map_or(&[][..], |status| &status.uploads);
+                let received = term.files.received(&uid, uploads);
+                gather::gather(job, &around, &received, &term.sessions.succeeded(&uid))
+            }
+            Job::Live(_) | Job::Finished(_) => Gathered::default(),
+            // What was known of it before stays.
+            Job::Unreadable { .. } => return,
+        };
+        let pods = term.queue.update(&uid, &name.namespace, gathered);
+        term.dirty.workers.extend(pods);
+    }
+
+    /// Places the steps that could run on the workers that have room.
+    fn place(&mut self) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        while let Some(uid) = term.dirty.workers.pop_first() {
+            let none = BTreeSet::new();
+            let bound = term.queue.bound(&uid).unwrap_or(&none);
+            let slots = term.sessions.slots(&uid, bound);
+            term.queue.set_worker(&uid, slots);
+            for (job, step) in term.queue.unfit(&uid) {
+                // One that is being written is taken back when the answer has come.
+                let is_busy = term
+                    .jobs
+                    .get(&job)
+                    .is_some_and(|state| state.request.is_some() || state.is_unknown);
+                if !is_busy {
+                    term.dirty.workers.extend(term.queue.withdraw(&job, &step));
+                    if let Some(name) = self.world.job_name(&job) {
+                        term.dirty.jobs.insert(name.clone());
+                    }
+                }
+            }
+        }
+        for placement in term.queue.place() {
+            if let Some(name) = self.world.job_name(&placement.job_uid) {
+                term.dirty.jobs.insert(name.clone());
+            }
+        }
+    }
+
+    /// The most urgent status write, computed now from the newest state. The shell asks when it has a free permit.
+    pub fn next_write(&mut self, now: Now) -> Option<StatusWrite> {
+        loop {
+            let object = self.term.as_mut()?.writes.pop()?;
+            let write = match object {
+                Object::Job(name) => self.write_job(&name, now),
+                Object::Pool(name) => self.write_pool(&name, now),
+            };
+            if write.is_some() {
+                return write;
+            }
+        }
+    }
+
+    /// When time alone changes something, in monotonic time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.term.as_ref()?.deadlines.next()
+    }
+
+    fn request_id(&mut self) -> RequestId {
+        self.last_request += 1;
+        RequestId(self.last_request)
+    }
+}
+
+impl<K: Resource> Read<K> {
+    fn uid(&self) -> String {
+        match self {
+            Read::Object(object) => object.meta().uid.clone().unwrap_or_default(),
+            Read::Unreadable { uid, .. } => uid.clone(),
+        }
+    }
+}

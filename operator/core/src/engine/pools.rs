@@ -1,0 +1,532 @@
+//! From one pool to its effects.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use framewright_crds::ModelPool;
+use framewright_crds::deletion::{goes_by_itself, kept_by};
+use framewright_crds::names::OwnerKind;
+use framewright_crds::wire::FileSource;
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Pod;
+use kube_core::ResourceExt;
+
+use super::Engine;
+use super::deadlines::Cause;
+use super::effect::{Effect, Request, StatusWrite};
+use super::event::Now;
+use super::files::Doubt;
+use super::jobs::{panic_message, panicked};
+use super::term::{Object, Open, PodWork, Term, Urgency};
+use super::world::World;
+use crate::links::Place;
+use crate::names::PoolName;
+use crate::pools::failures::{Outcome, Request as PodRequest};
+use crate::pools::plan::pods::another_name;
+use crate::pools::plan::{self, Plan, models};
+use crate::pools::pod::{pod_seen, pool_of};
+use crate::pools::seen::{Observed, PodSeen};
+use crate::pools::template::{self, Template};
+use crate::uploads::{is_renewal_due, renewal};
+
+/// How long a link for weights lives; a worker asks for new ones when it needs them longer.
+const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
+
+impl Engine {
+    /// Decides about one pool.
+    pub(super) fn decide_pool(&mut self, name: &PoolName, now: Now, effects: &mut Vec<Effect>) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let Some(pool) = self.world.pool(name).cloned() else {
+            return;
+        };
+        // Its pods go with it: they are owned. One that a finalizer keeps gives them back before.
+        if goes_by_itself(&pool.metadata) {
+            return;
+        }
+        let uid = pool.uid().unwrap_or_default();
+        let cause = || Cause::Pool(name.clone());
+        let state = term.pools.entry(uid.clone()).or_default();
+        if state.is_unknown && state.request.is_none() {
+            if let Some(until) = state.backoff.waits(now.monotonic) {
+                return term.deadlines.set(cause(), until);
+            }
+            return self.read_pool(name, &uid, effects);
+        }
+        let Some((seen, plan)) = self.plan_pool(name, &pool, now, effects) else {
+            return;
+        };
+        self.drain(name, &seen, &plan);
+        self.welcome(name, &seen);
+        self.work_on_pods(name, &uid, &plan, now, effects);
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        if plan.create.is_empty() {
+            term.failures
+                .note(&uid, PodRequest::List, Outcome::Answered);
+            term.failures
+                .note(&uid, PodRequest::Create, Outcome::Answered);
+            if seen.pods_wait_until().is_none() {
+                term.refusals.clear(&uid);
+            }
+        }
+        if plan.delete.is_empty() {
+            term.failures
+                .note(&uid, PodRequest::Delete, Outcome::Answered);
+        }
+        let place = Place {
+            namespace: &seen.namespace,
+            kind: OwnerKind::ModelPools,
+            uid: &uid,
+        };
+        let doubt = Doubt {
+            worker: seen.pods.iter().any(PodSeen::waits_for_weights),
+            renewal: seen.renew_links.clone().filter(|asked| {
+                is_renewal_due(Some(asked), seen.status.links_renewed_for.as_deref())
+            }),
+        };
+        term.files
+            .watch(&place, &plan.status.uploads, doubt, effects);
+        let object = Object::Pool(name.clone());
+        if pool.status.as_ref() == Some(&plan.status) {
+            term.writes.clear(&object);
+        } else {
+            term.writes.due(object, Urgency::Links);
+        }
+        if let Some(wait) = plan
+            .look_again
+            .and_then(|wait| Duration::try_from(wait).ok())
+        {
+            let mut at = now.monotonic.saturating_add(wait);
+            let state = term.pools.entry(uid).or_default();
+            if let Some(until) = state.pod_backoff.waits(now.monotonic) {
+                at = at.min(until);
+            }
+            term.deadlines.set(cause(), at);
+        }
+    }
+
+    /// The write of a pool's status, if there still is something to write.
+    pub(super) fn write_pool(&mut self, name: &PoolName, now: Now) -> Option<StatusWrite> {
+        let term = self.term.as_mut()?;
+        let pool = self.world.pool(name).cloned()?;
+        if goes_by_itself(&pool.metadata) {
+            return None;
+        }
+        let uid = pool.uid().unwrap_or_default();
+        let state = term.pools.entry(uid.clone()).or_default();
+        if state.request.is_some()
+            || state.is_unknown
+            || state.backoff.waits(now.monotonic).is_some()
+        {
+            return None;
+        }
+        let mut effects = Vec::new();
+        let planned = self.plan_pool(name, &pool, now, &mut effects);
+        self.outbox.append(&mut effects);
+        let (_, plan) = planned?;
+        if pool.status.as_ref() == Some(&plan.status) {
+            return None;
+        }
+        let id = self.request_id();
+        let term = self.term.as_mut()?;
+        term.pools.entry(uid.clone()).or_default().request = Some(id);
+        let wanted = ModelPool {
+            status: Some(plan.status),
+            ..(*pool).clone()
+        };
+        let open = Open::WritePool {
+            name: name.clone(),
+            uid,
+            before: pool,
+        };
+        term.requests.insert(id, open);
+        Some(StatusWrite {
+            id,
+            epoch: term.epoch,
+            request: Request::WritePool(Box::new(wanted)),
+        })
+    }
+
+    /// What is known about a pool, and its plan. A panic costs this object an Event, and leaves it alone until it changes.
+    fn plan_pool(
+        &mut self,
+        name: &PoolName,
+        pool: &ModelPool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<(Observed, Plan)> {
+        let template = self.template(pool)?;
+        let term = self.term.as_mut()?;
+        let uid = pool.uid().unwrap_or_default();
+        let version = pool.resource_version();
+        if version.is_some()
+            && term
+                .pools
+                .get(&uid)
+                .is_some_and(|state| state.panicked == version)
+        {
+            return None;
+        }
+        let (world, signer) = (&self.world, self.settings.signer.as_ref());
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            let seen = snapshot(world, term, pool, &template, now);
+            let plan = plan::plan(&seen, signer);
+            (seen, plan)
+        }));
+        term.pools.entry(uid.clone()).or_default().is_list_new = false;
+        match decided {
+            Ok(decided) => Some(decided),
+            Err(panic) => {
+                let error = panic_message(&*panic);
+                term.pools.entry(uid.clone()).or_default().panicked = version.clone();
+                let version = version.unwrap_or_default();
+                panicked(OwnerKind::ModelPools, (name, uid, version), error, effects);
+                None
+            }
+        }
+    }
+
+    /// What a pool's pods look like; made once for each generation of its spec.
+    fn template(&mut self, pool: &ModelPool) -> Option<Arc<Template>> {
+        let term = self.term.as_mut()?;
+        let state = term
+            .pools
+            .entry(pool.uid().unwrap_or_default())
+            .or_default();
+        let generation = pool.metadata.generation;
+        match &state.template {
+            Some((of, template)) if *of == generation && generation.is_some() => {
+                Some(Arc::clone(template))
+            }
+            Some(_) | None => {
+                let template = Arc::new(template::build(pool, &self.settings.template));
+                state.template = Some((generation, Arc::clone(&template)));
+                Some(template)
+            }
+        }
+    }
+
+    fn read_pool(&mut self, name: &PoolName, uid: &str, effects: &mut Vec<Effect>) {
+        let id = self.request_id();
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        term.pools.entry(uid.to_owned()).or_default().request = Some(id);
+        let open = Open::ReadPool {
+            name: name.clone(),
+            uid: uid.to_owned(),
+        };
+        term.requests.insert(id, open);
+        effects.push(Effect::Request {
+            id,
+            epoch: term.epoch,
+            request: Request::ReadPool(name.clone()),
+        });
+    }
+
+    /// Says which workers get no new task: those that the pool gives up, and those whose pod was taken from it.
+    fn drain(&mut self, name: &PoolName, seen: &Observed, plan: &Plan) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let given_up: BTreeSet<&str> = plan
+            .drain
+            .iter()
+            .map(|worker| worker.uid.as_str())
+            .collect();
+        let own: BTreeSet<&str> = seen
+            .pods
+            .iter()
+            .map(|pod| pod.worker.uid.as_str())
+            .collect();
+        for uid in term.sessions.workers_of(name) {
+            let is_drained = given_up.contains(uid.as_str()) || !own.contains(uid.as_str());
+            if term.sessions.drain(&uid, is_drained) {
+                term.dirty.worker(&uid);
+            }
+        }
+    }
+
+    /// Tells each connected worker the models, once for each change.
+    fn welcome(&mut self, name: &PoolName, seen: &Observed) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let signer = self.settings.signer.as_ref();
+        let expires = seen.now.checked_add(LINK_LIFE).unwrap_or(seen.now);
+        let place = Place {
+            namespace: &seen.namespace,
+            kind: OwnerKind::ModelPools,
+            uid: &seen.uid,
+        };
+        // The key is the command without its signatures, which differ each time.
+        let key = serde_json::to_string(&models::orders(seen, &|_| FileSource::Url(String::new())))
+            .unwrap_or_default();
+        let sign = |sha256: &str| {
+            let url = signer.worker_get(&place, sha256, expires);
+            url.map_or(FileSource::AwaitingUpload, FileSource::Url)
+        };
+        for uid in term.sessions.of_pool(name) {
+            term.sessions
+                .welcome(&uid, &key, || models::orders(seen, &sign));
+            term.dirty.worker(&uid);
+        }
+    }
+
+    /// Makes, deletes and protects pods, one after the other. Before any is made, the API server itself lists those that are there.
+    fn work_on_pods(
+        &mut self,
+        name: &PoolName,
+        uid: &str,
+        plan: &Plan,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        let is_busy = state.pod_request.is_some() || !state.work.is_empty();
+        if is_busy || state.pod_backoff.waits(now.monotonic).is_some() {
+            return;
+        }
+        if !plan.create.is_empty() && state.live.is_none() {
+            return self.list_pods(name, uid, effects);
+        }
+        let Plan {
+            create,
+            drain: _,
+            delete,
+            protection,
+            status: _,
+            look_again: _,
+        } = plan;
+        let protect = |is_protected| {
+            move |worker: &crate::names::WorkerRef| PodWork::Protect {
+                worker: worker.clone(),
+                is_protected,
+            }
+        };
+        // Autoscalers' annotations come last: they hold up no pod.
+        let made = create
+            .iter()
+            .map(|name| PodWork::Create { name: name.clone() });
+        let deleted = delete.iter().cloned().map(PodWork::Delete);
+        state.work.extend(deleted.chain(made));
+        state
+            .work
+            .extend(protection.protect.iter().map(protect(true)));
+        state
+            .work
+            .extend(protection.unprotect.iter().map(protect(false)));
+        state.tried.clone_from(create);
+        if state.work.is_empty() {
+            state.live = None;
+            return;
+        }
+        self.go_on_with_pods(now, name, uid);
+        effects.append(&mut self.outbox);
+    }
+
+    fn list_pods(&mut self, name: &PoolName, uid: &str, effects: &mut Vec<Effect>) {
+        let id = self.request_id();
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        term.pools.entry(uid.to_owned()).or_default().pod_request = Some(id);
+        let open = Open::ListPods {
+            pool: name.clone(),
+            uid: uid.to_owned(),
+        };
+        term.requests.insert(id, open);
+        effects.push(Effect::Request {
+            id,
+            epoch: term.epoch,
+            request: Request::ListPods(name.clone()),
+        });
+    }
+
+    /// Does the next thing about a pool's pods that is still wanted; when all is done, the pool is decided about again.
+    pub(super) fn go_on_with_pods(&mut self, now: Now, name: &PoolName, uid: &str) {
+        let Some((work, template)) = self.next_pod_work(now, name, uid) else {
+            if let Some(term) = &mut self.term {
+                let state = term.pools.entry(uid.to_owned()).or_default();
+                state.work.clear();
+                state.live = None;
+                state.tried.clear();
+                term.dirty.pool(name);
+            }
+            return;
+        };
+        let id = self.request_id();
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let request = match &work {
+            PodWork::Delete(worker) => {
+                term.deleted.forget(uid, &worker.uid);
+                Request::DeletePod(worker.clone())
+            }
+            PodWork::Protect {
+                worker,
+                is_protected,
+            } => Request::ProtectPod {
+                worker: worker.clone(),
+                is_protected: *is_protected,
+            },
+            PodWork::Create { name } => Request::CreatePod(Box::new(template.named(name))),
+        };
+        term.pools.entry(uid.to_owned()).or_default().pod_request = Some(id);
+        let open = Open::Pod {
+            pool: name.clone(),
+            uid: uid.to_owned(),
+            work,
+        };
+        term.requests.insert(id, open);
+        self.outbox.push(Effect::Request {
+            id,
+            epoch: term.epoch,
+            request,
+        });
+    }
+
+    /// The next thing to do about a pool's pods, if the plan of this moment still has it.
+    fn next_pod_work(
+        &mut self,
+        now: Now,
+        name: &PoolName,
+        uid: &str,
+    ) -> Option<(PodWork, Arc<Template>)> {
+        let pool = self.world.pool(name).cloned()?;
+        if pool.uid().as_deref() != Some(uid) || goes_by_itself(&pool.metadata) {
+            return None;
+        }
+        let mut effects = Vec::new();
+        let planned = self.plan_pool(name, &pool, now, &mut effects);
+        self.outbox.append(&mut effects);
+        let (_, plan) = planned?;
+        let template = self.template(&pool)?;
+        let term = self.term.as_mut()?;
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        let is_wanted = |work: &PodWork| match work {
+            PodWork::Delete(worker) => plan.delete.contains(worker),
+            PodWork::Protect {
+                worker,
+                is_protected: true,
+            } => plan.protection.protect.contains(worker),
+            PodWork::Protect {
+                worker,
+                is_protected: false,
+            } => plan.protection.unprotect.contains(worker),
+            // The pods that were listed do not show those that were made since, so the plan still names all of them. A name that
+            // is tried in place of one that was taken is in no plan.
+            PodWork::Create { name } => {
+                plan.create.contains(name)
+                    || (plan.create.len() < state.tried.len() && !plan.create.is_empty())
+            }
+        };
+        while let Some(work) = state.work.pop_front() {
+            if is_wanted(&work) {
+                return Some((work, template));
+            }
+        }
+        None
+    }
+
+    /// The name of a new pod is taken by a stranger's: the next free one is tried.
+    pub(super) fn try_another_name(&mut self, now: Now, name: &PoolName, uid: &str) {
+        let Some(pool) = self.world.pool(name).cloned() else {
+            return;
+        };
+        let Some(template) = self.template(&pool) else {
+            return;
+        };
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let seen = snapshot(&self.world, term, &pool, &template, now);
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        if let Some(name) = another_name(&seen, &state.tried) {
+            state.tried.push(name.clone());
+            state.work.push_back(PodWork::Create { name });
+        }
+    }
+}
+
+/// All that a plan needs to know about one pool.
+fn snapshot(
+    world: &World,
+    term: &Term,
+    pool: &ModelPool,
+    template: &Template,
+    now: Now,
+) -> Observed {
+    let namespace = pool.namespace().unwrap_or_default();
+    let uid = pool.uid().unwrap_or_default();
+    let state = term.pools.get(&uid);
+    let pods = match state.and_then(|state| state.live.as_ref()) {
+        Some(live) => live
+            .iter()
+            .filter(|pod| is_of(pod, &namespace, &uid))
+            .cloned()
+            .collect(),
+        None => world.pods_of(&uid),
+    };
+    let annotations = template.pod.metadata.annotations.as_ref();
+    let see = |pod: &Arc<Pod>| {
+        let uid = pod.uid().unwrap_or_default();
+        let bound = term.queue.bound(&uid).map_or(0, BTreeSet::len);
+        pod_seen(
+            pod,
+            annotations,
+            term.sessions.stream_seen(&uid),
+            bound,
+            now.wall,
+        )
+    };
+    let mut pods: Vec<PodSeen> = pods.iter().map(see).collect();
+    pods.sort_by(|a, b| a.worker.cmp(&b.worker));
+    match state {
+        Some(state) if state.live.is_some() => {
+            if state.is_list_new {
+                term.deleted.listed(&uid, &pods, now.wall);
+            }
+        }
+        Some(_) | None => term.deleted.seen(&uid, &pods),
+    }
+    let status = pool.status.clone().unwrap_or_default();
+    let received = term.files.received(&uid, &status.uploads);
+    let awaits = status
+        .uploads
+        .iter()
+        .any(|upload| !received.contains(&upload.sha256));
+    Observed {
+        name: pool.name_any(),
+        generation: pool.metadata.generation,
+        spec: pool.spec.clone(),
+        renew_links: renewal(pool.annotations()),
+        now: now.wall,
+        leads_since: term.since,
+        revision: template.revision.clone(),
+        refused: term.refusals.get(&uid),
+        failing: term.failures.get(&uid),
+        deleted: term.deleted.get(&uid),
+        kept_by: kept_by(&pool.metadata),
+        store_trouble: term.files.error().filter(|_| awaits).cloned(),
+        namespace,
+        uid,
+        status,
+        pods,
+        received,
+    }
+}
+
+fn is_of(pod: &Pod, namespace: &str, pool_uid: &str) -> bool {
+    pod.namespace().as_deref() == Some(namespace)
+        && pool_of(pod).is_some_and(|(_, uid)| uid == pool_uid)
+}

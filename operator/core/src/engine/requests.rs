@@ -1,0 +1,525 @@
+//! What follows from the answers to requests.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "an answer that is not the one to the request is a failure, whatever it is"
+)]
+
+use framewright_crds::aijob::AIJobStatus;
+use framewright_crds::conditions::{get, pool, pool_reason};
+use framewright_crds::names::{LABEL_POOL, OwnerKind};
+use framewright_crds::wire::Order;
+use framewright_crds::{AIJob, ModelPool};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube_core::ResourceExt;
+
+use super::Engine;
+use super::deadlines::Cause;
+use super::effect::{Effect, Log, Request, RequestId};
+use super::event::{Answer, Now};
+use super::jobs::{believed_until, forget};
+use super::term::{Open, PodCheck, PodWork};
+use super::world::Job;
+use crate::jobs::plan::notes::Note;
+use crate::names::{JobName, PoolName};
+use crate::pools::failures::{Outcome, Request as PodRequest};
+use crate::workers::sessions::Orphan;
+
+/// Reasons of a pool's Ready condition that a person must do something about.
+const WARNINGS: [&str; 11] = [
+    pool_reason::WEIGHTS_FAILED,
+    pool_reason::PODS_REFUSED,
+    pool_reason::REQUESTS_FAILING,
+    pool_reason::DEVICE_MISSING,
+    pool_reason::UNSCHEDULABLE,
+    pool_reason::IMAGE_PULL_FAILED,
+    pool_reason::WORKER_CRASHING,
+    pool_reason::CONTAINER_FAILING,
+    pool_reason::NODE_NOT_READY,
+    pool_reason::PODS_ENDED,
+    pool_reason::DELETING,
+];
+
+impl Engine {
+    /// A request has come to an end. One of another term is not known any more.
+    pub(super) fn answered(&mut self, now: Now, id: RequestId, answer: Answer) {
+        let open = self
+            .term
+            .as_mut()
+            .and_then(|term| term.requests.remove(&id));
+        match open {
+            None => {}
+            Some(Open::WriteJob {
+                name,
+                uid,
+                before,
+                notes,
+            }) => self.job_written(now, (&name, &uid), &before, notes, answer),
+            Some(Open::ReadJob { name, uid }) => self.job_was_read(now, &name, &uid, answer),
+            Some(Open::DeleteJob { name, uid }) => match answer {
+                // One that a finalizer keeps is shown by the watch again.
+                Answer::Done | Answer::Gone => self.job_gone(&name, &uid),
+                answer => self.job_unanswered(now, &name, &uid, "delete", &answer),
+            },
+            Some(Open::WritePool { name, uid, before }) => {
+                self.pool_written(now, &name, &uid, &before, answer);
+            }
+            Some(Open::ReadPool { name, uid }) => self.pool_was_read(now, &name, &uid, answer),
+            Some(Open::ListPods { pool, uid }) => self.pods_listed(now, &pool, &uid, answer),
+            Some(Open::Pod { pool, uid, work }) => {
+                self.pod_work_done(now, &pool, &uid, work, answer)
+            }
+            Some(Open::PodOwner { pool, uid }) => self.pod_owner_told(now, &pool, &uid, answer),
+            Some(Open::CheckPod { worker_uid }) => self.pod_checked(now, worker_uid, &answer),
+            Some(Open::Orphans { job, tasks }) => self.orphans_told(now, &job, tasks, &answer),
+        }
+    }
+
+    fn job_written(
+        &mut self,
+        now: Now,
+        (name, uid): (&JobName, &str),
+        before: &AIJob,
+        notes: Vec<Note>,
+        answer: Answer,
+    ) {
+        let written = match answer {
+            Answer::Job(written) => written,
+            Answer::Gone => return self.job_gone(name, uid),
+            answer => return self.job_unanswered(now, name, uid, "write the status of", &answer),
+        };
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.jobs.entry(uid.to_owned()).or_default();
+        state.request = None;
+        state.is_confirmed = true;
+        state.is_unknown = false;
+        state.written_at = Some(now.wall);
+        state.backoff.succeeded();
+        state.fresh = None;
+        let after: AIJobStatus = written.status.clone().unwrap_or_default();
+        self.outbox.push(Effect::JobWritten {
+            name: name.clone(),
+            before: Box::new(before.status.clone().unwrap_or_default()),
+            after: Box::new(after),
+        });
+        let version = written.resource_version().unwrap_or_default();
+        self.outbox
+            .extend(notes.into_iter().map(|note| Effect::Publish {
+                kind: OwnerKind::AIJobs,
+                name: name.clone(),
+                uid: uid.to_owned(),
+                version: version.clone(),
+                note,
+            }));
+        self.world.take_job(*written);
+        term.dirty.job(name);
+    }
+
+    fn job_was_read(&mut self, now: Now, name: &JobName, uid: &str, answer: Answer) {
+        let live = match answer {
+            Answer::Job(live) if live.uid().as_deref() == Some(uid) => live,
+            // Another job of that name: this one is gone.
+            Answer::Job(_) | Answer::Gone => return self.job_gone(name, uid),
+            answer => return self.job_unanswered(now, name, uid, "read", &answer),
+        };
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.jobs.entry(uid.to_owned()).or_default();
+        state.request = None;
+        state.is_confirmed = true;
+        state.is_unknown = false;
+        let job = (*live).clone();
+        self.world.take_job(*live);
+        if let Some(Job::Finished(_)) = self.world.job(name) {
+            state.fresh = Some(std::sync::Arc::new(job));
+        }
+        term.dirty.job(name);
+    }
+
+    /// A request about a job ended in a way that leaves open what the job is now: it is read after a while, before anything else.
+    fn job_unanswered(&mut self, now: Now, name: &JobName, uid: &str, what: &str, answer: &Answer) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.jobs.entry(uid.to_owned()).or_default();
+        state.request = None;
+        state.is_confirmed = false;
+        state.is_unknown = true;
+        state.fresh = None;
+        let until = state.backoff.failed(now.monotonic);
+        term.deadlines.set(Cause::Job(name.clone()), until);
+        self.log_failure(format!("{what} job {name}"), answer);
+    }
+
+    fn log_failure(&mut self, what: String, answer: &Answer) {
+        // Somebody wrote in between, as happens.
+        if !matches!(answer, Answer::Conflict) {
+            let error = error_of(answer);
+            self.outbox.push(Effect::Log(Log::Failed { what, error }));
+        }
+    }
+
+    fn pool_written(
+        &mut self,
+        now: Now,
+        name: &PoolName,
+        uid: &str,
+        before: &ModelPool,
+        answer: Answer,
+    ) {
+        let written = match answer {
+            Answer::Pool(written) => written,
+            Answer::Gone => return self.pool_gone(name, uid),
+            answer => return self.pool_unanswered(now, name, uid, "write the status of", &answer),
+        };
+        if let Some(term) = &mut self.term {
+            let state = term.pools.entry(uid.to_owned()).or_default();
+            state.request = None;
+            state.is_unknown = false;
+            state.backoff.succeeded();
+            term.dirty.pool(name);
+        }
+        if let Some(note) = pool_note(before, &written) {
+            self.outbox.push(Effect::Publish {
+                kind: OwnerKind::ModelPools,
+                name: name.clone(),
+                uid: uid.to_owned(),
+                version: written.resource_version().unwrap_or_default(),
+                note,
+            });
+        }
+        self.take_pool(*written);
+    }
+
+    fn pool_was_read(&mut self, now: Now, name: &PoolName, uid: &str, answer: Answer) {
+        let live = match answer {
+            Answer::Pool(live) if live.uid().as_deref() == Some(uid) => live,
+            Answer::Pool(_) | Answer::Gone => return self.pool_gone(name, uid),
+            answer => return self.pool_unanswered(now, name, uid, "read", &answer),
+        };
+        if let Some(term) = &mut self.term {
+            let state = term.pools.entry(uid.to_owned()).or_default();
+            state.request = None;
+            state.is_unknown = false;
+            term.dirty.pool(name);
+        }
+        self.take_pool(*live);
+    }
+
+    fn pool_gone(&mut self, name: &PoolName, uid: &str) {
+        if self.world.remove_pool(name, uid) {
+            self.pool_forgotten(name, uid);
+        }
+    }
+
+    fn pool_unanswered(
+        &mut self,
+        now: Now,
+        name: &PoolName,
+        uid: &str,
+        what: &str,
+        answer: &Answer,
+    ) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        state.request = None;
+        state.is_unknown = true;
+        let until = state.backoff.failed(now.monotonic);
+        term.deadlines.set_earlier(Cause::Pool(name.clone()), until);
+        self.log_failure(format!("{what} pool {name}"), answer);
+    }
+
+    fn pods_listed(&mut self, now: Now, pool: &PoolName, uid: &str, answer: Answer) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        state.pod_request = None;
+        match answer {
+            Answer::Pods(pods) => {
+                state.live = Some(pods.into_iter().map(std::sync::Arc::new).collect());
+                state.is_list_new = true;
+                term.failures.note(uid, PodRequest::List, Outcome::Answered);
+                term.dirty.pool(pool);
+            }
+            answer => {
+                let what = "list the pool's pods".to_owned();
+                self.pod_work_failed(now, pool, uid, (PodRequest::List, what), &answer);
+            }
+        }
+    }
+
+    /// A request about a pod ended in a way that tells nothing: the rest waits, the pool's status does not.
+    fn pod_work_failed(
+        &mut self,
+        now: Now,
+        pool: &PoolName,
+        uid: &str,
+        (request, what): (PodRequest, String),
+        answer: &Answer,
+    ) {
+        if let Some(term) = &mut self.term {
+            let state = term.pools.entry(uid.to_owned()).or_default();
+            state.work.clear();
+            state.live = None;
+            state.tried.clear();
+            let until = state.pod_backoff.failed(now.monotonic);
+            let told = format!("cannot {what}: {}", error_of(answer));
+            term.failures.note(uid, request, Outcome::Failed(told));
+            term.deadlines.set_earlier(Cause::Pool(pool.clone()), until);
+            term.dirty.pool(pool);
+        }
+        self.log_failure(what, answer);
+    }
+
+    fn pod_work_done(
+        &mut self,
+        now: Now,
+        pool: &PoolName,
+        uid: &str,
+        work: PodWork,
+        answer: Answer,
+    ) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        state.pod_request = None;
+        match (work, answer) {
+            (PodWork::Create { name }, Answer::Metadata(made)) => {
+                state.pod_backoff.succeeded();
+                term.refusals.clear(uid);
+                term.failures
+                    .note(uid, PodRequest::Create, Outcome::Answered);
+                let made = made.uid.unwrap_or_default();
+                term.deleted.made(uid, &made, &name);
+            }
+            (PodWork::Create { name }, Answer::Exists) => {
+                return self.ask_for_owner(pool, uid, name);
+            }
+            (PodWork::Create { .. }, Answer::Refused { code, message }) if refuses(code) => {
+                state
+                    .work
+                    .retain(|work| !matches!(work, PodWork::Create { .. }));
+                let spec = self
+                    .world
+                    .pool(pool)
+                    .map(|pool| (&pool.spec, pool.metadata.generation));
+                let generation = spec.and_then(|(_, generation)| generation);
+                let wrong =
+                    spec.and_then(|(spec, _)| crate::pools::template::quantities::wrong(spec));
+                let message = wrong.unwrap_or(message);
+                term.failures
+                    .note(uid, PodRequest::Create, Outcome::Answered);
+                term.refusals.add(uid, &message, generation, now.wall);
+            }
+            (PodWork::Delete(_), Answer::Done | Answer::Gone | Answer::Conflict) => {
+                // Gone, or another one of that name: neither is ours to delete.
+                state.pod_backoff.succeeded();
+                term.failures
+                    .note(uid, PodRequest::Delete, Outcome::Answered);
+            }
+            (PodWork::Delete(worker), Answer::Refused { code, message }) if refuses(code) => {
+                let told = format!(
+                    "the API server refuses to delete pod {}: {message}",
+                    worker.name
+                );
+                term.failures
+                    .note(uid, PodRequest::Delete, Outcome::Refused(told));
+            }
+            // A worker works without it.
+            (PodWork::Protect { .. }, Answer::Done | Answer::Gone | Answer::Conflict) => {}
+            (PodWork::Protect { worker, .. }, answer) => {
+                self.log_failure(
+                    format!("annotate pod {} for node autoscalers", worker.name),
+                    &answer,
+                );
+            }
+            (PodWork::Create { name }, answer) => {
+                let what = (PodRequest::Create, format!("make pod {name}"));
+                return self.pod_work_failed(now, pool, uid, what, &answer);
+            }
+            (PodWork::Delete(worker), answer) => {
+                let what = (PodRequest::Delete, format!("delete pod {}", worker.name));
+                return self.pod_work_failed(now, pool, uid, what, &answer);
+            }
+        }
+        self.go_on_with_pods(now, pool, uid);
+    }
+
+    /// A name for a new pod is taken: by a pod of the pool's own, made by a request that came late, or by a stranger.
+    fn ask_for_owner(&mut self, pool: &PoolName, uid: &str, name: String) {
+        let id = self.request_id();
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        state.pod_request = Some(id);
+        let open = Open::PodOwner {
+            pool: pool.clone(),
+            uid: uid.to_owned(),
+        };
+        term.requests.insert(id, open);
+        self.outbox.push(Effect::Request {
+            id,
+            epoch: term.epoch,
+            request: Request::ReadPodMetadata {
+                namespace: pool.namespace.clone(),
+                name,
+            },
+        });
+    }
+
+    fn pod_owner_told(&mut self, now: Now, pool: &PoolName, uid: &str, answer: Answer) {
+        if let Some(term) = &mut self.term {
+            term.pools.entry(uid.to_owned()).or_default().pod_request = None;
+        }
+        match answer {
+            Answer::Metadata(pod) if !is_own(&pod, &pool.name, uid) => {
+                self.try_another_name(now, pool, uid)
+            }
+            Answer::Metadata(_) | Answer::Gone => {}
+            answer => {
+                let what = "read a pod that has the name of one to be made".to_owned();
+                let what = (PodRequest::Create, what);
+                return self.pod_work_failed(now, pool, uid, what, &answer);
+            }
+        }
+        self.go_on_with_pods(now, pool, uid);
+    }
+
+    fn pod_checked(&mut self, now: Now, worker_uid: String, answer: &Answer) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let check = match answer {
+            Answer::Metadata(pod) if pod.uid.as_deref() != Some(worker_uid.as_str()) => {
+                PodCheck::Gone
+            }
+            Answer::Gone => PodCheck::Gone,
+            // An API server that cannot be asked leaves the worker its time to come back.
+            Answer::Metadata(_)
+            | Answer::Job(_)
+            | Answer::Pool(_)
+            | Answer::Pods(_)
+            | Answer::Done
+            | Answer::Conflict
+            | Answer::Exists
+            | Answer::Refused { .. }
+            | Answer::Unanswered { .. } => PodCheck::There {
+                until: believed_until(now),
+            },
+        };
+        for uid in term.jobs_on(&worker_uid) {
+            if let Some(name) = self.world.job_name(&uid) {
+                term.dirty.job(name);
+            }
+        }
+        term.pod_checks.insert(worker_uid, check);
+    }
+
+    fn orphans_told(&mut self, now: Now, job: &str, tasks: Vec<Orphan>, answer: &Answer) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        term.orphans.remove(job);
+        let found = match answer {
+            Answer::Metadata(found) => Some(found),
+            Answer::Gone => None,
+            answer => {
+                return self.log_failure(format!("tell whether job {job} is deleted"), answer);
+            }
+        };
+        for Orphan { task, job, worker } in tasks {
+            let is_wanted = found.is_some_and(|found| {
+                found.uid.as_deref() == Some(task.job_uid.as_str())
+                    && found.deletion_timestamp.is_none()
+            });
+            if is_wanted {
+                continue;
+            }
+            let cancel = Order::Cancel { task: task.clone() };
+            forget(term, &worker, &task, cancel, now.wall);
+            self.outbox.push(Effect::Log(Log::OrphanCancelled {
+                job,
+                task: task.to_string(),
+                worker: worker.name.clone(),
+            }));
+        }
+    }
+}
+
+/// What an answer that is no success says.
+fn error_of(answer: &Answer) -> String {
+    match answer {
+        Answer::Refused { code, message } => {
+            format!("the API server refuses it ({code}): {message}")
+        }
+        Answer::Unanswered { error } => error.clone(),
+        Answer::Conflict => "another version or another object of that name is there".to_owned(),
+        Answer::Exists => "it exists already".to_owned(),
+        Answer::Gone => "it is gone".to_owned(),
+        Answer::Job(_) | Answer::Pool(_) | Answer::Pods(_) | Answer::Metadata(_) | Answer::Done => {
+            "the answer is to another question".to_owned()
+        }
+    }
+}
+
+/// Whether the API server, or an admission webhook, will say the same again. 500 is what a webhook that does not answer comes to.
+fn refuses(code: u16) -> bool {
+    matches!(code, 400 | 403 | 422 | 500)
+}
+
+/// Whether a pod is shown as this pool's.
+fn is_own(pod: &ObjectMeta, pool: &str, pool_uid: &str) -> bool {
+    let label = pod
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(LABEL_POOL));
+    let mut owners = pod.owner_references.iter().flatten();
+    label.is_some_and(|label| label == pool) && owners.any(|owner| owner.uid == pool_uid)
+}
+
+/// What people are told of a pool whose Ready condition has another reason now.
+fn pool_note(before: &ModelPool, after: &ModelPool) -> Option<Note> {
+    let ready = |pool: &ModelPool| {
+        let status = pool.status.as_ref()?;
+        get(&status.conditions, pool::READY).cloned()
+    };
+    let new = ready(after)?;
+    if ready(before).is_some_and(|old| old.reason == new.reason) {
+        return None;
+    }
+    Some(Note {
+        warning: WARNINGS.contains(&new.reason.as_str()),
+        reason: new.reason,
+        message: new.message,
+        action: "Reconcile".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_without_the_pools_label_or_of_an_earlier_pool_is_a_stranger() {
+        let pod = |label: Option<&str>, owner: &str| {
+            let pod = json!({
+                "labels": label.map(|name| json!({LABEL_POOL: name})),
+                "ownerReferences": [{"apiVersion": "v", "kind": "k", "name": "p", "uid": owner}],
+            });
+            let pod = serde_json::from_value(pod).expect("is metadata");
+            is_own(&pod, "p", "u")
+        };
+        assert!(pod(Some("p"), "u"));
+        assert!(!pod(None, "u"));
+        assert!(!pod(Some("p"), "earlier"));
+    }
+}

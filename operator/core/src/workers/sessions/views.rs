@@ -1,0 +1,127 @@
+//! What others want to know of the workers: the scheduler, jobs and pools.
+
+use std::collections::BTreeSet;
+
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::{ModelState, TaskState};
+
+use super::{SessionId, Sessions, Worker};
+use crate::jobs::seen::Presence;
+use crate::names::{PoolName, WorkerRef};
+use crate::pools::seen::StreamSeen;
+use crate::schedule::Slots;
+
+impl Sessions {
+    /// Whether a worker's session is open; none if it has not been seen.
+    #[must_use]
+    pub fn presence(&self, uid: &str) -> Option<Presence> {
+        let worker = self.workers.get(uid)?;
+        match (&worker.session, worker.away_since) {
+            (Some(_), _) => Some(Presence::Connected),
+            (None, Some(since)) => Some(Presence::Away { since }),
+            (None, None) => None,
+        }
+    }
+
+    /// What a worker says, for its pool.
+    #[must_use]
+    pub fn stream_seen(&self, uid: &str) -> Option<StreamSeen> {
+        let worker = self.workers.get(uid)?;
+        Some(StreamSeen {
+            is_connected: worker.session.is_some(),
+            is_drained: worker.is_drained,
+            tasks: worker.tasks.len(),
+            last_busy: worker.last_busy,
+            device_trouble: worker.greeting.device_trouble.clone(),
+            models: worker.models.clone(),
+        })
+    }
+
+    /// A worker's room, if it may get tasks. `bound` are the tasks that are bound to it, held or not.
+    #[must_use]
+    pub fn slots(&self, uid: &str, bound: &BTreeSet<TaskId>) -> Option<Slots> {
+        let worker = self.workers.get(uid)?;
+        // What an earlier process of it said of its models counts for a new one only after the welcome.
+        let is_usable = worker.session.is_some()
+            && worker.welcomed.is_some()
+            && worker.greeting.device_trouble.is_none()
+            && !worker.is_ending
+            && !worker.is_drained;
+        if !is_usable {
+            return None;
+        }
+        // A finished task takes no room, though the worker keeps its outcome until that is recorded.
+        let is_over = |id: &TaskId| {
+            let task = worker.tasks.get(id);
+            task.is_some_and(|task| matches!(task.state, TaskState::Finished { .. }))
+        };
+        let tasks: BTreeSet<&TaskId> = worker
+            .tasks
+            .keys()
+            .chain(bound)
+            .filter(|id| !is_over(id))
+            .collect();
+        let used = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        let ready = worker
+            .models
+            .iter()
+            .filter(|(_, (_, state))| *state == ModelState::Ready);
+        Some(Slots {
+            worker: worker.greeting.worker.clone(),
+            pool: worker.greeting.pool.clone(),
+            free: worker.greeting.slots.saturating_sub(used),
+            ready: ready
+                .map(|(name, (digest, _))| (name.clone(), digest.clone()))
+                .collect(),
+            warm: worker.warm.clone(),
+        })
+    }
+
+    /// UIDs of a pool's connected workers.
+    #[must_use]
+    pub fn of_pool(&self, pool: &PoolName) -> Vec<String> {
+        let of_pool = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| &worker.greeting.pool == pool && worker.session.is_some());
+        let mut uids: Vec<String> = of_pool.map(|(uid, _)| uid.clone()).collect();
+        uids.sort();
+        uids
+    }
+
+    /// UIDs of a pool's workers, whether they are connected or not.
+    #[must_use]
+    pub fn workers_of(&self, pool: &PoolName) -> Vec<String> {
+        let of_pool = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| &worker.greeting.pool == pool);
+        let mut uids: Vec<String> = of_pool.map(|(uid, _)| uid.clone()).collect();
+        uids.sort();
+        uids
+    }
+
+    /// The pool of a worker.
+    #[must_use]
+    pub fn pool(&self, uid: &str) -> Option<&PoolName> {
+        self.workers.get(uid).map(|worker| &worker.greeting.pool)
+    }
+
+    /// The pod of a worker.
+    #[must_use]
+    pub fn worker(&self, uid: &str) -> Option<&WorkerRef> {
+        self.workers.get(uid).map(|worker| &worker.greeting.worker)
+    }
+
+    /// All open sessions.
+    #[must_use]
+    pub fn open_sessions(&self) -> Vec<SessionId> {
+        let mut sessions: Vec<SessionId> = self
+            .workers
+            .values()
+            .filter_map(|Worker { session, .. }| *session)
+            .collect();
+        sessions.sort_unstable();
+        sessions
+    }
+}

@@ -1,0 +1,116 @@
+//! What must hold whatever happens: DESIGN's invariants, looked at with each decision, order, write and acceptance.
+
+mod calm;
+mod decisions;
+mod pools;
+mod statuses;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use framewright_core::jobs::plan::size::{STATUS_LIMIT, weight};
+use framewright_core::jobs::plan::{attempt, is_finished, retry};
+use framewright_core::names::WorkerRef;
+use framewright_core::pools::pod::pool_of;
+use framewright_crds::aijob::{AIJobStatus, Attempt, Cause, StepState, StepStatus};
+use framewright_crds::conditions::{get, job, job_reason};
+use framewright_crds::names::TaskId;
+use framewright_crds::wire::{ModelState, Outcome, ToOperator};
+use framewright_crds::{AIJob, ModelPool};
+use k8s_openapi::api::core::v1::Pod;
+use kube_core::ResourceExt;
+
+use crate::api::{Millis, at};
+use crate::kubelet::phase;
+use crate::world::World;
+
+/// What was on its way when the weather turned calm has ended by then.
+const AFTERMATH: Millis = 120_000;
+/// A step that could run waits no longer than this beside a free worker.
+const STARVES: Millis = 30_000;
+
+/// What has happened, as far as the invariants are about it.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub violation: Option<String>,
+    /// Writes of operators: statuses, and pods made or deleted.
+    pub writes: usize,
+    /// The pod that each attempt was ever bound to.
+    bound: BTreeMap<TaskId, String>,
+    /// Who wrote a job's status last, by epoch, and when.
+    writer: BTreeMap<String, (u64, Millis)>,
+    /// Who made which output.
+    outputs: BTreeMap<String, (TaskId, String)>,
+    /// How tasks failed on their workers.
+    failures: BTreeSet<(TaskId, String, Cause)>,
+    /// The highest epoch that each worker's process has heard.
+    epochs: BTreeMap<String, u64>,
+    /// How tasks ended on each worker, until it was told to forget them.
+    outcomes: BTreeMap<String, BTreeMap<TaskId, Outcome>>,
+    /// Workers on which a task does not stop.
+    hangs: BTreeSet<String>,
+    deaths: BTreeMap<String, Millis>,
+    gone: BTreeSet<String>,
+    /// Pods whose deletion was asked for.
+    leaving: BTreeSet<String>,
+    suspended: BTreeSet<String>,
+    /// What each worker has said of its models, by name and digest, to each operator.
+    models: BTreeMap<(usize, String), BTreeMap<(String, String), ModelState>>,
+    /// When the last stream of a pod to an operator ended.
+    parted: BTreeMap<(usize, String), Millis>,
+    /// Pods made by one who no longer led.
+    late_pods: BTreeSet<String>,
+    waiting_since: BTreeMap<(String, String), Millis>,
+}
+
+impl World {
+    // Facts.
+
+    pub(crate) fn made(&mut self, pod: &str, task: &TaskId, sha256: &str) {
+        let maker = (task.clone(), pod.to_owned());
+        self.ledger.outputs.insert(sha256.to_owned(), maker);
+    }
+
+    /// An operator has heard something of a worker.
+    pub(crate) fn learned(&mut self, index: usize, pod: &str, message: &ToOperator) {
+        if let ToOperator::Model {
+            name,
+            digest,
+            state,
+        } = message
+        {
+            let key = (index, pod.to_owned());
+            let models = self.ledger.models.entry(key).or_default();
+            models.insert((name.clone(), digest.clone()), state.clone());
+        }
+    }
+
+    /// An operator knows nothing of workers any more.
+    pub(crate) fn forgot_workers(&mut self, index: usize) {
+        self.ledger.models.retain(|(heard, _), _| *heard != index);
+    }
+
+    pub(crate) fn process_over(&mut self, pod: &str) {
+        self.ledger.deaths.insert(pod.to_owned(), self.now);
+        self.ledger.epochs.remove(pod);
+        self.ledger.outcomes.remove(pod);
+        self.ledger.hangs.remove(pod);
+    }
+
+    pub(crate) fn pod_leaves(&mut self, pod: &str) {
+        self.ledger.leaving.insert(pod.to_owned());
+    }
+
+    pub(crate) fn pod_gone(&mut self, pod: &str) {
+        self.ledger.gone.insert(pod.to_owned());
+    }
+
+    pub(crate) fn suspended(&mut self, name: &str) {
+        let uid = self.api.jobs.live.get(name).and_then(|job| job.uid());
+        self.ledger.suspended.extend(uid);
+    }
+
+    pub(crate) fn parted(&mut self, index: usize, pod: &str) {
+        self.ledger.parted.insert((index, pod.to_owned()), self.now);
+    }
+}

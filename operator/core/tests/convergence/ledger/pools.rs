@@ -1,0 +1,70 @@
+//! What must hold for pools and their pods.
+
+use super::*;
+
+impl World {
+    // Pods.
+
+    pub(crate) fn pool_written(&mut self, index: usize, pool: &ModelPool) {
+        self.ledger.writes += 1;
+        let name = pool.name_any();
+        self.note(|| format!("durable by operator {index}: pool {name}"));
+    }
+
+    /// A leader never has more pods than the pool asks for. Those that end are not counted, nor those that one made at the same time
+    /// who no longer leads and does not know it yet.
+    pub(crate) fn pod_made(&mut self, index: usize, made: &Pod) {
+        self.ledger.writes += 1;
+        let pool = pool_of(made).and_then(|(name, _)| self.api.pools.live.get(&name).cloned());
+        let Some(pool) = pool else {
+            return;
+        };
+        let is_alive = |pod: &&std::rc::Rc<Pod>| {
+            pod.metadata.deletion_timestamp.is_none() && phase(pod) != Some("Failed")
+        };
+        if self.leader() != Some(index) {
+            self.ledger.late_pods.extend(made.uid());
+            return;
+        }
+        let owners = made.owner_references().to_vec();
+        let alive = self
+            .api
+            .pods
+            .live
+            .values()
+            .filter(|pod| pod.owner_references() == owners.as_slice())
+            .filter(is_alive)
+            .filter(|pod| {
+                !pod.uid()
+                    .is_some_and(|uid| self.ledger.late_pods.contains(&uid))
+            })
+            .count();
+        let wanted = usize::try_from(pool.spec.replicas).unwrap_or(0);
+        if alive > wanted {
+            let name = pool.name_any();
+            self.blame(|| format!("pool {name} of {wanted} has {alive} pods"));
+        }
+    }
+
+    /// A leader deletes no pod whose worker works on something. What is bound and was never sent is bound anew elsewhere.
+    pub(crate) fn pod_given_up(&mut self, index: usize, worker: &WorkerRef) {
+        self.ledger.writes += 1;
+        let works = self
+            .workers
+            .get(&worker.uid)
+            .is_some_and(|worker| worker.is_up && !worker.is_draining() && !worker.is_idle());
+        if !works || self.leader() != Some(index) {
+            return;
+        }
+        let jobs = self.api.jobs.live.values();
+        let busy = jobs
+            .flat_map(|job| job.status.iter().flat_map(|status| &status.steps))
+            .filter_map(attempt::open)
+            .find(|open| open.pod_uid == worker.uid)
+            .map(|open| open.number);
+        if let Some(number) = busy {
+            let uid = worker.uid.clone();
+            self.blame(|| format!("the pod of worker {uid} is deleted while attempt {number} of a step is open on it"));
+        }
+    }
+}

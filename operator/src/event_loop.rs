@@ -1,0 +1,396 @@
+//! The task that owns the engine: it takes the events that wait, has the engine decide once, and does the effects. It never waits for
+//! anything but events and deadlines; requests, watches and sessions run in tasks of their own.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use framewright_core::engine::Engine;
+use framewright_core::engine::effect::{Effect, FileKey, Log, Request, RequestId};
+use framewright_core::engine::event::{Answer, Event, Now};
+use framewright_core::workers::sessions::{Greeting, SessionId};
+use framewright_crds::aijob::{AIJobStatus, StepState};
+use framewright_crds::conditions::{get, job};
+use framewright_crds::wire::Order;
+use framewright_store::key::{ArtifactKey, BadKey, Owner};
+use framewright_store::watch::{FileEvent, FileEvents};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::context::Context;
+use crate::requests;
+
+/// Inputs that may wait for the engine.
+pub const INPUTS_WAITING: usize = 4096;
+/// Inputs that are taken at a time.
+const INPUTS_AT_A_TIME: usize = 256;
+/// Objects that are decided about at a time.
+const OBJECTS_AT_A_TIME: usize = 256;
+
+/// Something for the event loop.
+pub enum Input {
+    Event(Event),
+    /// A worker has dialled in; commands to it go into `commands`.
+    SessionOpened {
+        session: SessionId,
+        epoch: u64,
+        greeting: Greeting,
+        commands: mpsc::Sender<Order>,
+    },
+    /// A status write was answered: its permit is free.
+    Written {
+        request: RequestId,
+        answer: Answer,
+        is_throttled: bool,
+    },
+    /// UIDs of all jobs and pools that are known, if all lists are complete.
+    KnownOwners(oneshot::Sender<Option<BTreeSet<String>>>),
+}
+
+/// How many status writes may be on their way: as many as go well, fewer when the API server is overloaded.
+#[derive(Debug)]
+struct Permits {
+    limit: f64,
+    used: usize,
+}
+
+impl Permits {
+    const MOST: f64 = 32.0;
+
+    fn new() -> Permits {
+        Permits {
+            limit: Permits::MOST,
+            used: 0,
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        (self.used as f64) < self.limit
+    }
+
+    fn answered(&mut self, is_throttled: bool) {
+        self.used = self.used.saturating_sub(1);
+        self.limit = if is_throttled {
+            (self.limit / 2.0).max(1.0)
+        } else {
+            (self.limit + 1.0 / self.limit).min(Permits::MOST)
+        };
+    }
+}
+
+struct EventLoop {
+    engine: Engine,
+    context: Arc<Context>,
+    sessions: HashMap<SessionId, mpsc::Sender<Order>>,
+    permits: Permits,
+    serving: watch::Sender<Option<u64>>,
+    watched: BTreeSet<FileKey>,
+    started: Instant,
+}
+
+/// Runs until no input can come any more.
+pub async fn run(
+    engine: Engine,
+    context: Arc<Context>,
+    mut inputs: mpsc::Receiver<Input>,
+    serving: watch::Sender<Option<u64>>,
+) {
+    let mut event_loop = EventLoop {
+        engine,
+        context,
+        sessions: HashMap::new(),
+        permits: Permits::new(),
+        serving,
+        watched: BTreeSet::new(),
+        started: Instant::now(),
+    };
+    let mut batch = Vec::with_capacity(INPUTS_AT_A_TIME);
+    let mut is_more = false;
+    loop {
+        let deadline = event_loop.engine.next_deadline();
+        let deadline = deadline.map(|at| tokio::time::Instant::from_std(event_loop.started + at));
+        tokio::select! {
+            biased;
+            count = inputs.recv_many(&mut batch, INPUTS_AT_A_TIME) => if count == 0 { return },
+            () = std::future::ready(()), if is_more => {}
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {}
+        }
+        is_more = event_loop.turn(&mut batch);
+        // Watches and sessions want their turn, too.
+        tokio::task::yield_now().await;
+    }
+}
+
+impl EventLoop {
+    fn now(&self) -> Now {
+        Now {
+            wall: Timestamp::now(),
+            monotonic: self.started.elapsed(),
+        }
+    }
+
+    /// Takes in what came, decides, and does what follows; whether something is left to decide.
+    fn turn(&mut self, batch: &mut Vec<Input>) -> bool {
+        let now = self.now();
+        for input in batch.drain(..) {
+            self.take(now, input);
+        }
+        let mut effects = Vec::new();
+        let is_more = self.engine.decide(now, OBJECTS_AT_A_TIME, &mut effects);
+        for effect in effects {
+            self.do_effect(effect);
+        }
+        while self.permits.is_free() {
+            let Some(write) = self.engine.next_write(now) else {
+                break;
+            };
+            self.permits.used += 1;
+            self.request(write.id, write.epoch, write.request);
+        }
+        self.context
+            .metrics
+            .decided(self.now().monotonic - now.monotonic);
+        is_more
+    }
+
+    fn take(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Event(event) => {
+                let is_term = matches!(event, Event::TermBegan { .. } | Event::TermEnded);
+                self.engine.handle(now, event);
+                if is_term {
+                    self.term_changed();
+                }
+            }
+            Input::SessionOpened {
+                session,
+                epoch,
+                greeting,
+                commands,
+            } => {
+                // A session is of one term. The sender goes, and so the session ends.
+                if self.engine.term().is_some_and(|term| term.epoch == epoch) {
+                    self.sessions.insert(session, commands);
+                    self.engine
+                        .handle(now, Event::SessionOpened { session, greeting });
+                }
+            }
+            Input::Written {
+                request,
+                answer,
+                is_throttled,
+            } => {
+                self.permits.answered(is_throttled);
+                self.engine.handle(now, Event::Answered { request, answer });
+            }
+            Input::KnownOwners(ask) => {
+                let world = self.engine.world();
+                let known = world.is_complete().then(|| world.owners());
+                // Whoever asked may have gone.
+                let _ = ask.send(known);
+            }
+        }
+    }
+
+    /// A term has begun or ended: nothing of an earlier one is left.
+    fn term_changed(&mut self) {
+        self.sessions.clear();
+        for key in std::mem::take(&mut self.watched) {
+            if let Ok(key) = artifact_key(&key) {
+                self.context.files.unwatch(&key);
+            }
+        }
+        let epoch = self.engine.term().map(|term| term.epoch);
+        self.serving.send_replace(epoch);
+    }
+
+    fn do_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Request { id, epoch, request } => self.request(id, epoch, request),
+            Effect::Send { session, command } => {
+                let queue = self.sessions.get(&session);
+                if let Order::Run(order) = &command {
+                    tracing::info!(job = %order.job, task = %order.task, "task sent");
+                }
+                if queue.is_some_and(|queue| queue.try_send(command).is_err()) {
+                    // It does not read. The session ends, and the worker's next Hello tells what it has heard.
+                    self.sessions.remove(&session);
+                }
+            }
+            Effect::CloseSession { session } => drop(self.sessions.remove(&session)),
+            Effect::WatchFile(key) => {
+                if let Ok(artifact) = artifact_key(&key) {
+                    self.context.files.watch(artifact);
+                    self.watched.insert(key);
+                }
+            }
+            Effect::UnwatchFile(key) => {
+                if let Ok(artifact) = artifact_key(&key) {
+                    self.context.files.unwatch(&artifact);
+                }
+                self.watched.remove(&key);
+            }
+            Effect::Publish {
+                kind,
+                name,
+                uid,
+                version,
+                note,
+            } => self
+                .context
+                .publisher
+                .publish(kind, name, uid, version, note),
+            Effect::JobWritten {
+                name,
+                before,
+                after,
+            } => {
+                self.context.metrics.job_written(&before, &after);
+                log_steps(&name.to_string(), &before, &after);
+            }
+            Effect::Log(line) => log(&self.context, line),
+        }
+    }
+
+    /// Makes a request in a task of its own, and answers it.
+    fn request(&self, id: RequestId, epoch: u64, request: Request) {
+        let context = Arc::clone(&self.context);
+        tokio::spawn(async move {
+            let is_write = matches!(request, Request::WriteJob(_) | Request::WritePool(_));
+            let requests::Answered {
+                answer,
+                is_throttled,
+            } = requests::make(&context, epoch, request).await;
+            let input = if is_write {
+                Input::Written {
+                    request: id,
+                    answer,
+                    is_throttled,
+                }
+            } else {
+                Input::Event(Event::Answered {
+                    request: id,
+                    answer,
+                })
+            };
+            context.send(input).await;
+        });
+    }
+}
+
+/// Tells the engine what the store says.
+pub async fn follow_store(context: Arc<Context>, mut files: FileEvents) {
+    loop {
+        let event = match files.recv().await {
+            FileEvent::Present { key, bytes: _ } => Event::File {
+                key: file_key(&key),
+                is_present: true,
+            },
+            FileEvent::Missing { key } => Event::File {
+                key: file_key(&key),
+                is_present: false,
+            },
+            FileEvent::Away { error } => {
+                tracing::warn!(error, "the store cannot be asked for files");
+                Event::Store { error: Some(error) }
+            }
+            FileEvent::Back => Event::Store { error: None },
+        };
+        context.send(Input::Event(event)).await;
+    }
+}
+
+/// Tells the engine when this replica begins to lead, and when it ends.
+pub async fn follow_leadership(context: Arc<Context>) {
+    let mut changes = context.leadership.changes();
+    loop {
+        let epoch = *changes.borrow_and_update();
+        let event = epoch.map_or(Event::TermEnded, |epoch| Event::TermBegan { epoch });
+        context.send(Input::Event(event)).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn artifact_key(key: &FileKey) -> Result<ArtifactKey, BadKey> {
+    let FileKey {
+        namespace,
+        kind,
+        uid,
+        sha256,
+    } = key;
+    ArtifactKey::new(Owner::new(namespace, *kind, uid)?, sha256)
+}
+
+fn file_key(key: &ArtifactKey) -> FileKey {
+    FileKey {
+        namespace: key.owner().namespace().to_owned(),
+        kind: key.owner().kind(),
+        uid: key.owner().uid().to_owned(),
+        sha256: key.sha256().to_owned(),
+    }
+}
+
+/// A job's story in a handful of lines.
+fn log_steps(job_name: &str, before: &AIJobStatus, after: &AIJobStatus) {
+    for step in &after.steps {
+        let known = before.steps.iter().find(|old| old.name == step.name);
+        let is_same = known
+            .is_some_and(|old| (old.state, old.attempts_made) == (step.state, step.attempts_made));
+        if is_same || step.state == StepState::Blocked {
+            continue;
+        }
+        let worker = step
+            .attempts
+            .last()
+            .map_or("", |attempt| attempt.worker.as_str());
+        tracing::info!(job = job_name, step = %step.name, state = ?step.state, attempt = step.attempts_made, worker, message = step.message.as_deref().unwrap_or(""), "step");
+    }
+    let is_over = framewright_core::jobs::plan::is_finished;
+    if is_over(after) && !is_over(before) {
+        let reason = get(&after.conditions, job::SUCCEEDED)
+            .map_or("", |condition| condition.reason.as_str());
+        tracing::info!(job = job_name, reason, "job finished");
+    }
+}
+
+fn log(context: &Context, line: Log) {
+    match line {
+        Log::OrphanCancelled { job, task, worker } => {
+            tracing::info!(job, task, worker, "task cancelled, its job is deleted");
+        }
+        Log::Unreadable { name, error } => {
+            tracing::warn!(%name, error, "cannot read the object");
+        }
+        Log::Panicked { name, error } => {
+            tracing::error!(%name, error, "the operator has a defect that this object meets, please report it");
+        }
+        Log::Failed { what, error } => {
+            context.metrics.request_failed();
+            tracing::warn!(error, "cannot {what}; it is tried again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overloaded_api_server_gets_fewer_writes_at_a_time_and_later_more_again() {
+        let mut permits = Permits::new();
+        permits.used = 32;
+        assert!(!permits.is_free());
+        permits.answered(true);
+        assert!((permits.limit - 16.0).abs() < 0.01 && !permits.is_free());
+        for _ in 0..10 {
+            permits.answered(true);
+        }
+        assert!((permits.limit - 1.0).abs() < 0.01);
+        for _ in 0..1000 {
+            permits.answered(false);
+        }
+        assert!((permits.limit - 32.0).abs() < 0.01);
+    }
+}

@@ -1,0 +1,221 @@
+//! Makes the engine's requests to the API server, each once: retries are the engine's. None begins outside the term that it is of, and
+//! none but the making of a pod is waited for once another replica may lead.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use framewright_core::engine::effect::Request;
+use framewright_core::engine::event::Answer;
+use framewright_core::names::ObjectName;
+use framewright_core::pools::plan::protection;
+use framewright_crds::names::LABEL_POOL;
+use framewright_crds::{AIJob, ModelPool};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::writes;
+
+/// How long the API server may take to make a pod: admission webhooks have up to 30 s. One that is made late does no harm, its name
+/// is taken then.
+const MAKE_LIMIT: Duration = Duration::from_secs(35);
+
+/// How long the API server may take to list the pods of a pool.
+const LIST_LIMIT: Duration = Duration::from_secs(20);
+
+/// How a request ended.
+pub struct Answered {
+    pub answer: Answer,
+    /// The API server has too much to do.
+    pub is_throttled: bool,
+}
+
+/// Makes a request, if this replica still leads in that epoch.
+pub async fn make(context: &Context, epoch: u64, request: Request) -> Answered {
+    let limit = match request {
+        Request::CreatePod(_) => MAKE_LIMIT,
+        Request::ListPods(_) => LIST_LIMIT,
+        Request::ReadJob(_)
+        | Request::ReadPool(_)
+        | Request::WriteJob(_)
+        | Request::WritePool(_)
+        | Request::DeleteJob { .. }
+        | Request::ReadJobMetadata(_)
+        | Request::ReadPodMetadata { .. }
+        | Request::DeletePod(_)
+        | Request::ProtectPod { .. } => writes::LIMIT,
+    };
+    if context.leadership.epoch() != Some(epoch) {
+        return Answered {
+            answer: Answer::Unanswered {
+                error: writes::Error::NotLeading.to_string(),
+            },
+            is_throttled: false,
+        };
+    }
+    let is_create = matches!(request, Request::CreatePod(_) | Request::DeletePod(_));
+    match writes::in_time(limit, send(context, request)).await {
+        Ok(answer) => Answered {
+            answer,
+            is_throttled: false,
+        },
+        Err(error) => {
+            let code = error.status().map(|status| status.code);
+            Answered {
+                answer: failed(&error, is_create),
+                is_throttled: code.is_some_and(|code| code == 429 || code >= 500),
+            }
+        }
+    }
+}
+
+async fn send(context: &Context, request: Request) -> kube::Result<Answer> {
+    let client = &context.client;
+    let jobs = |name: &ObjectName| Api::<AIJob>::namespaced(client.clone(), &name.namespace);
+    let pools = |name: &ObjectName| Api::<ModelPool>::namespaced(client.clone(), &name.namespace);
+    let pods = |namespace: &str| Api::<Pod>::namespaced(client.clone(), namespace);
+    Ok(match request {
+        Request::ReadJob(name) => Answer::Job(Box::new(jobs(&name).get(&name.name).await?)),
+        Request::ReadPool(name) => Answer::Pool(Box::new(pools(&name).get(&name.name).await?)),
+        Request::ReadJobMetadata(name) => metadata(jobs(&name).get_metadata(&name.name).await?),
+        Request::WriteJob(job) => Answer::Job(Box::new(write_status(client, *job).await?)),
+        Request::WritePool(pool) => Answer::Pool(Box::new(write_status(client, *pool).await?)),
+        Request::DeleteJob { name, uid, version } => {
+            let only_this = Preconditions {
+                uid: Some(uid),
+                resource_version: Some(version),
+            };
+            let params = DeleteParams {
+                preconditions: Some(only_this),
+                ..DeleteParams::background()
+            };
+            jobs(&name).delete(&name.name, &params).await?;
+            tracing::info!(job = %name, "job deleted, ttlSecondsAfterFinished has passed");
+            Answer::Done
+        }
+        Request::ListPods(pool) => {
+            let params = ListParams::default().labels(&format!("{LABEL_POOL}={}", pool.name));
+            Answer::Pods(pods(&pool.namespace).list(&params).await?.items)
+        }
+        Request::ReadPodMetadata { namespace, name } => {
+            metadata(pods(&namespace).get_metadata(&name).await?)
+        }
+        Request::CreatePod(pod) => {
+            let namespace = pod.namespace().unwrap_or_default();
+            let made = pods(&namespace)
+                .create(&PostParams::default(), &pod)
+                .await?;
+            tracing::info!(pod = %pod.name_any(), "worker pod made");
+            Answer::Metadata(Box::new(made.metadata))
+        }
+        Request::DeletePod(worker) => {
+            let only_this = Preconditions {
+                uid: Some(worker.uid),
+                resource_version: None,
+            };
+            let params = DeleteParams {
+                preconditions: Some(only_this),
+                ..DeleteParams::default()
+            };
+            pods(&worker.namespace)
+                .delete(&worker.name, &params)
+                .await?;
+            tracing::info!(pod = %worker.name, "worker pod deleted");
+            Answer::Done
+        }
+        Request::ProtectPod {
+            worker,
+            is_protected,
+        } => {
+            let patch = Patch::Merge(protection::patch(&worker.uid, is_protected));
+            let pods = pods(&worker.namespace);
+            pods.patch_metadata(&worker.name, &PatchParams::default(), &patch)
+                .await?;
+            Answer::Done
+        }
+    })
+}
+
+fn metadata<K: Resource>(object: PartialObjectMeta<K>) -> Answer {
+    Answer::Metadata(Box::new(object.metadata))
+}
+
+/// Writes the status of `wanted`, on top of the version that it has. Of the rest only what names the object is sent: the API server
+/// keeps the spec that it has.
+async fn write_status<K>(client: &kube::Client, wanted: K) -> kube::Result<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let namespace = wanted.namespace().unwrap_or_default();
+    let objects: Api<K> = Api::namespaced(client.clone(), &namespace);
+    let mut wanted = wanted;
+    wanted.meta_mut().managed_fields = None;
+    objects
+        .replace_status(&wanted.name_any(), &PostParams::default(), &wanted)
+        .await
+}
+
+/// What an error says about the request. 500 is what an admission webhook that does not answer comes to, when a pod is made or deleted.
+fn failed(error: &writes::Error, is_of_pod: bool) -> Answer {
+    let Some(status) = error.status() else {
+        return Answer::Unanswered {
+            error: crate::chain(error).to_string(),
+        };
+    };
+    let refused = || Answer::Refused {
+        code: status.code,
+        message: status.message.clone(),
+    };
+    match status.code {
+        404 => Answer::Gone,
+        409 if status.is_already_exists() => Answer::Exists,
+        409 => Answer::Conflict,
+        500 if is_of_pod => refused(),
+        400 | 401 | 403 | 422 => refused(),
+        _ => Answer::Unanswered {
+            error: crate::chain(error).to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answer(code: u16, reason: &str, is_of_pod: bool) -> Answer {
+        let status = Status::failure("its words", reason).with_code(code);
+        let error = kube::Error::Api(status.boxed());
+        failed(&writes::Error::Refused(Box::new(error)), is_of_pod)
+    }
+
+    #[test]
+    fn only_what_the_api_server_says_for_good_is_taken_for_an_answer() {
+        assert!(matches!(answer(404, "NotFound", false), Answer::Gone));
+        assert!(matches!(answer(409, "Conflict", false), Answer::Conflict));
+        assert!(matches!(answer(409, "AlreadyExists", true), Answer::Exists));
+        assert!(matches!(
+            answer(403, "Forbidden", true),
+            Answer::Refused { code: 403, .. }
+        ));
+        assert!(matches!(
+            answer(500, "InternalError", true),
+            Answer::Refused { code: 500, .. }
+        ));
+        for code in [429, 500, 502, 503, 504] {
+            assert!(
+                matches!(answer(code, "", false), Answer::Unanswered { .. }),
+                "{code}"
+            );
+        }
+    }
+}

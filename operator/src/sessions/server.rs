@@ -1,0 +1,268 @@
+//! Listens for workers over TLS, and carries each one's stream.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum_server::tls_rustls::RustlsConfig;
+use framewright_crds::names::{HEALTH_PATH, STREAM_PATH, STREAM_PORT};
+use framewright_crds::wire::{
+    MESSAGE_LIMIT, Order, PING_SECONDS, PROTOCOL, SILENCE_SECONDS, SLOTS_MAX, ToOperator, ToWorker,
+};
+use futures::{SinkExt, StreamExt};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::identity::{Identity, identify};
+use framewright_core::engine::event::Event;
+use framewright_core::workers::sessions::{Greeting, SessionId};
+use framewright_core::workers::validate;
+
+use crate::context::Context;
+use crate::event_loop::Input;
+use framewright_store::listen::everywhere;
+
+/// How long a worker may take for its first message.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+const PING_EVERY: Duration = Duration::from_secs(PING_SECONDS);
+const SILENCE_LIMIT: Duration = Duration::from_secs(SILENCE_SECONDS);
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// Commands that may wait for a slow worker.
+const ORDERS_WAITING: usize = 256;
+/// Tokens that are under review at one time.
+const REVIEWS_AT_ONCE: usize = 32;
+
+struct Door {
+    context: Arc<Context>,
+    reviews: Semaphore,
+    streams: AtomicU64,
+}
+
+/// Listens until the process ends.
+///
+/// # Errors
+/// The listener's own.
+pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<()> {
+    let door = Door {
+        context,
+        reviews: Semaphore::new(REVIEWS_AT_ONCE),
+        streams: AtomicU64::new(0),
+    };
+    let router = Router::new()
+        .route(STREAM_PATH, get(open))
+        .route(HEALTH_PATH, get(|| async { "ok" }))
+        .with_state(Arc::new(door));
+    axum_server::from_tcp_rustls(everywhere(STREAM_PORT)?, tls)?
+        .serve(router.into_make_service_with_connect_info::<SocketAddr>())
+        .await
+}
+
+async fn open(
+    State(door): State<Arc<Door>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let serving = *door.context.serving.borrow();
+    let Some(epoch) = serving.filter(|epoch| door.context.leadership.epoch() == Some(*epoch))
+    else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this replica does not lead; try again",
+        )
+            .into_response();
+    };
+    let Ok(_permit) = door.reviews.try_acquire() else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many workers dial in at once; try again",
+        )
+            .into_response();
+    };
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    match identify(&door.context, token, peer.ip()).await {
+        Ok(identity) => {
+            let door = Arc::clone(&door);
+            upgrade
+                .max_message_size(MESSAGE_LIMIT)
+                .on_upgrade(
+                    move |socket| async move { carry(&door, socket, identity, epoch).await },
+                )
+        }
+        Err(refused) if refused.is_passing() => {
+            tracing::info!(peer = %peer.ip(), reason = %crate::chain(&refused), "a stream has to come again");
+            (StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response()
+        }
+        Err(refused) => {
+            tracing::warn!(peer = %peer.ip(), reason = %crate::chain(&refused), "a stream was refused");
+            door.context.metrics.stream_refused();
+            (StatusCode::UNAUTHORIZED, refused.to_string()).into_response()
+        }
+    }
+}
+
+async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u64) {
+    let context = &door.context;
+    let name = identity.worker.name.clone();
+    let (greeting, seen) =
+        match tokio::time::timeout(HELLO_LIMIT, hello(&mut socket, &identity)).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(message)) => {
+                tracing::warn!(worker = %name, message, "a worker was refused");
+                refuse(&mut socket, epoch, message).await;
+                return;
+            }
+            Err(_) => return tracing::warn!(worker = %name, "a worker said nothing"),
+        };
+    if let Some(seen) = seen.filter(|seen| *seen > epoch) {
+        // It would take no order. The lease was deleted, or this replica has not noticed yet that another one leads.
+        let is_believed = context.leadership.outranked(&greeting.worker.uid, seen);
+        return tracing::warn!(worker = %name, epoch, seen, is_believed, "a worker has seen a later term than this one");
+    }
+    let id = door.streams.fetch_add(1, Ordering::Relaxed);
+    let (orders, queue) = mpsc::channel(ORDERS_WAITING);
+    tracing::info!(worker = %name, pool = %identity.pool, tasks = greeting.tasks.len(), "worker dialled in");
+    context
+        .send(Input::SessionOpened {
+            session: id,
+            epoch,
+            greeting,
+            commands: orders,
+        })
+        .await;
+    let why = pump(context, socket, &identity, (id, epoch), queue).await;
+    context
+        .send(Input::Event(Event::SessionClosed {
+            session: id,
+            worker_uid: identity.worker.uid.clone(),
+        }))
+        .await;
+    tracing::info!(worker = %name, why, "worker's session ended");
+}
+
+/// The first message, with the highest epoch that the worker has seen; or why the worker cannot be used.
+async fn hello(
+    socket: &mut WebSocket,
+    identity: &Identity,
+) -> Result<(Greeting, Option<u64>), String> {
+    while let Some(Ok(message)) = socket.recv().await {
+        let Message::Text(text) = message else {
+            continue;
+        };
+        let parsed = serde_json::from_str(&text)
+            .map_err(|error| format!("the first message cannot be read: {error}"))?;
+        let Some(ToOperator::Hello {
+            protocol,
+            version,
+            device,
+            device_trouble,
+            slots,
+            tasks,
+            epoch,
+        }) = validate::message(parsed)
+        else {
+            return Err("the first message is no Hello".to_owned());
+        };
+        if protocol != PROTOCOL {
+            return Err(format!(
+                "the worker (version {version}) speaks protocol {protocol}, this operator {PROTOCOL}; use the worker image that came with the operator"
+            ));
+        }
+        if tasks.len() > validate::TASKS_LIMIT {
+            return Err(format!(
+                "the worker says that it holds {} tasks; more than {} are not believed",
+                tasks.len(),
+                validate::TASKS_LIMIT
+            ));
+        }
+        let greeting = Greeting {
+            worker: identity.worker.clone(),
+            pool: identity.pool.clone(),
+            device,
+            device_trouble,
+            slots: slots.min(SLOTS_MAX),
+            tasks,
+        };
+        return Ok((greeting, epoch));
+    }
+    Err("the stream ended before a Hello".to_owned())
+}
+
+async fn refuse(socket: &mut WebSocket, epoch: u64, message: String) {
+    let refused = ToWorker {
+        epoch,
+        order: Order::Refused { message },
+    };
+    if let Ok(text) = serde_json::to_string(&refused) {
+        // The worker learns it here or by the stream's end.
+        let _ = tokio::time::timeout(SEND_LIMIT, socket.send(Message::Text(text.into()))).await;
+    }
+}
+
+/// Carries messages both ways until the stream ends; why it ended.
+async fn pump(
+    context: &Context,
+    socket: WebSocket,
+    identity: &Identity,
+    (session, epoch): (SessionId, u64),
+    mut orders: mpsc::Receiver<Order>,
+) -> &'static str {
+    let (mut down, mut up) = socket.split();
+    let mut ping = tokio::time::interval(PING_EVERY);
+    let mut heard = tokio::time::Instant::now();
+    loop {
+        let frame = tokio::select! {
+            message = up.next() => {
+                heard = tokio::time::Instant::now();
+                match message {
+                    Some(Ok(Message::Text(text))) => {
+                        match serde_json::from_str(&text) {
+                            Ok(message) => {
+                                let event = Event::SessionMessage {
+                                    session,
+                                    worker_uid: identity.worker.uid.clone(),
+                                    message,
+                                };
+                                context.send(Input::Event(event)).await;
+                            }
+                            Err(error) => tracing::warn!(worker = %identity.worker.name, %error, "a message cannot be read"),
+                        }
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_))) => {}
+                    Some(Ok(Message::Close(_))) | None => return "closed by the worker",
+                    Some(Err(_)) => return "broken",
+                }
+                continue;
+            }
+            order = orders.recv() => match order {
+                Some(order) => match serde_json::to_string(&ToWorker { epoch, order }) {
+                    Ok(text) => Message::Text(text.into()),
+                    Err(_) => continue,
+                },
+                None => return "replaced by a newer one, or this replica no longer leads",
+            },
+            _ = ping.tick() => {
+                if context.leadership.epoch() != Some(epoch) {
+                    return "this replica no longer leads";
+                }
+                if heard.elapsed() >= SILENCE_LIMIT {
+                    return "silent for too long";
+                }
+                Message::Ping(Vec::new().into())
+            }
+        };
+        match tokio::time::timeout(SEND_LIMIT, down.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return "broken",
+            Err(_) => return "the worker does not read",
+        }
+    }
+}
