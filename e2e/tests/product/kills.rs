@@ -17,7 +17,7 @@ use crate::outside::{Outside, with_operator_outside};
 /// How long the operator waits for a worker that does not dial in.
 const AWAY_LIMIT: SignedDuration = SignedDuration::from_secs(20);
 /// What an operator writes from its start until a job is done.
-const JOB_WRITES: [&str; 4] = ["/leases", "/endpointslices", "/aijobs/", "/events"];
+const JOB_WRITES: [&str; 3] = ["/leases", "/endpointslices", "/aijobs/"];
 /// What it writes until a pool is ready and gone again.
 const POOL_WRITES: [&str; 4] = ["/leases", "/endpointslices", "/modelpools/", "/pods"];
 /// More writes than a job or a pool of this size takes.
