@@ -60,7 +60,7 @@ pub async fn run(dist: &Path, jobs: usize, with_torch: bool) -> Result<()> {
     let progress = Progress::new("bench");
     progress.say(&format!(
         "this takes about {} minutes, once the tools of the cluster are built{}",
-        jobs / 100 + 2,
+        jobs / 150 + 1,
         if with_torch {
             "; then PyTorch takes 5 more, and some GB the first time"
         } else {
