@@ -34,7 +34,11 @@ struct Links;
 
 impl Signer for Links {
     fn upload(&self, at: &Place<'_>, sha256: &str, _: i64, _: Timestamp) -> String {
-        format!("https://store/v1/put/{}/{sha256}?{}", at.uid, "s".repeat(200))
+        format!(
+            "https://store/v1/put/{}/{sha256}?{}",
+            at.uid,
+            "s".repeat(200)
+        )
     }
 
     fn download(&self, at: &Place<'_>, _: &OutputStatus, name: &str, _: Timestamp) -> String {
@@ -161,7 +165,9 @@ impl Fleet {
             }
             // Nothing changes behind the operator's back: what is known is what there is.
             Request::ReadJob(name) => match self.engine.world().job(&name) {
-                Some(framewright_core::engine::world::Job::Live(job)) => Answer::Job(Box::new((**job).clone())),
+                Some(framewright_core::engine::world::Job::Live(job)) => {
+                    Answer::Job(Box::new((**job).clone()))
+                }
                 Some(_) | None => Answer::Gone,
             },
             Request::ReadPool(_)
@@ -186,7 +192,8 @@ impl Fleet {
         match command {
             Order::Welcome { models } => {
                 for model in models {
-                    self.digests.insert(model.name.clone(), model.digest.clone());
+                    self.digests
+                        .insert(model.name.clone(), model.digest.clone());
                     let message = ToOperator::Model {
                         name: model.name,
                         digest: model.digest,
@@ -201,7 +208,10 @@ impl Fleet {
                 self.say(session, &uid, ToOperator::Started { task });
             }
             Order::Cancel { task } | Order::Settled { task } => {
-                self.tasks.entry(session).or_default().retain(|held| *held != task);
+                self.tasks
+                    .entry(session)
+                    .or_default()
+                    .retain(|held| *held != task);
             }
             Order::Refused { .. } | Order::Upload { .. } => {}
         }
@@ -238,7 +248,8 @@ fn job(number: usize, is_finished: bool) -> AIJob {
     if is_finished {
         job["status"] = finished;
     } else {
-        job["status"] = json!({"uploads": [{"sha256": digest, "bytes": 1_000_000, "received": true}]});
+        job["status"] =
+            json!({"uploads": [{"sha256": digest, "bytes": 1_000_000, "received": true}]});
     }
     serde_json::from_value(job).expect("is a job")
 }
@@ -285,17 +296,26 @@ fn main() {
     let revision = template::build(&pool(), &settings).revision;
     let namespaces = (0..NAMESPACES).map(|number| format!("studio-{number}"));
     let namespaces = namespaces.chain(["fleet".to_owned()]);
-    fleet.tell(Event::NamespacesListed(namespaces.map(|name| (name, BTreeMap::new())).collect()));
-    fleet.tell(Event::Pool(Change::Listed(vec![Read::Object(Box::new(pool()))])));
+    fleet.tell(Event::NamespacesListed(
+        namespaces.map(|name| (name, BTreeMap::new())).collect(),
+    ));
+    fleet.tell(Event::Pool(Change::Listed(vec![Read::Object(Box::new(
+        pool(),
+    ))])));
     let pods = (0..WORKERS).map(|number| Read::Object(Box::new(pod(number, &revision))));
     fleet.tell(Event::Pod(Change::Listed(pods.collect())));
     let before = resident();
     let finished = (0..FINISHED).map(|number| Read::Object(Box::new(job(number, true))));
     fleet.tell(Event::Job(Change::Listed(finished.collect())));
     let finished = resident();
-    println!("memory: {} bytes a finished job (goal 1,024)", each(before, finished, FINISHED));
+    println!(
+        "memory: {} bytes a finished job (goal 1,024)",
+        each(before, finished, FINISHED)
+    );
     for number in 0..LIVE {
-        fleet.tell(Event::Job(Change::Applied(Read::Object(Box::new(job(number, false))))));
+        fleet.tell(Event::Job(Change::Applied(Read::Object(Box::new(job(
+            number, false,
+        ))))));
     }
     fleet.tell(Event::TermBegan { epoch: 1 });
     let began = Instant::now();
@@ -306,7 +326,10 @@ fn main() {
         ms(longest)
     );
     let live = resident();
-    println!("memory: {} bytes a live job (goal 10,240)", each(finished, live, LIVE));
+    println!(
+        "memory: {} bytes a live job (goal 10,240)",
+        each(finished, live, LIVE)
+    );
     for number in 0..WORKERS {
         let session = number as u64;
         let uid = format!("uid-pod-{number}");
@@ -328,20 +351,32 @@ fn main() {
     let began = Instant::now();
     fleet.settle();
     let running: usize = fleet.tasks.values().map(Vec::len).sum();
-    println!("{WORKERS} workers dial in, {running} tasks begin: {} ms", began.elapsed().as_millis());
+    println!(
+        "{WORKERS} workers dial in, {running} tasks begin: {} ms",
+        began.elapsed().as_millis()
+    );
     let workers = resident();
-    println!("memory: {} bytes a connected worker that runs a task, without its connection", each(live, workers, WORKERS));
+    println!(
+        "memory: {} bytes a connected worker that runs a task, without its connection",
+        each(live, workers, WORKERS)
+    );
     let mut times = Vec::new();
     for number in 0..EVENTS {
         let session = (number * 7919 % WORKERS) as u64;
         let uid = fleet.uids[&session].clone();
-        let Some(task) = fleet.tasks.get(&session).and_then(|tasks| tasks.first()).cloned() else {
+        let Some(task) = fleet
+            .tasks
+            .get(&session)
+            .and_then(|tasks| tasks.first())
+            .cloned()
+        else {
             continue;
         };
         let message = match number % 3 {
             0 => ToOperator::Progress {
                 task,
-                progress: serde_json::from_value(json!({"percent": number % 100})).unwrap_or_default(),
+                progress: serde_json::from_value(json!({"percent": number % 100}))
+                    .unwrap_or_default(),
             },
             1 => ToOperator::StoreTrouble {
                 task,
@@ -371,8 +406,16 @@ fn main() {
         }
         fleet.settle();
     }
-    report("a new job to its effects, among as many that wait", &mut times);
-    println!("{} status writes in all; {} MiB resident, {} MiB of them before", fleet.writes, workers >> 20, empty >> 20);
+    report(
+        "a new job to its effects, among as many that wait",
+        &mut times,
+    );
+    println!(
+        "{} status writes in all; {} MiB resident, {} MiB of them before",
+        fleet.writes,
+        workers >> 20,
+        empty >> 20
+    );
     place_many();
 }
 
@@ -421,14 +464,29 @@ fn place_many() {
         queue.set_worker(&uid, Some(slots));
     }
     let placed = queue.place().len();
-    println!("{placed} of 50,000 pending steps placed: {:.1} ms (goal 50)", ms(began.elapsed()));
+    println!(
+        "{placed} of 50,000 pending steps placed: {:.1} ms (goal 50)",
+        ms(began.elapsed())
+    );
 }
 
 fn report(what: &str, times: &mut [Duration]) {
     times.sort();
-    let at = |share: f64| times.get(((times.len() as f64) * share) as usize).or(times.last());
-    let (p50, p99) = (at(0.5).copied().unwrap_or_default(), at(0.99).copied().unwrap_or_default());
-    println!("{what}: p50 {:.3} ms, p99 {:.3} ms (goal 1), of {}", ms(p50), ms(p99), times.len());
+    let at = |share: f64| {
+        times
+            .get(((times.len() as f64) * share) as usize)
+            .or(times.last())
+    };
+    let (p50, p99) = (
+        at(0.5).copied().unwrap_or_default(),
+        at(0.99).copied().unwrap_or_default(),
+    );
+    println!(
+        "{what}: p50 {:.3} ms, p99 {:.3} ms (goal 1), of {}",
+        ms(p50),
+        ms(p99),
+        times.len()
+    );
 }
 
 fn ms(time: Duration) -> f64 {
@@ -442,6 +500,9 @@ fn each(before: usize, after: usize, count: usize) -> usize {
 /// Resident memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = status.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    let pages = status
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
     pages.unwrap_or(0) * 4096
 }
