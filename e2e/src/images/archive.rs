@@ -26,7 +26,7 @@ pub(crate) async fn pack(root: &Path, name: &str, entrypoint: &str, archive: &Pa
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        "config": {"Entrypoint": [entrypoint], "User": "65532:65532"},
+        "config": {"Entrypoint": [entrypoint]},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
     });
     let config = blob(
