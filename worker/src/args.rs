@@ -91,7 +91,7 @@ pub struct ServeArgs {
 So may a file of a ModelPool: `file: weights.safetensors` beside its path."
 )]
 pub struct RunArgs {
-    /// A YAML file with one AIJob and one or more ModelPools, or several files that hold them.
+    /// A YAML or JSON file with one AIJob and one or more ModelPools, or several files that hold them.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// A file for an upload input: STEP.NAME=PATH, or NAME=PATH where one input alone is called so. Default: what FILE names, by path

@@ -78,7 +78,7 @@ so may a file of a ModelPool: `file: weights.safetensors` beside its path. \
 The plugin puts digest and size in their place. A file that FILE names by digest alone is looked for beside FILE."
 )]
 pub(crate) struct Submit {
-    /// YAML with AIJobs and ModelPools; - reads standard input
+    /// YAML or JSON with AIJobs and ModelPools, such as what `kubectl get -o yaml` prints; - reads standard input
     pub file: PathBuf,
     /// The local file for an input: STEP.INPUT=PATH, or INPUT=PATH where only one input is called so
     #[arg(long = "input", value_name = "NAME=PATH")]

@@ -1,20 +1,10 @@
-//! Which of our objects are in a text, and do they keep to the schemas of their kinds? Pure.
+//! Which of our objects are in a manifest, and do they keep to the schemas of their kinds? Pure.
 
 use framewright_crds::schema::{self, Breach, CustomResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::plan::PlanError;
-
-/// All documents in a YAML text.
-///
-/// # Errors
-/// It is no YAML.
-pub(super) fn read(text: &str) -> Result<Vec<Value>, PlanError> {
-    serde_saphyr::from_multiple(text).map_err(|source| PlanError::Yaml {
-        source: Box::new(source),
-    })
-}
 
 /// Whether this is an object of ours, of this kind.
 pub(super) fn is_of_kind(document: &Value, kind: &str) -> bool {

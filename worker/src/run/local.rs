@@ -160,7 +160,7 @@ mod tests {
         let text = format!(
             "{{apiVersion: framewright.dev/v1alpha1, kind: AIJob, spec: {{steps: [{{name: large, inputs: [{{name: video{upload}}}]}}]}}}}"
         );
-        let mut documents = documents::read(&text).expect("YAML");
+        let mut documents = framewright_crds::manifest::read(text.as_bytes()).expect("YAML");
         let given: Vec<_> = given
             .iter()
             .map(|name| ((*name).to_owned(), folder.path().join("abc.mp4")))

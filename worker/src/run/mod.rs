@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::Progress;
+use framewright_crds::manifest;
 use framewright_crds::modelpool::Device;
 use tempfile::TempDir;
 
@@ -219,11 +220,11 @@ fn read(args: &RunArgs) -> Result<(Plan, Local), RunError> {
     };
     let (mut documents, mut local) = (Vec::new(), Local::new());
     for path in &args.files {
-        let text = fs::read_to_string(path).map_err(|source| RunError::Read {
+        let bytes = fs::read(path).map_err(|source| RunError::Read {
             path: path.clone(),
             source,
         })?;
-        let mut found = documents::read(&text).map_err(wrong)?;
+        let mut found = manifest::read(&bytes).map_err(|source| wrong(source.into()))?;
         local::pin(&mut found, folder_of(path), &args.inputs, &mut local)?;
         documents.append(&mut found);
     }

@@ -2,6 +2,7 @@
 //! admission, and what the operator would say when it looks for pools.
 
 use framewright_crds::aijob::{AIJob, Step, Upload, Upscale};
+use framewright_crds::manifest;
 use framewright_crds::modelpool::{Device, Model, ModelFile, ModelPool};
 use framewright_crds::schema::Breach;
 use serde_json::Value;
@@ -58,11 +59,8 @@ pub(super) enum Origin {
 /// Why there is no plan. The text names the field and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    #[error("this is no YAML")]
-    Yaml {
-        #[source]
-        source: Box<serde_saphyr::Error>,
-    },
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
     #[error("{kind} {name}")]
     Shape {
         kind: &'static str,
@@ -92,7 +90,7 @@ pub enum PlanError {
     Refused(String),
 }
 
-/// Plans the one job in YAML documents. Objects of other kinds are passed over.
+/// Plans the one job among these objects. Objects of other kinds are passed over.
 ///
 /// # Errors
 /// [`PlanError`], one sentence.
@@ -248,7 +246,7 @@ spec:
     }
 
     fn plan_of(texts: &[String]) -> Result<Plan, PlanError> {
-        let documents = texts.iter().map(|text| documents::read(text));
+        let documents = texts.iter().map(|text| manifest::read(text.as_bytes()));
         let documents: Vec<Vec<Value>> = documents.collect::<Result<_, _>>()?;
         plan(&documents.concat())
     }

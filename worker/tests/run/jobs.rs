@@ -105,7 +105,7 @@ fn an_input_name_that_two_steps_share_is_refused() {
 fn a_broken_job_is_refused_before_anything_is_done() {
     let folder = TempDir::new().unwrap();
     write(&folder, "job.yaml", b"kind: [");
-    fails(&folder, &[], "this is no YAML");
+    fails(&folder, &[], "it is not YAML");
     write(&folder, "job.yaml", b"kind: ConfigMap\napiVersion: v1\n");
     fails(&folder, &[], "no AIJob is there");
     job(
@@ -138,4 +138,39 @@ fn a_bad_input_fails_its_step_with_a_sentence() {
         ),
     );
     fails(&folder, &[], "the file is text");
+}
+
+#[test]
+fn a_list_from_kubectl_in_the_encoding_of_powershell_is_done() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "x.safetensors", &weights());
+    picture(folder.path());
+    job(
+        &folder,
+        "
+  - name: large
+    model: twice
+    upscale: {}
+    inputs: [{name: image, upload: {file: picture.png}}]
+",
+    );
+    let text = std::fs::read_to_string(folder.path().join("job.yaml")).unwrap();
+    let objects = text.trim().split("---\n");
+    let items = objects.map(|object| {
+        let printed = object.replace(
+            "metadata: {",
+            "status: {steps: []}\nmetadata: {uid: u, resourceVersion: '5', creationTimestamp: '2026-01-01T00:00:00Z', ",
+        );
+        format!("- {}\n", printed.trim().replace('\n', "\n  "))
+    });
+    let list = format!(
+        "apiVersion: v1\nitems:\n{}kind: List\n",
+        items.collect::<String>()
+    );
+    let list = format!("\u{FEFF}{}", list.replace('\n', "\r\n"));
+    let units = list.encode_utf16().flat_map(u16::to_le_bytes);
+    write(&folder, "job.yaml", &units.collect::<Vec<u8>>());
+    let done = run(&folder, &[]);
+    assert!(done.status.success(), "{}", crate::text(&done));
+    assert!(folder.path().join("demo-large.png").exists());
 }

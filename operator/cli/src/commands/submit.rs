@@ -75,9 +75,9 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Res
         no_wait,
         force_conflicts,
     } = args;
-    let text = read(&file)?;
+    let bytes = read(&file)?;
     let name = file.display().to_string();
-    let mut documents = manifest::parse(&name, &text, cluster.asked_namespace.as_deref())?;
+    let mut documents = manifest::parse(&name, &bytes, cluster.asked_namespace.as_deref())?;
     let mut places = files::places(&documents)?;
     inputs::assign(&mut places, &inputs)?;
     let folder = file
@@ -148,12 +148,12 @@ fn is_standard_input(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-fn read(file: &Path) -> Result<String, digest::Error> {
-    let mut text = String::new();
+fn read(file: &Path) -> Result<Vec<u8>, digest::Error> {
+    let mut bytes = Vec::new();
     let result = if is_standard_input(file) {
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        std::fs::read_to_string(file)
+        std::fs::read(file)
     };
     result.map_err(|source| digest::Error::Read {
         path: file.to_owned(),

@@ -364,7 +364,7 @@ spec:
     }
 
     fn documents(text: &str) -> Vec<Document> {
-        manifest::parse("x.yaml", text, None).expect("is fine")
+        manifest::parse("x.yaml", text.as_bytes(), None).expect("is fine")
     }
 
     fn digest(letter: &str) -> FileDigest {

@@ -1,10 +1,11 @@
-//! A submitted YAML: its AIJobs and ModelPools as plain values. No I/O.
+//! A submitted manifest: its AIJobs and ModelPools as plain values. No I/O.
 
 use serde_json::Value;
 
+use framewright_crds::manifest;
 use framewright_crds::names::{GROUP, OwnerKind};
 
-/// One object of the YAML.
+/// One object of the manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     /// AIJob or ModelPool.
@@ -17,15 +18,15 @@ pub struct Document {
     pub object: Value,
 }
 
-/// Why a YAML cannot be submitted.
+/// Why a manifest cannot be submitted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not YAML.
-    #[error("{file} is no valid YAML")]
-    Yaml {
+    /// It is not text, or not YAML.
+    #[error("cannot use {file}")]
+    Read {
         file: String,
         #[source]
-        source: Box<serde_saphyr::Error>,
+        source: manifest::Error,
     },
     /// It has no objects.
     #[error("{file} holds no AIJob and no ModelPool")]
@@ -67,18 +68,17 @@ pub(crate) fn kind_name(kind: OwnerKind) -> &'static str {
     }
 }
 
-/// Parses the objects of `text`, in order. Errors call it `file`. `asked` is the namespace that the user asked for.
+/// Parses the objects of a manifest, in order. Errors call it `file`. `asked` is the namespace that the user asked for.
 ///
 /// # Errors
-/// If `text` is not YAML, has no objects, or has one that cannot be submitted.
-pub fn parse(file: &str, text: &str, asked: Option<&str>) -> Result<Vec<Document>, Error> {
-    let objects: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|source| Error::Yaml {
+/// If it is not YAML, has no objects, or has one that cannot be submitted.
+pub fn parse(file: &str, bytes: &[u8], asked: Option<&str>) -> Result<Vec<Document>, Error> {
+    let objects = manifest::read(bytes).map_err(|source| Error::Read {
         file: file.to_owned(),
-        source: Box::new(source),
+        source,
     })?;
     let documents: Vec<Document> = objects
         .into_iter()
-        .filter(|object| !object.is_null())
         .enumerate()
         .map(|(index, object)| document(file, index + 1, object, asked))
         .collect::<Result<_, _>>()?;
@@ -156,7 +156,7 @@ metadata: {name: demo}
 
     #[test]
     fn empty_documents_are_passed_over() {
-        let documents = parse("x.yaml", TWO, None).expect("is fine");
+        let documents = parse("x.yaml", TWO.as_bytes(), None).expect("is fine");
         let seen: Vec<_> = documents
             .iter()
             .map(|document| {
@@ -179,7 +179,7 @@ metadata: {name: demo}
     #[test]
     fn another_kind_is_refused_with_the_way_out() {
         let error =
-            parse("x.yaml", "apiVersion: v1\nkind: ConfigMap", None).expect_err("is none of ours");
+            parse("x.yaml", b"apiVersion: v1\nkind: ConfigMap", None).expect_err("is none of ours");
         assert!(error.to_string().contains("\"v1 ConfigMap\""), "{error}");
         assert!(error.to_string().contains("kubectl apply"), "{error}");
     }
@@ -187,21 +187,48 @@ metadata: {name: demo}
     #[test]
     fn a_namespace_that_contradicts_the_flag_is_refused() {
         assert!(matches!(
-            parse("x.yaml", TWO, Some("studio")),
+            parse("x.yaml", TWO.as_bytes(), Some("studio")),
             Err(Error::Namespace { .. })
         ));
-        assert!(parse("x.yaml", TWO, Some("fleet")).is_ok());
+        assert!(parse("x.yaml", TWO.as_bytes(), Some("fleet")).is_ok());
     }
 
     #[test]
     fn nothing_and_no_yaml_say_so() {
         assert!(matches!(
-            parse("x.yaml", "---\n", None),
+            parse("x.yaml", b"---\n", None),
             Err(Error::Empty { .. })
         ));
         assert!(matches!(
-            parse("x.yaml", "a: [", None),
-            Err(Error::Yaml { .. })
+            parse("x.yaml", b"a: [", None),
+            Err(Error::Read { .. })
         ));
+    }
+
+    #[test]
+    fn what_kubectl_prints_is_applied_without_what_the_api_server_has_set() {
+        let printed = "\u{FEFF}apiVersion: v1
+kind: List
+items:
+- apiVersion: framewright.dev/v1alpha1
+  kind: AIJob
+  metadata: {name: demo, namespace: fleet, uid: u, resourceVersion: '5', managedFields: []}
+  spec: {priority: 1}
+  status: {progress: 100%}
+- apiVersion: v1
+  kind: ConfigMap
+";
+        let bytes =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let other = parse("x.yaml", &bytes(printed), None).expect_err("is none of ours");
+        assert!(other.to_string().contains("object 2 is of kind"), "{other}");
+        let ours = printed.split_once("- apiVersion: v1").expect("two").0;
+        let documents = parse("x.yaml", &bytes(ours), None).expect("is fine");
+        let objects: Vec<&Value> = documents.iter().map(|document| &document.object).collect();
+        let wanted = serde_json::json!({
+            "apiVersion": "framewright.dev/v1alpha1", "kind": "AIJob",
+            "metadata": {"name": "demo", "namespace": "fleet"}, "spec": {"priority": 1},
+        });
+        assert_eq!(objects, [&wanted]);
     }
 }

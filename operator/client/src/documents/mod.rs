@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`files`]: the places in a manifest that name files
 //! - [`inputs`]: files that are given for an input beside the manifest
-//! - [`manifest`]: the YAML itself
+//! - [`manifest`]: the objects of a manifest
 //! - [`needed`]: reads the named files and lists the uploads
 
 pub mod files;
