@@ -7,6 +7,7 @@
 //! - [`conditions`]: every condition type and reason a person can see
 //! - [`error_chain`]: an error with its causes, on one line
 //! - [`deletion`]: what keeps an object that somebody has deleted
+//! - [`file_names`]: the file name of a result
 //! - [`manifest`]: the objects in a YAML or JSON file, as written or as `kubectl get` prints them
 //! - [`names`]: labels, annotations, ports, task ids, artifact keys
 //! - [`quantity`]: how many bytes a Kubernetes quantity is
@@ -26,6 +27,7 @@ pub mod aijob;
 pub mod conditions;
 pub mod deletion;
 pub mod error_chain;
+pub mod file_names;
 pub mod manifest;
 pub mod modelpool;
 pub mod names;

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use framewright_crds::file_names;
+
 use super::RunError;
 use super::plan::{Origin, Plan};
 use super::ready::Ready;
@@ -50,9 +52,8 @@ impl Results<'_> {
     pub(super) fn publish(&self, name: &str, made: &Path) -> Result<PathBuf, RunError> {
         let extension = made.extension().unwrap_or_default().to_string_lossy();
         let path = self.path(name, &extension);
-        let partial = self
-            .folder
-            .join(format!(".{}-{name}.{extension}.partial", self.job));
+        let file_name = file_names::result(self.job, name, &extension);
+        let partial = self.folder.join(format!(".{file_name}.partial"));
         let copied = fs::copy(made, &partial).inspect_err(|_| {
             // Half a result is of no use, and may be what fills the disk.
             let _ = fs::remove_file(&partial);
@@ -72,7 +73,8 @@ impl Results<'_> {
     }
 
     fn path(&self, name: &str, extension: &str) -> PathBuf {
-        self.folder.join(format!("{}-{name}.{extension}", self.job))
+        self.folder
+            .join(file_names::result(self.job, name, extension))
     }
 }
 
@@ -148,5 +150,23 @@ mod tests {
         results.may_overwrite = true;
         results.publish("large", &made).expect("may replace it");
         assert_eq!(content(&there), "new");
+    }
+
+    #[test]
+    fn the_longest_names_of_a_job_and_its_result_can_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = folder.path().join("output.mp4");
+        fs::write(&made, "new").expect("written");
+        let results = Results {
+            folder: folder.path(),
+            job: &"j".repeat(253),
+            may_overwrite: false,
+        };
+        let mut there = Vec::new();
+        for last in ["a", "b"] {
+            let name = format!("{}{last}", "r".repeat(39));
+            there.push(results.publish(&name, &made).expect("is written"));
+        }
+        assert!(there[0] != there[1] && there.iter().all(|path| path.exists()));
     }
 }

@@ -95,3 +95,33 @@ fn a_result_that_cannot_be_written_is_kept_where_it_was_computed() {
     std::fs::remove_dir_all(kept).unwrap();
     assert_eq!(made, 1);
 }
+
+#[test]
+fn a_job_with_the_longest_name_gets_its_result() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "x.safetensors", &weights());
+    picture(folder.path());
+    let step = "r".repeat(40);
+    job(
+        &folder,
+        &format!(
+            "
+  - name: {step}
+    model: twice
+    upscale: {{}}
+    inputs: [{{name: image, upload: {{file: picture.png}}}}]
+"
+        ),
+    );
+    let manifest = std::fs::read_to_string(folder.path().join("job.yaml")).unwrap();
+    let named = manifest.replace("name: demo", &format!("name: {}", "j".repeat(253)));
+    write(&folder, "job.yaml", named.as_bytes());
+    let done = run(&folder, &["--output", "results"]);
+    assert!(done.status.success(), "{}", text(&done));
+    let results = folder.path().join("results");
+    let mut names = std::fs::read_dir(results).unwrap();
+    let name = names.next().unwrap().unwrap().file_name();
+    let name = name.to_str().unwrap();
+    assert!(name.ends_with(&format!("-{step}.png")), "{name}");
+    assert!(text(&done).contains(name), "it says where the result is");
+}

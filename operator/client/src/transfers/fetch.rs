@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use framewright_crds::aijob::OutputStatus;
+use framewright_crds::file_names;
 use tokio::fs;
 use tokio::time::sleep;
 
@@ -79,18 +80,14 @@ pub async fn fetch(
         folder: folder.to_owned(),
         source,
     })?;
-    let target = folder.join(file_name(&owner.name, &output.name, &output.media_type));
+    let name = file_name(&owner.name, output);
+    let target = folder.join(&name);
     if is_here(screen, owner, output, &target).await? {
         screen.say(&format!("{}: is here already", target.display()));
         return Ok(target);
     }
     let digest = output.sha256();
-    let part = folder.join(format!(
-        ".{}-{}-{}.part",
-        owner.name,
-        output.name,
-        digest.get(..12).unwrap_or(digest)
-    ));
+    let part = folder.join(part_name(&name, digest));
     let mut is_second = false;
     loop {
         complete(store, screen, owner, output, &part).await?;
@@ -215,28 +212,15 @@ async fn length(path: &Path) -> Option<u64> {
     Some(fs::metadata(path).await.ok()?.len())
 }
 
-/// The file name of a result.
-fn file_name(job: &str, output: &str, media_type: &str) -> String {
-    format!("{job}-{output}.{}", extension(media_type))
+fn file_name(job: &str, output: &OutputStatus) -> String {
+    let extension = file_names::extension(&output.media_type);
+    file_names::result(job, &output.name, extension)
 }
 
-fn extension(media_type: &str) -> &'static str {
-    let essence = media_type.split(';').next().unwrap_or("").trim();
-    match essence.to_ascii_lowercase().as_str() {
-        "video/mp4" => "mp4",
-        "video/webm" => "webm",
-        "video/x-matroska" => "mkv",
-        "video/quicktime" => "mov",
-        "image/png" => "png",
-        "image/jpeg" => "jpg",
-        "image/webp" => "webp",
-        "image/gif" => "gif",
-        "audio/mpeg" => "mp3",
-        "audio/wav" | "audio/x-wav" => "wav",
-        "application/json" => "json",
-        "text/plain" => "txt",
-        _ => "bin",
-    }
+/// The partial file. Its digest keeps it apart from that of another job of this name.
+fn part_name(file_name: &str, digest: &str) -> String {
+    let start = digest.get(..12).unwrap_or(digest);
+    format!(".{file_name}.{start}.part")
 }
 
 #[cfg(test)]
@@ -246,26 +230,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_is_called_by_job_name_and_media_type() {
-        assert_eq!(file_name("demo", "smooth", "video/mp4"), "demo-smooth.mp4");
-        assert_eq!(
-            file_name("demo", "poster", "image/PNG; q=1"),
-            "demo-poster.png"
-        );
-        assert_eq!(file_name("demo", "x", "what/ever"), "demo-x.bin");
+    fn the_longest_names_of_a_job_and_its_result_fit_into_the_file_system() {
+        let output = output(&"r".repeat(40), "video/x-matroska");
+        let name = file_name(&"j".repeat(253), &output);
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in [part_name(&name, output.sha256()), name] {
+            assert!(name.len() < 143, "{name}");
+            std::fs::write(folder.path().join(name), "").expect("is written");
+        }
     }
 
     #[tokio::test]
     async fn a_result_never_replaces_another_file_of_its_name() {
         let folder = tempfile::tempdir().expect("a folder");
-        let target = folder.path().join(file_name("a", "b-c", "video/mp4"));
-        let other = folder.path().join(file_name("a-b", "c", "video/mp4"));
-        assert_eq!(target, other);
-        let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        let output: OutputStatus = serde_json::from_value(serde_json::json!({
-            "name": "c", "step": "c", "digest": format!("sha256:{sha256}"), "bytes": 4, "mediaType": "video/mp4",
-        }))
-        .expect("an output");
+        let output = output("c", "video/mp4");
+        let target = folder.path().join(file_name("a-b", &output));
+        let other = file_name("a", &self::output("b-c", "video/mp4"));
+        assert_eq!(target, folder.path().join(other));
         let owner = Owner {
             kind: OwnerKind::AIJobs,
             namespace: "studio".into(),
@@ -286,5 +267,14 @@ mod tests {
             assert!(refused.contains("a-b-c.mp4"), "{refused}");
             assert!(refused.contains("--output"), "{refused}");
         }
+    }
+
+    /// A result with the content "test".
+    fn output(name: &str, media_type: &str) -> OutputStatus {
+        let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        serde_json::from_value(serde_json::json!({
+            "name": name, "step": name, "digest": format!("sha256:{sha256}"), "bytes": 4, "mediaType": media_type,
+        }))
+        .expect("an output")
     }
 }

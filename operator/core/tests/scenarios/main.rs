@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 struct Story {
     story: String,
+    /// The job's name, `job` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     now: i64,
     /// Steps: `name <- upload` or `name <- earlier`.
     steps: Vec<String>,

@@ -30,7 +30,7 @@ pub(crate) fn observed(story: &Story) -> Observed {
     };
     let mut seen = Observed {
         namespace: "studio".into(),
-        name: "job".into(),
+        name: story.name.clone().unwrap_or_else(|| "job".into()),
         uid: "uid".into(),
         generation: Some(1),
         created: at(0),

@@ -1,6 +1,7 @@
 //! Links for uploads and results: which there are, and when they are made anew.
 
 use framewright_crds::aijob::{AIJobStatus, OutputStatus};
+use framewright_crds::file_names;
 use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -82,8 +83,8 @@ fn link(
     expires: Timestamp,
     signer: &dyn Signer,
 ) {
-    let extension = extension(&output.media_type);
-    let file_name = format!("{}-{}{extension}", seen.name, output.name);
+    let extension = file_names::extension(&output.media_type);
+    let file_name = file_names::result(&seen.name, &output.name, extension);
     output.link = Some(signer.download(place, output, &file_name, expires));
     output.expires_at = Some(Time(expires));
 }
@@ -93,15 +94,5 @@ fn place(seen: &Observed) -> Place<'_> {
         namespace: &seen.namespace,
         kind: OwnerKind::AIJobs,
         uid: &seen.uid,
-    }
-}
-
-fn extension(media_type: &str) -> &'static str {
-    match media_type {
-        "video/mp4" => ".mp4",
-        "image/png" => ".png",
-        "image/jpeg" => ".jpg",
-        "image/webp" => ".webp",
-        _ => "",
     }
 }
