@@ -12,7 +12,7 @@ mod output;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use framewright_client::cluster::Cluster;
+use framewright_client::cluster::{Cluster, ConnectError};
 use framewright_client::screen::Screen;
 
 use args::{Args, Command};
@@ -58,13 +58,19 @@ async fn until_done_or_interrupted(args: Args) -> ExitCode {
 
 async fn run(args: Args, screen: &Screen) -> anyhow::Result<Ended> {
     let Args { cluster, command } = args;
-    let cluster = || Cluster::connect(cluster.into());
+    let cluster = || {
+        let cluster = Cluster::connect(cluster.into())?;
+        if let Some(notice) = &cluster.notice {
+            screen.say(notice);
+        }
+        Ok::<_, ConnectError>(cluster)
+    };
     Ok(match command {
-        Command::Submit(submit) => submit::run(&cluster().await?, screen, submit).await?,
-        Command::Get(get) => get::run(&cluster().await?, screen, get).await?,
-        Command::Upload(upload) => upload::run(&cluster().await?, screen, upload).await?,
-        Command::Follow(follow) => follow::run(&cluster().await?, screen, follow).await?,
-        Command::Cancel(cancel) => cancel::run(&cluster().await?, screen, cancel).await?,
+        Command::Submit(submit) => submit::run(&cluster()?, screen, submit).await?,
+        Command::Get(get) => get::run(&cluster()?, screen, get).await?,
+        Command::Upload(upload) => upload::run(&cluster()?, screen, upload).await?,
+        Command::Follow(follow) => follow::run(&cluster()?, screen, follow).await?,
+        Command::Cancel(cancel) => cancel::run(&cluster()?, screen, cancel).await?,
         Command::Digest(digest) => digest::run(screen, digest).await?,
     })
 }

@@ -6,16 +6,18 @@ use std::path::PathBuf;
 
 use framewright_crds::{AIJob, ModelPool};
 use k8s_openapi::api::core::v1::Pod;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
+
+use crate::kubeconfig::{self, Connect};
+use crate::proxy;
 
 /// Which cluster to connect to. A value of `None` means kubectl's default.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     /// The namespace of jobs and pools; by default the context's.
     pub namespace: Option<String>,
-    /// The kubeconfig file; by default `$KUBECONFIG`, then `~/.kube/config`.
+    /// The kubeconfig file; by default those in `$KUBECONFIG`, else `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
     /// The context in the kubeconfig; by default the current one.
     pub context: Option<String>,
@@ -32,6 +34,8 @@ pub struct Cluster {
     pub asked_namespace: Option<String>,
     /// The system namespace that [`Connection`] names.
     pub system_namespace: Option<String>,
+    /// A line for the user, if no kubeconfig was found.
+    pub notice: Option<String>,
 }
 
 /// Why there is no connection.
@@ -41,7 +45,10 @@ pub enum ConnectError {
     #[error(
         "cannot use the kubeconfig; name one with --kubeconfig or KUBECONFIG, and a context in it with --context"
     )]
-    Kubeconfig(#[source] Box<dyn StdError + Send + Sync>),
+    Kubeconfig(#[from] kubeconfig::Error),
+    /// The proxy cannot be used.
+    #[error("cannot use the proxy that is set for the API server")]
+    Proxy(#[from] proxy::Error),
     /// The kubeconfig describes a connection that cannot be set up.
     #[error("cannot set up a connection as the kubeconfig describes it")]
     Client(#[source] Reason),
@@ -52,28 +59,25 @@ impl Cluster {
     ///
     /// # Errors
     /// If the kubeconfig cannot be used.
-    pub async fn connect(connection: Connection) -> Result<Cluster, ConnectError> {
+    pub fn connect(connection: Connection) -> Result<Cluster, ConnectError> {
         let Connection {
             namespace: asked_namespace,
             kubeconfig,
             context,
             system_namespace,
         } = connection;
-        let options = KubeConfigOptions {
-            context,
-            ..KubeConfigOptions::default()
-        };
-        let config = match kubeconfig {
-            Some(file) => match Kubeconfig::read_from(file) {
-                Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
-                Err(error) => Err(error),
-            }
-            .map_err(boxed)?,
-            None if options.context.is_some() => {
-                Config::from_kubeconfig(&options).await.map_err(boxed)?
-            }
-            None => Config::infer().await.map_err(boxed)?,
-        };
+        let variable = |name: &str| std::env::var(name).ok();
+        let merged = kubeconfig::read(
+            kubeconfig.as_deref(),
+            std::env::var_os("KUBECONFIG"),
+            std::env::home_dir(),
+        )?;
+        let Connect {
+            mut config,
+            proxy_url,
+            notice,
+        } = merged.connect(context.as_deref(), &variable)?;
+        proxy::set(&mut config, proxy_url.as_deref(), &variable)?;
         let namespace = asked_namespace
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
@@ -84,6 +88,7 @@ impl Cluster {
             namespace,
             asked_namespace,
             system_namespace,
+            notice,
         })
     }
 
@@ -115,10 +120,6 @@ impl Cluster {
     pub(crate) fn all_pods(&self) -> Api<Pod> {
         Api::all(self.client.clone())
     }
-}
-
-fn boxed(error: impl StdError + Send + Sync + 'static) -> ConnectError {
-    ConnectError::Kubeconfig(Box::new(error))
 }
 
 /// A request that the API server did not fulfil.
@@ -181,6 +182,13 @@ impl fmt::Display for Reason {
                 "the answer has another shape than this plugin knows ({error}); use the plugin that came with the installed Framewright"
             );
         }
+        if is_of_proxy(&self.0) {
+            return write!(
+                out,
+                "no way through the proxy ({}); HTTPS_PROXY, NO_PROXY and the kubeconfig's proxy-url say which proxy is used",
+                innermost(&self.0)
+            );
+        }
         write!(
             out,
             "no usable answer from the API server ({}); `kubectl cluster-info` tells whether it can be reached",
@@ -221,6 +229,14 @@ fn said(field: &str, message: &str) -> String {
         }
         Some(_) | None => format!("{field}: {sentence}"),
     }
+}
+
+/// Whether the proxy could not be reached or refused. The client's error has no public type.
+fn is_of_proxy(error: &dyn StdError) -> bool {
+    let errors = std::iter::successors(Some(error), |error| (*error).source());
+    errors
+        .map(ToString::to_string)
+        .any(|text| text.starts_with("tunnel error: ") || text.contains("SOCKS error: "))
 }
 
 fn innermost(error: &dyn StdError) -> String {

@@ -4,6 +4,8 @@
 //!
 //! # Layout
 //! - [`cluster`]: the connection to the API server, and its errors as sentences
+//! - [`kubeconfig`]: which API server, found as kubectl finds it
+//! - [`proxy`]: the proxy that leads there
 //! - [`documents`]: the manifests to submit, and the local files that they name
 //! - [`digest`]: digest and size of a local file
 //! - [`objects`]: applies manifests, and reads the files and links in a status
@@ -13,6 +15,8 @@
 pub mod cluster;
 pub mod digest;
 pub mod documents;
+pub mod kubeconfig;
 pub mod objects;
+pub mod proxy;
 pub mod screen;
 pub mod transfers;
