@@ -136,9 +136,10 @@ pub struct AIJobSpec {
     #[schemars(range(min = 0, max = 10))]
     pub backoff_limit: i32,
 
-    /// How long the finished job and its artifacts are kept, in seconds, before both are deleted. 0 to 31536000, default 604800 (a week). May change.
+    /// How long the finished job and its artifacts are kept, in seconds, before both are deleted, even while somebody downloads them.
+    /// 60 to 31536000, default 604800 (a week): less than a minute would delete results before anybody has them. May change.
     #[serde(default = "ttl_default")]
-    #[schemars(range(min = 0, max = 31_536_000))]
+    #[schemars(range(min = 60, max = 31_536_000))]
     pub ttl_seconds_after_finished: i64,
 
     /// True stops the job's running attempts and starts none until it is false again. Default false. May change.

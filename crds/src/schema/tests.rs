@@ -43,6 +43,8 @@ const JOBS: &str = r#"
 /spec/steps/0/poolRef | {"name": "@64"} | poolRef.name: has 64 characters
 /spec/queueDeadlineSeconds | 0 | spec.queueDeadlineSeconds: 0 should be at least 1
 /spec/priority | -1001 | spec.priority: -1001 should be at least -1000
+/spec/ttlSecondsAfterFinished | 60 | fine
+/spec/ttlSecondsAfterFinished | 0 | spec.ttlSecondsAfterFinished: 0 should be at least 60
 /spec/suspend | "no" | spec.suspend: "no" must be of type boolean
 /spec/outputs | [] | spec.outputs: has 0 items
 "#;

@@ -191,7 +191,7 @@ async fn what_is_fixed_stays_and_what_may_change_does() -> Result<()> {
             let said = refusal(patch(spec).await)?;
             ensure!(said.contains(expected), "{said}");
         }
-        let free = json!({"suspend": true, "priority": 5, "queueDeadlineSeconds": 5, "preRunningDeadlineSeconds": 5, "activeDeadlineSeconds": 5, "ttlSecondsAfterFinished": 5});
+        let free = json!({"suspend": true, "priority": 5, "queueDeadlineSeconds": 5, "preRunningDeadlineSeconds": 5, "activeDeadlineSeconds": 5, "ttlSecondsAfterFinished": 60});
         patch(free).await.map(drop)
     })
     .await

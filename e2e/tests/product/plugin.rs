@@ -79,7 +79,7 @@ async fn a_job_is_followed_listed_fetched_and_cancelled_and_a_done_one_leaves_in
         })
         .await?;
 
-        let ttl = r#"{"spec": {"ttlSecondsAfterFinished": 1}}"#;
+        let ttl = r#"{"spec": {"ttlSecondsAfterFinished": 60}}"#;
         fleet
             .kubectl(&["patch", "aijob/job", "--type=merge", "--patch", ttl])
             .await?;

@@ -1,6 +1,7 @@
-//! The progress sink: progress bars on a terminal, plain lines elsewhere. It writes to standard error only.
+//! The progress sink: progress bars on a terminal, plain lines elsewhere. It writes to standard error, and what a command is asked
+//! for to standard output.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +39,20 @@ impl Screen {
             let _ = self.bars.println(line);
         } else {
             eprintln!("{line}");
+        }
+    }
+
+    /// Writes text to standard output, above the bars.
+    pub fn print(&self, text: &str) {
+        let write = || {
+            let mut out = std::io::stdout().lock();
+            // Whoever closed standard output wants no more.
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        };
+        if self.is_terminal {
+            self.bars.suspend(write);
+        } else {
+            write();
         }
     }
 

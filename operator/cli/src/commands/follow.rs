@@ -65,7 +65,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Follow) -> Res
         .map_err(doing)?;
     screen.set_farewell(farewell(&owner));
     let job = until_over(cluster, screen, &owner, &BTreeSet::new()).await?;
-    let ended = report(&owner, &job);
+    let ended = report(screen, &owner, &job);
     if ended == Ended::Well {
         screen.say(&format!(
             "its results: kubectl framewright get {} -n {}",
@@ -221,16 +221,16 @@ impl Drop for Bars {
 }
 
 /// Prints the result of a job: its steps, and why it failed.
-pub(crate) fn report(owner: &Owner, job: &AIJob) -> Ended {
+pub(crate) fn report(screen: &Screen, owner: &Owner, job: &AIJob) -> Ended {
     let status = job.status.clone().unwrap_or_default();
-    println!("{owner}");
-    print!("{}", table::steps(&status.steps, Timestamp::now()));
+    let steps = table::steps(&status.steps, Timestamp::now());
+    screen.print(&format!("{owner}\n{steps}"));
     if conditions::is_true(&status.conditions, job::SUCCEEDED) {
         return Ended::Well;
     }
     let reason = job_messages::state(&status).map_or("without a reason".to_owned(), |state| {
         format!("{}, {}", state.reason, state.message)
     });
-    eprintln!("{owner} failed: {reason}");
+    screen.say(&format!("{owner} failed: {reason}"));
     Ended::JobFailed
 }

@@ -63,7 +63,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Get) -> Result
             job_messages::state(&status).map_or("is new".to_owned(), job_messages::in_words);
         return Err(Error::NotOver { owner, state });
     }
-    let ended = follow::report(&owner, &job);
+    let ended = follow::report(screen, &owner, &job);
     results(cluster, screen, &owner, &job, &output).await?;
     Ok(ended)
 }
@@ -79,7 +79,7 @@ pub(crate) async fn results(
     let store = Store { cluster };
     for output in job.status.iter().flat_map(|status| &status.outputs) {
         let path = fetch::fetch(&store, screen, owner, output, folder).await?;
-        println!("{}", path.display());
+        screen.print(&format!("{}\n", path.display()));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `submit`: replaces paths by digests, applies the manifests, uploads the files, follows the jobs and downloads the results.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
@@ -16,13 +17,18 @@ use framewright_client::screen::Screen;
 use framewright_client::transfers::fetch;
 use framewright_client::transfers::store::Store;
 use framewright_client::transfers::upload;
+use framewright_crds::error_chain::error_chain;
 use framewright_crds::names::OwnerKind;
 use futures::future::join_all;
+use tokio::sync::Mutex;
 
 use crate::Ended;
 use crate::args::Submit;
 use crate::commands::follow;
 use crate::commands::get;
+
+/// Results that are kept for less than this, in seconds, may be deleted before a slow download is complete.
+const SHORT_TTL: i64 = 3600;
 
 /// Why a submission stopped.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +91,11 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Res
         .filter(|_| !is_standard_input(&file))
         .unwrap_or(Path::new(""));
     let needed = needed::resolve(screen, &mut documents, &places, folder).await?;
+    if !no_wait {
+        for line in documents.iter().filter_map(short_lived) {
+            screen.say(&line);
+        }
+    }
 
     if documents.len() > 1 {
         for (index, owner) in in_order(cluster, &documents) {
@@ -240,7 +251,18 @@ fn is_received(files: &owner::Files, digest: &FileDigest) -> bool {
         .any(|upload| upload.received && upload.sha256 == digest.sha256)
 }
 
-/// Follows all jobs at the same time, then reports each one and downloads its results.
+/// A warning for a job whose results may be deleted before they are downloaded.
+fn short_lived(document: &Document) -> Option<String> {
+    let seconds = document.object.pointer("/spec/ttlSecondsAfterFinished")?;
+    let seconds = seconds.as_i64().filter(|seconds| *seconds < SHORT_TTL)?;
+    Some(format!(
+        "warning: spec.ttlSecondsAfterFinished of AIJob {} is {seconds}: {seconds} s after its end the job and its results are deleted, even if the download is not complete; set {SHORT_TTL} or more, or leave it out to keep them for a week",
+        document.name
+    ))
+}
+
+/// Follows all jobs at the same time. As soon as one is over, reports it and downloads its results, so that they do not expire while
+/// other jobs run.
 async fn finish(
     cluster: &Cluster,
     screen: &Screen,
@@ -248,35 +270,89 @@ async fn finish(
     sent: &BTreeSet<String>,
     output: &Path,
 ) -> Result<Ended, Error> {
-    let ends = join_all(
-        jobs.iter()
-            .map(|owner| follow::until_over(cluster, screen, owner, sent)),
-    )
+    let farewells = Farewells::new(jobs);
+    let turn = Mutex::new(());
+    let ends = join_all(jobs.iter().enumerate().map(async |(index, owner)| {
+        let job = follow::until_over(cluster, screen, owner, sent).await?;
+        // One download at a time.
+        let _turn = turn.lock().await;
+        let ended = follow::report(screen, owner, &job);
+        farewells.replace(
+            screen,
+            index,
+            format!(
+                "stopped; to download the results: kubectl framewright get {} -n {}",
+                owner.name, owner.namespace
+            ),
+        );
+        get::results(cluster, screen, owner, &job, output).await?;
+        farewells.replace(screen, index, String::new());
+        Ok::<_, Error>(ended)
+    }))
     .await;
     let mut ended = Ended::Well;
     let mut lost = None;
-    for (owner, end) in jobs.iter().zip(ends) {
-        // An error of one job must not prevent the download of the others' results.
-        let job = match end {
-            Ok(job) => job,
+    for end in ends {
+        match end {
+            Ok(Ended::Well) => {}
+            Ok(Ended::JobFailed) => ended = Ended::JobFailed,
             Err(error) => {
                 if let Some(earlier) = lost.replace(error) {
-                    screen.say(&earlier.to_string());
+                    screen.say(&error_chain(&earlier).to_string());
                 }
-                continue;
             }
-        };
-        if follow::report(owner, &job) == Ended::JobFailed {
-            ended = Ended::JobFailed;
         }
-        screen.set_farewell(format!(
-            "stopped; to download the results: kubectl framewright get {} -n {}",
-            owner.name, owner.namespace
-        ));
-        get::results(cluster, screen, owner, &job, output).await?;
     }
     match lost {
-        Some(error) => Err(error.into()),
+        Some(error) => Err(error),
         None => Ok(ended),
+    }
+}
+
+/// The message for Ctrl-C, a part for each job.
+struct Farewells(RefCell<Vec<String>>);
+
+impl Farewells {
+    fn new(jobs: &[Owner]) -> Farewells {
+        Farewells(RefCell::new(jobs.iter().map(follow::farewell).collect()))
+    }
+
+    fn replace(&self, screen: &Screen, index: usize, text: String) {
+        let mut parts = self.0.borrow_mut();
+        if let Some(part) = parts.get_mut(index) {
+            *part = text;
+        }
+        let parts = parts.iter().filter(|part| !part.is_empty());
+        screen.set_farewell(join(parts.cloned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_job_whose_results_may_be_gone_before_the_download_ends_is_warned_of() {
+        let warning = |spec| {
+            short_lived(&Document {
+                kind: OwnerKind::AIJobs,
+                name: "demo".into(),
+                namespace: None,
+                object: json!({"spec": spec}),
+            })
+        };
+        for seconds in [0, 60, 3599] {
+            let said = warning(json!({"ttlSecondsAfterFinished": seconds}));
+            let said = said.expect("is warned of");
+            assert!(
+                said.contains(&format!("is {seconds}: ")) && said.contains("set 3600"),
+                "{said}"
+            );
+        }
+        for spec in [json!({"ttlSecondsAfterFinished": 3600}), json!({})] {
+            assert_eq!(warning(spec), None);
+        }
     }
 }
