@@ -163,6 +163,59 @@ impl OwnerKind {
     }
 }
 
+/// What an artifact is to its owner; part of its key, so that artifacts of one role can be deleted alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ArtifactRole {
+    /// A file that somebody has uploaded for a job.
+    Input,
+    /// What a step has made.
+    Output,
+    /// How far an attempt has come, so that the next one can go on from there.
+    Checkpoint,
+    /// A look at a result that is not finished.
+    Preview,
+    /// A file of a model.
+    Model,
+}
+
+impl ArtifactRole {
+    /// All roles.
+    pub const ALL: [ArtifactRole; 5] = [
+        ArtifactRole::Input,
+        ArtifactRole::Output,
+        ArtifactRole::Checkpoint,
+        ArtifactRole::Preview,
+        ArtifactRole::Model,
+    ];
+
+    /// As it stands in a key.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ArtifactRole::Input => "input",
+            ArtifactRole::Output => "output",
+            ArtifactRole::Checkpoint => "checkpoint",
+            ArtifactRole::Preview => "preview",
+            ArtifactRole::Model => "model",
+        }
+    }
+
+    /// What files are to their owner that people upload.
+    #[must_use]
+    pub fn of_uploads(kind: OwnerKind) -> ArtifactRole {
+        match kind {
+            OwnerKind::AIJobs => ArtifactRole::Input,
+            OwnerKind::ModelPools => ArtifactRole::Model,
+        }
+    }
+}
+
+impl fmt::Display for ArtifactRole {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
 /// Whether this is a SHA-256 as text: 64 lower-case hexadecimal digits.
 #[must_use]
 pub fn is_sha256(text: &str) -> bool {
@@ -174,8 +227,16 @@ pub fn is_sha256(text: &str) -> bool {
 
 /// The address of an artifact, as it stands in a status. The name alone opens nothing.
 #[must_use]
-pub fn artifact_uri(namespace: &str, kind: OwnerKind, uid: &str, sha256: &str) -> String {
-    format!("artifact://{namespace}/{}/{uid}/{sha256}", kind.as_str())
+pub fn artifact_uri(
+    namespace: &str,
+    (kind, uid): (OwnerKind, &str),
+    role: ArtifactRole,
+    sha256: &str,
+) -> String {
+    format!(
+        "artifact://{namespace}/{}/{uid}/{role}/{sha256}",
+        kind.as_str()
+    )
 }
 
 #[cfg(test)]

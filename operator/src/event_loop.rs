@@ -11,6 +11,7 @@ use framewright_core::engine::event::{Answer, Event, Now};
 use framewright_core::workers::sessions::{Greeting, SessionId};
 use framewright_crds::aijob::{AIJobStatus, StepState};
 use framewright_crds::conditions::{get, job};
+use framewright_crds::names::ArtifactRole;
 use framewright_crds::wire::Order;
 use framewright_store::key::{ArtifactKey, BadKey, Owner};
 use framewright_store::watch::{FileEvent, FileEvents};
@@ -320,7 +321,8 @@ fn artifact_key(key: &FileKey) -> Result<ArtifactKey, BadKey> {
         uid,
         sha256,
     } = key;
-    ArtifactKey::new(Owner::new(namespace, *kind, uid)?, sha256)
+    let owner = Owner::new(namespace, *kind, uid)?;
+    ArtifactKey::new(owner, ArtifactRole::of_uploads(*kind), sha256)
 }
 
 fn file_key(key: &ArtifactKey) -> FileKey {

@@ -2,6 +2,7 @@
 
 use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
+use framewright_crds::names::ArtifactRole;
 use framewright_crds::wire::OutputFile;
 use jiff::Timestamp;
 
@@ -34,13 +35,15 @@ impl Links {
 ///
 /// # Errors
 /// `BadKey` when the names cannot be part of a key.
-pub fn key(place: &Place<'_>, sha256: &str) -> Result<ArtifactKey, BadKey> {
-    ArtifactKey::new(Owner::new(place.namespace, place.kind, place.uid)?, sha256)
+pub fn key(place: &Place<'_>, role: ArtifactRole, sha256: &str) -> Result<ArtifactKey, BadKey> {
+    let owner = Owner::new(place.namespace, place.kind, place.uid)?;
+    ArtifactKey::new(owner, role, sha256)
 }
 
 impl Signer for Links {
     fn upload(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String {
-        let link = key(at, sha256).map(|key| {
+        let role = ArtifactRole::of_uploads(at.kind);
+        let link = key(at, role, sha256).map(|key| {
             let media_type = "application/octet-stream".to_owned();
             let verb = Verb::Put {
                 key,
@@ -60,7 +63,7 @@ impl Signer for Links {
         file_name: &str,
         expires: Timestamp,
     ) -> String {
-        let link = key(at, artifact.sha256()).map(|key| {
+        let link = key(at, ArtifactRole::Output, artifact.sha256()).map(|key| {
             let verb = Verb::Get {
                 key,
                 file_name: file_name.to_owned(),
@@ -71,9 +74,14 @@ impl Signer for Links {
         link.unwrap_or_default()
     }
 
-    fn worker_get(&self, at: &Place<'_>, sha256: &str, expires: Timestamp) -> Option<String> {
+    fn worker_get(
+        &self,
+        at: &Place<'_>,
+        (role, sha256): (ArtifactRole, &str),
+        expires: Timestamp,
+    ) -> Option<String> {
         let verb = Verb::Get {
-            key: key(at, sha256).ok()?,
+            key: key(at, role, sha256).ok()?,
             file_name: sha256.to_owned(),
             media_type: "application/octet-stream".to_owned(),
         };
@@ -87,7 +95,7 @@ impl Signer for Links {
         expires: Timestamp,
     ) -> Option<String> {
         let verb = Verb::Put {
-            key: key(at, &output.sha256).ok()?,
+            key: key(at, ArtifactRole::Output, &output.sha256).ok()?,
             bytes: u64::try_from(output.bytes).unwrap_or(0),
             media_type: output.media_type.clone(),
         };

@@ -178,7 +178,7 @@ impl StepState {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// Where it lies: `artifact://namespace/aijobs/uid/sha256`. The name alone opens nothing. Absent in the statuses of jobs with very
+    /// Where it lies: `artifact://namespace/aijobs/uid/output/sha256`. The name alone opens nothing. Absent in the statuses of jobs with very
     /// many steps, which must stay small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,

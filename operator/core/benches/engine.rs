@@ -16,6 +16,7 @@ use framewright_core::schedule::{Pending, Slots};
 use framewright_core::workers::sessions::Greeting;
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::modelpool::Device;
+use framewright_crds::names::ArtifactRole;
 use framewright_crds::wire::{ModelState, Order, OutputFile, ToOperator};
 use framewright_crds::{AIJob, ModelPool};
 use jiff::Timestamp;
@@ -45,7 +46,12 @@ impl Signer for Links {
         format!("https://store/v1/get/{}/{name}?{}", at.uid, "s".repeat(200))
     }
 
-    fn worker_get(&self, at: &Place<'_>, sha256: &str, _: Timestamp) -> Option<String> {
+    fn worker_get(
+        &self,
+        at: &Place<'_>,
+        (_, sha256): (ArtifactRole, &str),
+        _: Timestamp,
+    ) -> Option<String> {
         Some(format!("https://store/v1/get/{}/{sha256}", at.uid))
     }
 

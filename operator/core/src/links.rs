@@ -1,7 +1,7 @@
 //! The links in a status: who makes them, and whose artifacts they are about.
 
 use framewright_crds::aijob::OutputStatus;
-use framewright_crds::names::OwnerKind;
+use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_crds::wire::OutputFile;
 use jiff::Timestamp;
 
@@ -17,8 +17,13 @@ pub trait Signer {
         file_name: &str,
         expires: Timestamp,
     ) -> String;
-    /// Where a worker GETs an artifact; none if the names cannot be part of a key.
-    fn worker_get(&self, at: &Place<'_>, sha256: &str, expires: Timestamp) -> Option<String>;
+    /// Where a worker GETs an artifact, by its role and SHA-256; none if the names cannot be part of a key.
+    fn worker_get(
+        &self,
+        at: &Place<'_>,
+        artifact: (ArtifactRole, &str),
+        expires: Timestamp,
+    ) -> Option<String>;
     /// Where a worker PUTs its output; none if the names cannot be part of a key.
     fn worker_put(&self, at: &Place<'_>, output: &OutputFile, expires: Timestamp)
     -> Option<String>;

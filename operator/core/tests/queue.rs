@@ -11,6 +11,7 @@ use framewright_core::pools::facts;
 use framewright_crds::ModelPool;
 use framewright_crds::aijob::{AIJobSpec, AIJobStatus, OutputStatus};
 use framewright_crds::conditions::{get, job, job_reason, pool_reason};
+use framewright_crds::names::ArtifactRole;
 use framewright_crds::wire::OutputFile;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -203,7 +204,7 @@ impl Signer for Links {
         format!("{file_name}@{}", expires.as_second())
     }
 
-    fn worker_get(&self, _: &Place<'_>, _: &str, _: Timestamp) -> Option<String> {
+    fn worker_get(&self, _: &Place<'_>, _: (ArtifactRole, &str), _: Timestamp) -> Option<String> {
         None
     }
 

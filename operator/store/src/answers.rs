@@ -27,6 +27,12 @@ pub struct Deleted {
     pub artifacts: u64,
 }
 
+/// The body of a list of records: their names, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    pub names: Vec<String>,
+}
+
 /// The body of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owners {

@@ -19,6 +19,9 @@ pub struct StoreArgs {
     /// File with the keys that sign links: a line of 64 hexadecimal characters each, newest first. Read again when it changes
     #[arg(long, env = "FRAMEWRIGHT_STORE_KEYS", value_name = "FILE")]
     pub keys: PathBuf,
+    /// File with the keys that sign links to records, in the same form. Without it the store keeps no records. Read again when it changes
+    #[arg(long, env = "FRAMEWRIGHT_STORE_RECORD_KEYS", value_name = "FILE")]
+    pub record_keys: Option<PathBuf>,
     /// File with the certificate chain (PEM). Read again when it changes
     #[arg(long, env = "FRAMEWRIGHT_STORE_CERTIFICATE", value_name = "FILE")]
     pub certificate: PathBuf,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
+use framewright_crds::names::ArtifactRole;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -200,9 +201,9 @@ impl Backend {
 
     /// Returns once an artifact that is visible would also survive a power cut, whoever made it visible.
     pub(crate) async fn settle(&self, key: &ArtifactKey) -> Result<(), BackendError> {
-        let owner = key.owner().to_string();
+        let folder = key.folder();
         self.on_its_thread("sync an artifact's folders", move |volume| {
-            volume.sync_down_to(&owner)
+            volume.sync_down_to(&folder)
         })
         .await?;
         Ok(())
@@ -212,15 +213,22 @@ impl Backend {
     pub(crate) async fn discard(&self, key: &ArtifactKey) -> Result<(), BackendError> {
         let key = key.clone();
         self.on_its_thread("clear a broken upload", move |volume| {
-            volume.discard(&key.owner().to_string(), key.sha256())
+            volume.discard(&key.folder(), key.sha256())
         })
         .await?;
         Ok(())
     }
 
-    /// Deletes all that an owner has; how many artifacts that were.
-    pub(crate) async fn delete(&self, owner: &Owner) -> Result<u64, BackendError> {
-        let prefix = ObjectPath::from(owner.to_string());
+    /// Deletes all that an owner has, or has in one role; how many artifacts that were.
+    pub(crate) async fn delete(
+        &self,
+        owner: &Owner,
+        role: Option<ArtifactRole>,
+    ) -> Result<u64, BackendError> {
+        let prefix = match role {
+            Some(role) => ObjectPath::from(format!("{owner}/{role}")),
+            None => ObjectPath::from(owner.to_string()),
+        };
         let found = self
             .objects
             .list(Some(&prefix))

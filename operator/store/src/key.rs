@@ -1,10 +1,10 @@
-//! What an artifact is called in the store: namespace, kind and UID of the object that owns it, and its SHA-256.
+//! What an artifact is called in the store: namespace, kind and UID of the object that owns it, its role, and its SHA-256.
 //!
 //! Every part is checked here, once, so that no key can leave its folder.
 
 use std::fmt;
 
-use framewright_crds::names::{OwnerKind, is_sha256};
+use framewright_crds::names::{ArtifactRole, OwnerKind, is_sha256};
 
 const KINDS: [OwnerKind; 2] = [OwnerKind::AIJobs, OwnerKind::ModelPools];
 
@@ -20,6 +20,7 @@ pub struct Owner {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ArtifactKey {
     owner: Owner,
+    role: ArtifactRole,
     sha256: String,
 }
 
@@ -32,9 +33,11 @@ pub enum BadKey {
     Kind(String),
     #[error("uid {0:?} is not 1 to 63 of a-z, 0-9 and '-'")]
     Uid(String),
+    #[error("role {0:?} is not one of input, output, checkpoint, preview, model")]
+    Role(String),
     #[error("sha256 {0:?} is not 64 of 0-9 and a-f")]
     Sha256(String),
-    #[error("{0:?} is not namespace/kind/uid/sha256")]
+    #[error("{0:?} is not namespace/kind/uid/role/sha256")]
     Shape(String),
 }
 
@@ -86,30 +89,44 @@ impl Owner {
 impl ArtifactKey {
     /// # Errors
     /// `BadKey` when `sha256` is not 64 lower-case hexadecimal characters.
-    pub fn new(owner: Owner, sha256: &str) -> Result<ArtifactKey, BadKey> {
+    pub fn new(owner: Owner, role: ArtifactRole, sha256: &str) -> Result<ArtifactKey, BadKey> {
         if !is_sha256(sha256) {
             return Err(BadKey::Sha256(shortened(sha256)));
         }
         Ok(ArtifactKey {
             owner,
+            role,
             sha256: sha256.to_owned(),
         })
     }
 
-    /// Reads `namespace/kind/uid/sha256`.
+    /// Reads `namespace/kind/uid/role/sha256`.
     ///
     /// # Errors
     /// `BadKey` that names the part that is wrong.
     pub fn parse(text: &str) -> Result<ArtifactKey, BadKey> {
-        let Some((owner, sha256)) = text.rsplit_once('/') else {
+        let parts: Vec<&str> = text.split('/').collect();
+        let [namespace, kind, uid, role, sha256] = parts.as_slice() else {
             return Err(BadKey::Shape(shortened(text)));
         };
-        ArtifactKey::new(Owner::parse(owner)?, sha256)
+        let owner = Owner::new(namespace, parse_kind(kind)?, uid)?;
+        ArtifactKey::new(owner, parse_role(role)?, sha256)
     }
 
     #[must_use]
     pub fn owner(&self) -> &Owner {
         &self.owner
+    }
+
+    #[must_use]
+    pub fn role(&self) -> ArtifactRole {
+        self.role
+    }
+
+    /// The folder that the file lies in.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        format!("{}/{}", self.owner, self.role)
     }
 
     /// 64 lower-case hexadecimal characters.
@@ -132,8 +149,12 @@ impl fmt::Display for Owner {
 
 impl fmt::Display for ArtifactKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ArtifactKey { owner, sha256 } = self;
-        write!(out, "{owner}/{sha256}")
+        let ArtifactKey {
+            owner,
+            role,
+            sha256,
+        } = self;
+        write!(out, "{owner}/{role}/{sha256}")
     }
 }
 
@@ -144,7 +165,24 @@ fn parse_kind(text: &str) -> Result<OwnerKind, BadKey> {
         .ok_or_else(|| BadKey::Kind(shortened(text)))
 }
 
-fn is_label(text: &str) -> bool {
+/// Reads `namespace/kind/uid`, or `namespace/kind/uid/role` of one role alone.
+pub(crate) fn parse_owner_and_role(text: &str) -> Result<(Owner, Option<ArtifactRole>), BadKey> {
+    match text.rsplit_once('/') {
+        Some((owner, role)) if owner.matches('/').count() == 2 => {
+            Ok((Owner::parse(owner)?, Some(parse_role(role)?)))
+        }
+        Some(_) | None => Ok((Owner::parse(text)?, None)),
+    }
+}
+
+fn parse_role(text: &str) -> Result<ArtifactRole, BadKey> {
+    ArtifactRole::ALL
+        .into_iter()
+        .find(|role| role.as_str() == text)
+        .ok_or_else(|| BadKey::Role(shortened(text)))
+}
+
+pub(crate) fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text
             .bytes()
@@ -152,7 +190,7 @@ fn is_label(text: &str) -> bool {
 }
 
 /// Enough of a stranger's text to recognise it in a message.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -164,10 +202,13 @@ mod tests {
 
     #[test]
     fn a_key_survives_its_text_form() {
-        let text = format!("studio/aijobs/1f2e-77/{SHA}");
-        let key = ArtifactKey::parse(&text).expect("a good key");
-        assert_eq!(key.owner().kind(), OwnerKind::AIJobs);
-        assert_eq!(key.to_string(), text);
+        for role in ArtifactRole::ALL {
+            let text = format!("studio/aijobs/1f2e-77/{role}/{SHA}");
+            let key = ArtifactKey::parse(&text).expect("a good key");
+            assert_eq!(key.owner().kind(), OwnerKind::AIJobs);
+            assert_eq!(key.role(), role);
+            assert_eq!(key.to_string(), text);
+        }
     }
 
     #[test]
@@ -175,17 +216,21 @@ mod tests {
         for text in [
             String::new(),
             SHA.to_owned(),
-            format!("../aijobs/1f2e/{SHA}"),
-            format!("studio/pods/1f2e/{SHA}"),
-            format!("studio/aijobs/../{SHA}"),
+            format!("studio/aijobs/1f2e/{SHA}"),
+            format!("../aijobs/1f2e/input/{SHA}"),
+            format!("studio/pods/1f2e/input/{SHA}"),
+            format!("studio/aijobs/../input/{SHA}"),
             format!("studio/aijobs/1f2e/../{SHA}"),
-            format!("studio/aijobs//{SHA}"),
-            format!("/studio/aijobs/1f2e/{SHA}"),
-            format!("studio/aijobs/1f2e/{SHA}/"),
-            format!("studio/aijobs/1f2e/{}", SHA.to_uppercase()),
-            format!("studio/aijobs/1f2e/{}", &SHA[1..]),
-            format!("studio/aijobs/1f2e/{SHA}#1"),
-            format!("{}/aijobs/1f2e/{SHA}", "a".repeat(64)),
+            format!("studio/aijobs/1f2e/secret/{SHA}"),
+            format!("studio/aijobs/1f2e/input/../{SHA}"),
+            format!("studio/aijobs//input/{SHA}"),
+            format!("studio/aijobs/1f2e//{SHA}"),
+            format!("/studio/aijobs/1f2e/input/{SHA}"),
+            format!("studio/aijobs/1f2e/input/{SHA}/"),
+            format!("studio/aijobs/1f2e/input/{}", SHA.to_uppercase()),
+            format!("studio/aijobs/1f2e/input/{}", &SHA[1..]),
+            format!("studio/aijobs/1f2e/input/{SHA}#1"),
+            format!("{}/aijobs/1f2e/input/{SHA}", "a".repeat(64)),
         ] {
             assert!(ArtifactKey::parse(&text).is_err(), "{text}");
         }
@@ -204,6 +249,10 @@ mod tests {
         assert_eq!(
             Owner::parse("studio/aijobs/a.b"),
             Err(BadKey::Uid("a.b".into()))
+        );
+        assert_eq!(
+            ArtifactKey::parse(&format!("studio/aijobs/1/result/{SHA}")),
+            Err(BadKey::Role("result".into()))
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Where artifacts lie: a process of its own that keeps bytes and hands them to whoever holds a link signed by the operator.
 //!
 //! It has no Kubernetes credentials and asks nobody: a link says everything. An artifact is named by its owner's namespace, kind
-//! and UID and by its SHA-256, is never changed, and is visible only once all of its bytes are verified and on disk.
+//! and UID, its role and its SHA-256, is never changed, and is visible only once all of its bytes are verified and on disk.
 //!
 //! # Layout
 //! - [`key`]: what an artifact is called
@@ -15,6 +15,7 @@
 //! - `refusal`, `answers`: what goes back
 //! - `health`: health and metrics
 //! - [`grants`]: what a signed link says
+//! - [`record`]: files that belong to no object and are never replaced
 //! - [`listen`]: a listener for both families of addresses
 //! - [`client`]: the operator's side
 //! - [`watch`]: a stream that tells which files are there, both ends
@@ -33,6 +34,7 @@ mod mounted;
 mod pace;
 mod patience;
 mod range;
+pub mod record;
 mod refusal;
 mod routes;
 mod server;

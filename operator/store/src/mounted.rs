@@ -37,18 +37,24 @@ pub enum MountedError {
     },
 }
 
-/// The contents of the three files, to see whether they changed.
+/// The contents of the files, to see whether they changed.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Contents {
     keys: Vec<u8>,
+    record_keys: Option<Vec<u8>>,
     certificate: Vec<u8>,
     certificate_key: Vec<u8>,
 }
 
-/// Reads all three.
+/// Reads all of them.
 pub(crate) async fn read(args: &StoreArgs) -> Result<Contents, MountedError> {
+    let record_keys = match &args.record_keys {
+        Some(path) => Some(read_file(path).await?),
+        None => None,
+    };
     Ok(Contents {
         keys: read_file(&args.keys).await?,
+        record_keys,
         certificate: read_file(&args.certificate).await?,
         certificate_key: read_file(&args.certificate_key).await?,
     })
@@ -58,11 +64,24 @@ pub(crate) fn signing_keys(
     args: &StoreArgs,
     contents: &Contents,
 ) -> Result<SigningKeys, MountedError> {
-    SigningKeys::parse(&String::from_utf8_lossy(&contents.keys)).map_err(|source| {
-        MountedError::Keys {
-            path: args.keys.clone(),
-            source,
-        }
+    parsed(&args.keys, &contents.keys)
+}
+
+/// The keys that sign links to records, if there is a file with them.
+pub(crate) fn record_keys(
+    args: &StoreArgs,
+    contents: &Contents,
+) -> Result<Option<SigningKeys>, MountedError> {
+    match (&args.record_keys, &contents.record_keys) {
+        (Some(path), Some(text)) => Ok(Some(parsed(path, text)?)),
+        (Some(_), None) | (None, Some(_)) | (None, None) => Ok(None),
+    }
+}
+
+fn parsed(path: &Path, text: &[u8]) -> Result<SigningKeys, MountedError> {
+    SigningKeys::parse(&String::from_utf8_lossy(text)).map_err(|source| MountedError::Keys {
+        path: path.to_owned(),
+        source,
     })
 }
 
@@ -101,6 +120,7 @@ pub(crate) async fn follow(
     args: StoreArgs,
     mut seen: Contents,
     keys: watch::Sender<SigningKeys>,
+    new_record_keys: Option<watch::Sender<SigningKeys>>,
     certificate: RustlsConfig,
 ) {
     let mut ticks = tokio::time::interval(args.reload_every);
@@ -129,6 +149,21 @@ pub(crate) async fn follow(
                     info!("reading new signing keys");
                 }
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "keeping the keys"),
+            }
+        }
+        if found.record_keys != seen.record_keys
+            && let Some(sender) = &new_record_keys
+        {
+            match record_keys(&args, &found) {
+                Ok(Some(new)) => {
+                    sender.send_replace(new);
+                    info!("reading new keys for records");
+                }
+                Ok(None) => {}
+                Err(error) => warn!(
+                    error = &error as &dyn std::error::Error,
+                    "keeping the keys for records"
+                ),
             }
         }
         if (&found.certificate, &found.certificate_key)

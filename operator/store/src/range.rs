@@ -1,4 +1,7 @@
 //! Which bytes of an artifact a GET asks for: RFC 9110, sections 13 and 14, as far as one range and one strong ETag go. Pure.
+//!
+//! The crate `headers` (0.4) would not replace this: it drops a suffix longer than the file and numbers beyond u64, knows the unit in
+//! lower case only, and does not tell a range behind the end from one that it cannot read.
 
 use std::ops::Range;
 

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use super::answers::Problem;
 use super::backend::BackendError;
 use super::pace::SLOWEST;
+use super::record::RECORD_BYTES_MAX;
 use crate::grants;
 
 /// Why a request gets nothing.
@@ -27,6 +28,18 @@ pub(crate) enum Refusal {
         "there is no artifact {key}: it was not uploaded yet, or its object is gone, with which artifacts live and die"
     )]
     NotFound { key: String },
+    #[error("there is no record {key}")]
+    NoRecord { key: String },
+    #[error(
+        "the record {key} has other bytes already, and a record is never replaced; use another name"
+    )]
+    RecordExists { key: String },
+    #[error("a record of {granted} bytes is too large: {RECORD_BYTES_MAX} bytes are the most")]
+    RecordTooLarge { granted: u64 },
+    #[error(
+        "this store keeps no records: it was started without --record-keys (chart value store.recordKeysSecret)"
+    )]
+    NoRecords,
     #[error("the link allows exactly {granted} bytes, and {sent} or more were sent")]
     TooLarge { granted: u64, sent: u64 },
     #[error("the link allows exactly {granted} bytes, and only {sent} were sent")]
@@ -100,7 +113,12 @@ impl Refusal {
             Refusal::Method { .. } => (StatusCode::FORBIDDEN, "NotAllowed"),
             Refusal::NoWebSocket { .. } => (StatusCode::UPGRADE_REQUIRED, "NoWebSocket"),
             Refusal::MediaType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "MediaTypeMismatch"),
-            Refusal::NotFound { .. } => (StatusCode::NOT_FOUND, "NotFound"),
+            Refusal::NotFound { .. } | Refusal::NoRecord { .. } => {
+                (StatusCode::NOT_FOUND, "NotFound")
+            }
+            Refusal::RecordExists { .. } => (StatusCode::CONFLICT, "RecordExists"),
+            Refusal::RecordTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "RecordTooLarge"),
+            Refusal::NoRecords => (StatusCode::FORBIDDEN, "NoRecords"),
             Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge"),
             Refusal::TooSmall { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "TooSmall"),
             Refusal::Digest { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "DigestMismatch"),
@@ -141,6 +159,10 @@ impl IntoResponse for Refusal {
             | Refusal::NoWebSocket { .. }
             | Refusal::MediaType { .. }
             | Refusal::NotFound { .. }
+            | Refusal::NoRecord { .. }
+            | Refusal::RecordExists { .. }
+            | Refusal::RecordTooLarge { .. }
+            | Refusal::NoRecords
             | Refusal::TooLarge { .. }
             | Refusal::TooSmall { .. }
             | Refusal::Digest { .. }

@@ -21,6 +21,8 @@ use super::answers::{Deleted, Owners};
 use super::backend::Backend;
 use super::download::{self, Wanted};
 use super::health::Metrics;
+use super::record::server::Records;
+use super::record::{self, RECORDS_PATH, RecordGrant, RecordVerb};
 use super::refusal::Refusal;
 use super::slots::Slots;
 use super::upload::{self, Expected};
@@ -34,6 +36,8 @@ const ANSWER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Store {
     pub backend: Backend,
+    /// None without keys for them.
+    pub records: Option<Records>,
     pub keys: watch::Receiver<SigningKeys>,
     pub upload_slots: Slots,
     pub download_slots: Slots,
@@ -54,6 +58,10 @@ pub(crate) fn router(store: Arc<Store>) -> Router {
 async fn answer(State(store): State<Arc<Store>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let now = Timestamp::now();
+    if parts.uri.path().starts_with(RECORDS_PATH) {
+        let (verb, result) = answer_record(&store, &parts, now, body).await;
+        return finish(&store, verb, result, parts.uri.path());
+    }
     let (verb, result) = match granted(&store, &parts, now) {
         Ok(grant) => {
             let name = grant.verb.name();
@@ -64,16 +72,71 @@ async fn answer(State(store): State<Arc<Store>>, request: Request) -> Response {
             ("none", Err(refusal))
         }
     };
+    finish(&store, verb, result, parts.uri.path())
+}
+
+async fn answer_record(
+    store: &Store,
+    parts: &Parts,
+    now: Timestamp,
+    body: Body,
+) -> (&'static str, Result<Response, Refusal>) {
+    match granted_record(store, parts, now) {
+        Ok((records, grant)) => {
+            let name = grant.verb.name();
+            (name, records.act(grant.verb, body).await)
+        }
+        Err(refusal) => {
+            upload::drain(&mut body.into_data_stream()).await;
+            ("none", Err(refusal))
+        }
+    }
+}
+
+fn finish(
+    store: &Store,
+    verb: &'static str,
+    result: Result<Response, Refusal>,
+    path: &str,
+) -> Response {
     let response = match result {
         Ok(response) => response,
         Err(refusal) => {
             // The query is a secret; the path is none.
-            log(&refusal, parts.uri.path());
+            log(&refusal, path);
             refusal.into_response()
         }
     };
     store.metrics.count(verb, response.status());
     response
+}
+
+fn granted_record<'a>(
+    store: &'a Store,
+    parts: &Parts,
+    now: Timestamp,
+) -> Result<(&'a Records, RecordGrant), Refusal> {
+    let records = store.records.as_ref().ok_or(Refusal::NoRecords)?;
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    let grant = record::verify(target, &records.keys.borrow(), now).map_err(Refusal::Grant)?;
+    let is_allowed = match grant.verb {
+        RecordVerb::Append { .. } => parts.method == Method::PUT,
+        RecordVerb::Read { .. } | RecordVerb::List { .. } => parts.method == Method::GET,
+    };
+    if is_allowed {
+        return Ok((records, grant));
+    }
+    Err(refused_method(grant.verb.name(), &parts.method))
+}
+
+fn refused_method(verb: &'static str, method: &Method) -> Refusal {
+    Refusal::Method {
+        verb,
+        method: method.as_str().chars().take(20).collect(),
+    }
 }
 
 fn granted(store: &Store, parts: &Parts, now: Timestamp) -> Result<Grant, Refusal> {
@@ -93,10 +156,7 @@ fn granted(store: &Store, parts: &Parts, now: Timestamp) -> Result<Grant, Refusa
         Verb::List | Verb::Watch => parts.method == Method::GET,
     };
     if !is_allowed {
-        return Err(Refusal::Method {
-            verb: grant.verb.name(),
-            method: parts.method.as_str().chars().take(20).collect(),
-        });
+        return Err(refused_method(grant.verb.name(), &parts.method));
     }
     Ok(grant)
 }
@@ -152,10 +212,12 @@ async fn act(
             Ok((status, Json(received.stored)).into_response())
         }
         Verb::Stat { key } => in_time(download::stat(store, &key)).await,
-        Verb::Delete { owner } => {
-            let artifacts = in_time(async { Ok(store.backend.delete(&owner).await?) }).await?;
+        Verb::Delete { owner, role } => {
+            let artifacts =
+                in_time(async { Ok(store.backend.delete(&owner, role).await?) }).await?;
             if artifacts > 0 {
-                info!(%owner, artifacts, "artifacts deleted");
+                let role = role.map(tracing::field::display);
+                info!(%owner, role, artifacts, "artifacts deleted");
             }
             Ok(Json(Deleted { artifacts }).into_response())
         }
@@ -167,7 +229,10 @@ async fn act(
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+/// Waits for the volume, and not for ever.
+pub(crate) async fn in_time<T>(
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
     timeout(ANSWER, work)
         .await
         .unwrap_or(Err(Refusal::Deadline {
@@ -190,12 +255,16 @@ fn log(refusal: &Refusal, path: &str) {
         | Refusal::Digest { .. }
         | Refusal::TooLarge { .. }
         | Refusal::TooSmall { .. }
+        | Refusal::RecordExists { .. }
+        | Refusal::RecordTooLarge { .. }
         | Refusal::MediaType { .. } => info!(path, "{refusal}"),
         Refusal::NoSuchPath
         | Refusal::Grant(_)
         | Refusal::Method { .. }
         | Refusal::NoWebSocket { .. }
         | Refusal::NotFound { .. }
+        | Refusal::NoRecord { .. }
+        | Refusal::NoRecords
         | Refusal::Range { .. } => debug!(path, "{refusal}"),
     }
 }

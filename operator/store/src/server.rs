@@ -21,9 +21,11 @@ use super::backend::{Backend, BackendError};
 use super::health::{self, Metrics};
 use super::mounted::{self, MountedError};
 use super::patience::Patience;
+use super::record::server::Records;
 use super::routes::{self, Store};
 use super::slots::Slots;
 use super::watch::server::STREAMS_MAX;
+use crate::grants::SigningKeys;
 use crate::listen::everywhere;
 
 /// A leftover this old belongs to no upload that still runs.
@@ -100,13 +102,22 @@ pub async fn start(args: StoreArgs) -> Result<Running, ServeError> {
     let backend = open(&args).await?;
     let contents = mounted::read(&args).await.map_err(mounted_error)?;
     let keys = mounted::signing_keys(&args, &contents).map_err(mounted_error)?;
+    let record_keys = mounted::record_keys(&args, &contents).map_err(mounted_error)?;
     let certificate = mounted::tls(&args, &contents).map_err(mounted_error)?;
 
     let (keys_sender, keys) = watch::channel(keys);
+    let (record_keys_sender, records) = match record_keys {
+        Some(record_keys) => {
+            let (sender, record_keys) = watch::channel(record_keys);
+            (Some(sender), Some(open_records(&args, record_keys).await?))
+        }
+        None => (None, None),
+    };
     let certificate = RustlsConfig::from_config(certificate);
     let stopping = CancellationToken::new();
     let store = Arc::new(Store {
         backend,
+        records,
         keys,
         upload_slots: Slots::new(args.max_uploads, UPLOADS_PER_ARTIFACT, TURN),
         download_slots: Slots::new(args.max_downloads, usize::MAX, TURN),
@@ -149,7 +160,13 @@ pub async fn start(args: StoreArgs) -> Result<Running, ServeError> {
         listeners,
         chores: [
             tokio::spawn(sweep(store, args.sweep_every)),
-            tokio::spawn(mounted::follow(args, contents, keys_sender, certificate)),
+            tokio::spawn(mounted::follow(
+                args,
+                contents,
+                keys_sender,
+                record_keys_sender,
+                certificate,
+            )),
         ],
         stopping,
         grace,
@@ -212,6 +229,23 @@ async fn open(args: &StoreArgs) -> Result<Backend, ServeError> {
     Ok(backend)
 }
 
+/// Opens the folder of records and clears what broken appends left in it.
+async fn open_records(
+    args: &StoreArgs,
+    keys: watch::Receiver<SigningKeys>,
+) -> Result<Records, ServeError> {
+    let volume_error = |source| ServeError::Volume {
+        folder: args.volume.clone(),
+        source,
+    };
+    let records = Records::on_volume(&args.volume, keys, args.upload_idle).map_err(volume_error)?;
+    records
+        .remove_leftovers(Duration::ZERO)
+        .await
+        .map_err(volume_error)?;
+    Ok(records)
+}
+
 async fn sweep(store: Arc<Store>, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -224,6 +258,18 @@ async fn sweep(store: Arc<Store>, every: Duration) {
             Err(error) => warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot sweep the volume"
+            ),
+        }
+        let Some(records) = &store.records else {
+            continue;
+        };
+        match records.remove_leftovers(LEFTOVER_AGE).await {
+            Ok(removed) => {
+                store.metrics.leftovers.inc_by(removed);
+            }
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot sweep the records"
             ),
         }
     }

@@ -149,6 +149,6 @@ mod tests {
 
     fn key(namespace: &str, digit: char) -> ArtifactKey {
         let sha256 = digit.to_string().repeat(64);
-        ArtifactKey::parse(&format!("{namespace}/aijobs/1f2e/{sha256}")).expect("a good key")
+        ArtifactKey::parse(&format!("{namespace}/aijobs/1f2e/input/{sha256}")).expect("a good key")
     }
 }

@@ -61,12 +61,12 @@ impl Volume {
         Ok(room)
     }
 
-    /// Syncs the folders on the way to `owner`. Two uploads that share a folder are synced by whoever made it, which may be the
+    /// Syncs the folders on the way to `path`. Two uploads that share a folder are synced by whoever made it, which may be the
     /// one that answers later. Cheap where nothing is unsynced. Blocks.
-    pub(crate) fn sync_down_to(&self, owner: &str) -> io::Result<()> {
+    pub(crate) fn sync_down_to(&self, path: &str) -> io::Result<()> {
         let mut folder = self.folder.clone();
         still_there(sync_folder(&folder))?;
-        for part in owner.split('/') {
+        for part in path.split('/') {
             folder.push(part);
             still_there(sync_folder(&folder))?;
         }
@@ -74,8 +74,8 @@ impl Volume {
     }
 
     /// Removes what unfinished uploads of one artifact wrote. Blocks.
-    pub(crate) fn discard(&self, owner: &str, sha256: &str) -> io::Result<()> {
-        let Some(entries) = still_there(fs::read_dir(self.folder.join(owner)))? else {
+    pub(crate) fn discard(&self, folder: &str, sha256: &str) -> io::Result<()> {
+        let Some(entries) = still_there(fs::read_dir(self.folder.join(folder)))? else {
             return Ok(());
         };
         for entry in entries {

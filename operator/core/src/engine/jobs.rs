@@ -668,7 +668,7 @@ fn run_order(signer: &dyn Signer, seen: &Observed, order: &Order) -> Option<wire
                 name: input.name.clone(),
                 sha256: input.sha256.clone(),
                 bytes: input.bytes,
-                url: signer.worker_get(&place, &input.sha256, expires)?,
+                url: signer.worker_get(&place, (input.role, &input.sha256), expires)?,
             })
         })
         .collect::<Option<Vec<_>>>()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use framewright_crds::ModelPool;
 use framewright_crds::deletion::{goes_by_itself, kept_by};
-use framewright_crds::names::OwnerKind;
+use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_crds::wire::FileSource;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
@@ -268,7 +268,7 @@ impl Engine {
         let key = serde_json::to_string(&models::orders(seen, &|_| FileSource::Url(String::new())))
             .unwrap_or_default();
         let sign = |sha256: &str| {
-            let url = signer.worker_get(&place, sha256, expires);
+            let url = signer.worker_get(&place, (ArtifactRole::Model, sha256), expires);
             url.map_or(FileSource::AwaitingUpload, FileSource::Url)
         };
         for uid in term.sessions.of_pool(name) {

@@ -15,7 +15,7 @@ use framewright_core::names::{JobName, ObjectName, WorkerRef};
 use framewright_core::pools::template;
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::deletion::goes_by_itself;
-use framewright_crds::names::OwnerKind;
+use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_crds::wire::OutputFile;
 use framewright_crds::{AIJob, ModelPool};
 use jiff::Timestamp;
@@ -104,7 +104,12 @@ impl Signer for Links {
         )
     }
 
-    fn worker_get(&self, at: &Place<'_>, sha256: &str, expires: Timestamp) -> Option<String> {
+    fn worker_get(
+        &self,
+        at: &Place<'_>,
+        (_, sha256): (ArtifactRole, &str),
+        expires: Timestamp,
+    ) -> Option<String> {
         Some(format!("get {}/{sha256}@{}", at.uid, expires.as_second()))
     }
 

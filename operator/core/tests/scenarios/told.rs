@@ -7,6 +7,7 @@ use framewright_core::jobs::plan::{Plan, plan};
 use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::conditions::{get, job};
+use framewright_crds::names::ArtifactRole;
 use framewright_crds::wire::OutputFile;
 use jiff::Timestamp;
 
@@ -111,7 +112,12 @@ impl Signer for Links {
         format!("{file_name}@{}", expires.as_second())
     }
 
-    fn worker_get(&self, _: &Place<'_>, sha256: &str, expires: Timestamp) -> Option<String> {
+    fn worker_get(
+        &self,
+        _: &Place<'_>,
+        (_, sha256): (ArtifactRole, &str),
+        expires: Timestamp,
+    ) -> Option<String> {
         Some(format!("get {sha256}@{}", expires.as_second()))
     }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{ARTIFACTS_PATH, Grant, Refused, SigningKeys, Verb};
-use crate::key::{ArtifactKey, BadKey, Owner};
+use crate::key::{ArtifactKey, BadKey, parse_owner_and_role};
 
 /// Keeps these signatures apart from any other use of the same key.
 const PURPOSE: &[u8] = b"framewright store grant 1\n";
@@ -25,13 +25,37 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 /// The link that carries `grant`. `base` is scheme, host, port and prefix, such as `https://framewright-store.framewright.svc:8443`.
 #[must_use]
 pub fn sign(base: &str, grant: &Grant, keys: &SigningKeys) -> String {
-    let unsigned = unsigned_target(grant);
-    let signature = keys.sign(&signed_message(&unsigned));
+    seal(base, &unsigned_target(grant), PURPOSE, keys)
+}
+
+/// Makes a link of path and query. `purpose` keeps its signature apart from any other use of the same key.
+pub(crate) fn seal(base: &str, unsigned: &str, purpose: &[u8], keys: &SigningKeys) -> String {
+    let signature = keys.sign(&[purpose, unsigned.as_bytes()].concat());
     format!(
         "{}{unsigned}&sig={}",
         base.trim_end_matches('/'),
         URL_SAFE_NO_PAD.encode(signature)
     )
+}
+
+/// The path and query that were signed.
+///
+/// # Errors
+/// `Refused` when they were not, for this purpose and with one of these keys.
+pub(crate) fn open<'a>(
+    target: &'a str,
+    purpose: &[u8],
+    keys: &SigningKeys,
+) -> Result<&'a str, Refused> {
+    let (unsigned, signature) = target.rsplit_once("&sig=").ok_or(Refused::NotSigned)?;
+    let signature = URL_SAFE_NO_PAD
+        .decode(signature)
+        .map_err(|_| Refused::WrongSignature)?;
+    if keys.verify(&[purpose, unsigned.as_bytes()].concat(), &signature) {
+        Ok(unsigned)
+    } else {
+        Err(Refused::WrongSignature)
+    }
 }
 
 /// The grant that a request carries. `target` is path and query as they came; what it allows is still to be compared with the
@@ -40,13 +64,7 @@ pub fn sign(base: &str, grant: &Grant, keys: &SigningKeys) -> String {
 /// # Errors
 /// `Refused`: signature first, then the end, so that nobody learns anything about a link that was never made.
 pub fn verify(target: &str, keys: &SigningKeys, now: Timestamp) -> Result<Grant, Refused> {
-    let (unsigned, signature) = target.rsplit_once("&sig=").ok_or(Refused::NotSigned)?;
-    let signature = URL_SAFE_NO_PAD
-        .decode(signature)
-        .map_err(|_| Refused::WrongSignature)?;
-    if !keys.verify(&signed_message(unsigned), &signature) {
-        return Err(Refused::WrongSignature);
-    }
+    let unsigned = open(target, PURPOSE, keys)?;
     let grant = parse(unsigned).map_err(|what| Refused::NotUnderstood { what })?;
     if now.as_second() >= grant.expires.as_second() {
         return Err(Refused::Expired {
@@ -56,15 +74,15 @@ pub fn verify(target: &str, keys: &SigningKeys, now: Timestamp) -> Result<Grant,
     Ok(grant)
 }
 
-fn signed_message(unsigned: &str) -> Vec<u8> {
-    [PURPOSE, unsigned.as_bytes()].concat()
-}
-
 fn unsigned_target(grant: &Grant) -> String {
     let Grant { verb, expires } = grant;
     let path = match verb {
         Verb::Get { key, .. } | Verb::Put { key, .. } | Verb::Stat { key } => format!("/{key}"),
-        Verb::Delete { owner } => format!("/{owner}"),
+        Verb::Delete { owner, role: None } => format!("/{owner}"),
+        Verb::Delete {
+            owner,
+            role: Some(role),
+        } => format!("/{owner}/{role}"),
         Verb::List | Verb::Watch => String::new(),
     };
     let mut target = format!(
@@ -94,7 +112,7 @@ fn unsigned_target(grant: &Grant) -> String {
     target
 }
 
-fn encoded(text: &str) -> impl std::fmt::Display + '_ {
+pub(crate) fn encoded(text: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(text, RESERVED)
 }
 
@@ -125,9 +143,8 @@ fn parse(target: &str) -> Result<Grant, String> {
         "stat" => Verb::Stat { key: key()? },
         "delete" => {
             let path = path.strip_prefix('/').ok_or("it names no owner")?;
-            Verb::Delete {
-                owner: Owner::parse(path).map_err(sentence)?,
-            }
+            let (owner, role) = parse_owner_and_role(path).map_err(sentence)?;
+            Verb::Delete { owner, role }
         }
         "list" if path.is_empty() => Verb::List,
         "list" => return Err("it lists below an owner".to_owned()),
@@ -144,10 +161,10 @@ fn sentence(bad: BadKey) -> String {
 }
 
 /// The query's fields, each of which must be there once and be used.
-struct Fields(BTreeMap<String, String>);
+pub(crate) struct Fields(BTreeMap<String, String>);
 
 impl Fields {
-    fn parse(query: &str) -> Result<Fields, String> {
+    pub(crate) fn parse(query: &str) -> Result<Fields, String> {
         let mut fields = BTreeMap::new();
         for pair in query.split('&') {
             let (name, value) = pair
@@ -163,19 +180,22 @@ impl Fields {
         Ok(Fields(fields))
     }
 
-    fn take(&mut self, name: &str) -> Result<String, String> {
+    pub(crate) fn take(&mut self, name: &str) -> Result<String, String> {
         self.0
             .remove(name)
             .ok_or_else(|| format!("{name} is missing"))
     }
 
-    fn number<Number: std::str::FromStr>(&mut self, name: &str) -> Result<Number, String> {
+    pub(crate) fn number<Number: std::str::FromStr>(
+        &mut self,
+        name: &str,
+    ) -> Result<Number, String> {
         let text = self.take(name)?;
         text.parse()
             .map_err(|_| format!("{name}={text:?} is no whole number"))
     }
 
-    fn finish(self) -> Result<(), String> {
+    pub(crate) fn finish(self) -> Result<(), String> {
         match self.0.into_keys().next() {
             Some(name) => Err(format!("{name} is unknown")),
             None => Ok(()),
@@ -185,9 +205,10 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
-    use framewright_crds::names::OwnerKind;
+    use framewright_crds::names::{ArtifactRole, OwnerKind};
 
     use super::*;
+    use crate::key::Owner;
 
     const BASE: &str = "https://framewright-store.framewright.svc:8443/";
 
@@ -313,6 +334,11 @@ mod tests {
             Verb::Stat { key: key() },
             Verb::Delete {
                 owner: key().owner().clone(),
+                role: None,
+            },
+            Verb::Delete {
+                owner: key().owner().clone(),
+                role: Some(ArtifactRole::Checkpoint),
             },
             Verb::List,
             Verb::Watch,
@@ -321,7 +347,7 @@ mod tests {
 
     fn key() -> ArtifactKey {
         let owner = Owner::new("studio", OwnerKind::AIJobs, "1f2e").expect("a good owner");
-        ArtifactKey::new(owner, &"ab".repeat(32)).expect("a good key")
+        ArtifactKey::new(owner, ArtifactRole::Output, &"ab".repeat(32)).expect("a good key")
     }
 
     fn grant(verb: Verb) -> Grant {

@@ -6,11 +6,13 @@
 mod keys;
 mod link;
 
+use framewright_crds::names::ArtifactRole;
 use jiff::Timestamp;
 
 use crate::key::{ArtifactKey, Owner};
 
 pub use keys::{BadKeys, SigningKeys};
+pub(crate) use link::{Fields, encoded, open, seal};
 pub use link::{sign, verify};
 
 /// Where every link begins, after scheme, host and port.
@@ -41,8 +43,11 @@ pub enum Verb {
     },
     /// HEAD: is it there, and how large.
     Stat { key: ArtifactKey },
-    /// DELETE of everything that an owner has.
-    Delete { owner: Owner },
+    /// DELETE of everything that an owner has, or has in one role.
+    Delete {
+        owner: Owner,
+        role: Option<ArtifactRole>,
+    },
     /// GET of the owners that have anything.
     List,
     /// GET of a WebSocket that tells which files are there. The link must work when the stream opens, and the stream may outlast it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use framewright_crds::names::OwnerKind;
+use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_store::answers::Problem;
 use framewright_store::client::StoreClient;
 use framewright_store::grants::{self, Grant, SigningKeys, Verb};
@@ -97,6 +97,7 @@ impl Mounts {
         Ok(StoreArgs {
             volume: self.volume.clone(),
             keys: self.path("keys"),
+            record_keys: None,
             certificate: self.path("tls.crt"),
             certificate_key: self.path("tls.key"),
             listen: anywhere,
@@ -191,7 +192,7 @@ pub(crate) fn content(count: usize) -> Vec<u8> {
         .collect()
 }
 
-/// The key of `bytes`, owned by the job with UID `uid`.
+/// The key of `bytes` as an input, owned by the job with UID `uid`.
 pub(crate) fn key_of(uid: &str, bytes: &[u8]) -> Result<ArtifactKey> {
     key_in("studio", uid, bytes)
 }
@@ -200,7 +201,11 @@ pub(crate) fn key_of(uid: &str, bytes: &[u8]) -> Result<ArtifactKey> {
 pub(crate) fn key_in(namespace: &str, uid: &str, bytes: &[u8]) -> Result<ArtifactKey> {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     let owner = Owner::new(namespace, OwnerKind::AIJobs, uid)?;
-    Ok(ArtifactKey::new(owner, &hex::encode(digest))?)
+    Ok(ArtifactKey::new(
+        owner,
+        ArtifactRole::Input,
+        &hex::encode(digest),
+    )?)
 }
 
 pub(crate) fn owner(uid: &str) -> Result<Owner> {

@@ -1,7 +1,7 @@
 //! Only a link opens anything, and only what it was made for.
 
 use anyhow::{Context, Result};
-use framewright_crds::names::OwnerKind;
+use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_store::answers::Problem;
 use framewright_store::grants::{self, Grant, Verb};
 use framewright_store::key::{ArtifactKey, Owner};
@@ -68,9 +68,11 @@ async fn a_link_with_any_field_exchanged_opens_nothing() -> Result<()> {
     let keys = [
         key_of("a", &other)?,
         key_of("b", &bytes)?,
-        ArtifactKey::new(elsewhere, key.sha256())?,
+        ArtifactKey::new(elsewhere, key.role(), key.sha256())?,
+        ArtifactKey::new(key.owner().clone(), ArtifactRole::Output, key.sha256())?,
         ArtifactKey::new(
             Owner::new("studio", OwnerKind::ModelPools, "a")?,
+            key.role(),
             key.sha256(),
         )?,
     ];
@@ -176,7 +178,13 @@ async fn a_link_for_one_thing_does_no_other() -> Result<()> {
         ),
         (link(&store.base, Verb::List)?, vec![&get]),
         (
-            link(&store.base, Verb::Delete { owner: owner("a")? })?,
+            link(
+                &store.base,
+                Verb::Delete {
+                    owner: owner("a")?,
+                    role: None,
+                },
+            )?,
             vec![&delete],
         ),
     ] {

@@ -4,6 +4,8 @@ mod downloads;
 mod fixture;
 mod links;
 mod process;
+mod records;
+mod roles;
 mod uploads;
 mod volume_full;
 mod watch;

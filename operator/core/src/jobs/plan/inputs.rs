@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use framewright_crds::aijob::{Step, StepState, StepStatus, UploadStatus};
+use framewright_crds::names::ArtifactRole;
 
 /// What a step lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,7 @@ pub fn missing(step: &Step, done: &[StepStatus], received: &BTreeSet<String>) ->
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
     pub name: String,
+    pub role: ArtifactRole,
     pub sha256: String,
     pub bytes: i64,
 }
@@ -61,6 +63,7 @@ pub fn present(step: &Step, done: &[StepStatus], uploads: &[UploadStatus]) -> Op
                 let verified = uploads.iter().find(|known| known.sha256 == upload.sha256);
                 return Some(Present {
                     name: input.name.clone(),
+                    role: ArtifactRole::Input,
                     sha256: upload.sha256.clone(),
                     bytes: verified.map_or(upload.bytes, |known| known.bytes),
                 });
@@ -73,9 +76,36 @@ pub fn present(step: &Step, done: &[StepStatus], uploads: &[UploadStatus]) -> Op
                 .as_ref()?;
             Some(Present {
                 name: input.name.clone(),
+                role: ArtifactRole::Output,
                 sha256: output.sha256().to_owned(),
                 bytes: output.bytes,
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_read_as_an_input_and_what_a_step_has_made_as_an_output() {
+        let digest = "ab".repeat(32);
+        let step: Step = serde_json::from_value(serde_json::json!({
+            "name": "smooth", "model": "x2", "upscale": {},
+            "inputs": [
+                {"name": "video", "fromStep": {"name": "large"}},
+                {"name": "mask", "upload": {"sha256": digest, "bytes": 7}},
+            ],
+        }))
+        .expect("a step");
+        let done: Vec<StepStatus> = serde_json::from_value(serde_json::json!([{
+            "name": "large", "state": "Succeeded", "attempts": [],
+            "output": {"digest": format!("sha256:{digest}"), "mediaType": "video/mp4", "bytes": 9},
+        }]))
+        .expect("a status");
+        let present = present(&step, &done, &[]).expect("all inputs");
+        let roles: Vec<ArtifactRole> = present.iter().map(|input| input.role).collect();
+        assert_eq!(roles, [ArtifactRole::Output, ArtifactRole::Input]);
+    }
 }

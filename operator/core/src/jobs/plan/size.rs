@@ -171,7 +171,7 @@ mod tests {
             step.units = Some(1_000_000);
             step.output = Some(Artifact {
                 uri: Some(format!(
-                    "artifact://studio/aijobs/{}/{digest}",
+                    "artifact://studio/aijobs/{}/output/{digest}",
                     "5".repeat(36)
                 )),
                 digest: format!("sha256:{digest}"),

@@ -85,6 +85,7 @@ fn look_again(seen: &Observed, drain: &[WorkerRef]) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use framewright_crds::aijob::OutputStatus;
+    use framewright_crds::names::ArtifactRole;
     use framewright_crds::wire::OutputFile;
     use jiff::Timestamp;
 
@@ -104,7 +105,12 @@ mod tests {
             String::new()
         }
 
-        fn worker_get(&self, _: &Place<'_>, _: &str, _: Timestamp) -> Option<String> {
+        fn worker_get(
+            &self,
+            _: &Place<'_>,
+            _: (ArtifactRole, &str),
+            _: Timestamp,
+        ) -> Option<String> {
             None
         }
 

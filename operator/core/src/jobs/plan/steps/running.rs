@@ -2,7 +2,7 @@
 
 use framewright_crds::aijob::{Artifact, Attempt, Cause, Progress, StepState, StepStatus};
 use framewright_crds::conditions::shortened;
-use framewright_crds::names::{OwnerKind, artifact_uri};
+use framewright_crds::names::{ArtifactRole, OwnerKind, artifact_uri};
 use framewright_crds::wire::OutputFile;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -123,8 +123,8 @@ fn artifact(seen: &Observed, output: &OutputFile) -> Artifact {
     Artifact {
         uri: Some(artifact_uri(
             &seen.namespace,
-            OwnerKind::AIJobs,
-            &seen.uid,
+            (OwnerKind::AIJobs, &seen.uid),
+            ArtifactRole::Output,
             sha256,
         )),
         digest: format!("sha256:{sha256}"),
