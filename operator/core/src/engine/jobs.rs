@@ -112,7 +112,11 @@ impl Engine {
             term.writes.clear(&object);
             if let Some(state) = term.jobs.get_mut(&uid) {
                 state.fresh = None;
+                state.sent = None;
             }
+        } else if is_pruned(term, &uid, &plan.status) {
+            // A CRD of another version drops fields. To write them again would change nothing, for ever.
+            term.writes.clear(&object);
         } else {
             term.writes.due(object, urgency(&seen.status, &plan.status));
         }
@@ -201,7 +205,14 @@ impl Engine {
         let planned = self.plan_job(name, &job, now, &mut effects);
         self.outbox.append(&mut effects);
         let (_, plan) = planned?;
-        if plan.delete || job.status.as_ref() == Some(&plan.status) {
+        let is_new = job.status.as_ref() != Some(&plan.status);
+        if plan.delete
+            || !is_new
+            || self
+                .term
+                .as_ref()
+                .is_some_and(|term| is_pruned(term, &uid, &plan.status))
+        {
             return None;
         }
         let id = self.request_id();
@@ -209,13 +220,14 @@ impl Engine {
         let state = term.jobs.entry(uid.clone()).or_default();
         state.request = Some(id);
         let wanted = AIJob {
-            status: Some(plan.status),
+            status: Some(plan.status.clone()),
             ..(*job).clone()
         };
         let open = Open::WriteJob {
             name: name.clone(),
             uid,
             before: job,
+            wanted: Box::new(plan.status),
             notes: plan.notes,
         };
         term.requests.insert(id, open);
@@ -479,6 +491,12 @@ fn place(seen: &Observed) -> Place<'_> {
         kind: OwnerKind::AIJobs,
         uid: &seen.uid,
     }
+}
+
+/// Whether the API server made another status of this one when it was written last.
+fn is_pruned(term: &Term, uid: &str, status: &AIJobStatus) -> bool {
+    let state = term.jobs.get(uid);
+    state.is_some_and(|state| state.sent.as_deref() == Some(status))
 }
 
 /// How urgent it is that a status becomes another one.

@@ -53,8 +53,9 @@ impl Engine {
                 name,
                 uid,
                 before,
+                wanted,
                 notes,
-            }) => self.job_written(now, (&name, &uid), &before, notes, answer),
+            }) => self.job_written(now, (&name, &uid), (&before, wanted), notes, answer),
             Some(Open::ReadJob { name, uid }) => self.job_was_read(now, &name, &uid, answer),
             Some(Open::DeleteJob { name, uid }) => match answer {
                 // One that a finalizer keeps is shown by the watch again.
@@ -79,7 +80,7 @@ impl Engine {
         &mut self,
         now: Now,
         (name, uid): (&JobName, &str),
-        before: &AIJob,
+        (before, wanted): (&AIJob, Box<AIJobStatus>),
         notes: Vec<Note>,
         answer: Answer,
     ) {
@@ -99,6 +100,7 @@ impl Engine {
         state.backoff.succeeded();
         state.fresh = None;
         let after: AIJobStatus = written.status.clone().unwrap_or_default();
+        state.sent = (after != *wanted).then_some(wanted);
         self.outbox.push(Effect::JobWritten {
             name: name.clone(),
             before: Box::new(before.status.clone().unwrap_or_default()),

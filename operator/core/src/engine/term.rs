@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::{AIJob, ModelPool};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -102,6 +103,8 @@ pub struct JobState {
     pub panicked: Option<String>,
     /// A job that is over, as it was just read.
     pub fresh: Option<Arc<AIJob>>,
+    /// The status that was written last, if the API server made another one of it.
+    pub sent: Option<Box<AIJobStatus>>,
 }
 
 /// What is known of one pool in this term.
@@ -162,6 +165,7 @@ pub enum Open {
         name: JobName,
         uid: String,
         before: Arc<AIJob>,
+        wanted: Box<AIJobStatus>,
         notes: Vec<Note>,
     },
     DeleteJob {

@@ -1,0 +1,218 @@
+//! Single decisions of the engine: what it asks for after one event, and what it does not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use framewright_core::engine::effect::{Effect, Request, RequestId};
+use framewright_core::engine::event::{Answer, Change, Event, Now, Read};
+use framewright_core::engine::{Engine, Settings};
+use framewright_core::links::{Place, Signer};
+use framewright_core::names::ObjectName;
+use framewright_core::pools::template;
+use framewright_crds::AIJob;
+use framewright_crds::aijob::OutputStatus;
+use framewright_crds::names::ArtifactRole;
+use framewright_crds::wire::OutputFile;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+struct Links;
+
+impl Signer for Links {
+    fn upload(&self, _: &Place<'_>, sha256: &str, _: i64, _: Timestamp) -> String {
+        format!("put {sha256}")
+    }
+
+    fn download(&self, _: &Place<'_>, _: &OutputStatus, name: &str, _: Timestamp) -> String {
+        format!("get {name}")
+    }
+
+    fn worker_get(
+        &self,
+        _: &Place<'_>,
+        (_, sha256): (ArtifactRole, &str),
+        _: Timestamp,
+    ) -> Option<String> {
+        Some(format!("get {sha256}"))
+    }
+
+    fn worker_put(&self, _: &Place<'_>, output: &OutputFile, _: Timestamp) -> Option<String> {
+        Some(format!("put {}", output.sha256))
+    }
+}
+
+/// An engine at a time of its own.
+struct Test {
+    engine: Engine,
+    second: u64,
+}
+
+impl Test {
+    /// It knows this job, and leads.
+    fn leads(job: AIJob) -> Test {
+        let settings = Settings {
+            template: template::Settings {
+                image: "worker".to_owned(),
+                image_cuda: "worker".to_owned(),
+                image_pull_policy: "IfNotPresent".to_owned(),
+                operator: "operator:9443".to_owned(),
+                authority: String::new(),
+                log: "info".to_owned(),
+                fixed_user: true,
+            },
+            catalog: Vec::new(),
+            signer: Box::new(Links),
+        };
+        let mut test = Test {
+            engine: Engine::new(settings),
+            second: 0,
+        };
+        test.tell(Event::Pool(Change::Listed(Vec::new())));
+        test.tell(Event::Pod(Change::Listed(Vec::new())));
+        test.tell(Event::NamespacesListed(BTreeMap::new()));
+        test.tell(Event::Job(Change::Listed(vec![Read::Object(Box::new(
+            job,
+        ))])));
+        test.tell(Event::TermBegan { epoch: 1 });
+        test
+    }
+
+    fn now(&self) -> Now {
+        let since = SignedDuration::from_secs(self.second.cast_signed());
+        Now {
+            wall: Timestamp::UNIX_EPOCH + since,
+            monotonic: Duration::from_secs(self.second),
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let now = self.now();
+        self.engine.handle(now, event);
+    }
+
+    /// Decides until nothing is left; what it asks for, the status writes among it.
+    fn effects(&mut self) -> Vec<Effect> {
+        let now = self.now();
+        let mut effects = Vec::new();
+        while self.engine.decide(now, 10, &mut effects) {}
+        while let Some(write) = self.engine.next_write(now) {
+            effects.push(Effect::Request {
+                id: write.id,
+                epoch: write.epoch,
+                request: write.request,
+            });
+        }
+        effects
+    }
+
+    /// The one status write that it asks for now, if any.
+    fn write(&mut self) -> Option<(RequestId, AIJob)> {
+        self.effects().into_iter().find_map(|effect| {
+            if let Effect::Request {
+                id,
+                request: Request::WriteJob(job),
+                ..
+            } = effect
+            {
+                return Some((id, *job));
+            }
+            None
+        })
+    }
+
+    /// Whether it asks for the job itself now.
+    fn reads(&mut self) -> bool {
+        self.effects().iter().any(|effect| {
+            matches!(
+                effect,
+                Effect::Request {
+                    request: Request::ReadJob(_),
+                    ..
+                }
+            )
+        })
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Answer) {
+        self.tell(Event::Answered { request, answer });
+    }
+}
+
+fn job() -> AIJob {
+    let job = json!({
+        "metadata": {"name": "clip", "namespace": "studio", "uid": "u", "resourceVersion": "7", "creationTimestamp": "1970-01-01T00:00:00Z"},
+        "spec": {"steps": [{"name": "large", "model": "x2", "upscale": {}, "inputs": [{"name": "video", "upload": {"sha256": "ab".repeat(32), "bytes": 5}}]}]},
+    });
+    serde_json::from_value(job).expect("is a job")
+}
+
+#[test]
+fn a_field_that_the_api_server_drops_is_not_written_for_ever() {
+    let mut test = Test::leads(job());
+    for version in 8..11 {
+        let Some((id, mut written)) = test.write() else {
+            assert!(version > 8, "nothing was written at all");
+            return;
+        };
+        written.metadata.resource_version = Some(version.to_string());
+        // A CRD of an earlier version knows no links.
+        if let Some(status) = &mut written.status {
+            status.uploads.clear();
+        }
+        test.answer(id, Answer::Job(Box::new(written)));
+    }
+    panic!("it is written again and again");
+}
+
+#[test]
+fn after_an_answer_that_never_came_the_job_is_read_before_anything_else() {
+    let mut test = Test::leads(job());
+    let (id, _) = test.write().expect("links are written");
+    let error = "the connection was lost".to_owned();
+    test.answer(id, Answer::Unanswered { error });
+    assert!(test.write().is_none());
+    test.second += 1;
+    assert!(test.reads());
+    assert!(test.write().is_none());
+}
+
+#[test]
+fn an_answer_of_an_earlier_term_changes_nothing() {
+    let mut test = Test::leads(job());
+    let (id, mut written) = test.write().expect("links are written");
+    test.tell(Event::TermEnded);
+    test.tell(Event::TermBegan { epoch: 2 });
+    written.metadata.resource_version = Some("8".to_owned());
+    written.spec.priority = 5;
+    test.answer(id, Answer::Job(Box::new(written)));
+    let (_, again) = test.write().expect("the new term writes what it knows");
+    assert_eq!(again.spec.priority, 0);
+}
+
+#[test]
+fn a_job_that_cannot_be_read_gets_one_event_and_what_was_known_of_it_stays() {
+    let mut test = Test::leads(job());
+    test.effects();
+    let unreadable = |version: &str| {
+        Event::Job(Change::Applied(Read::Unreadable {
+            name: ObjectName::new("studio", "clip"),
+            uid: "u".to_owned(),
+            version: version.to_owned(),
+            error: "unknown pipeline".to_owned(),
+        }))
+    };
+    test.tell(unreadable("8"));
+    let effects = test.effects();
+    let told = effects.iter().filter(
+        |effect| matches!(effect, Effect::Publish { note, .. } if note.reason == "Unreadable"),
+    );
+    assert_eq!(told.count(), 1, "{effects:?}");
+    assert!(test.engine.world().has_job("u"));
+}
+
+#[test]
+fn without_leadership_nothing_is_asked_for() {
+    let mut test = Test::leads(job());
+    test.tell(Event::TermEnded);
+    assert!(test.effects().is_empty());
+}
