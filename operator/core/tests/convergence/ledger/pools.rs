@@ -1,5 +1,7 @@
 //! What must hold for pools and their pods.
 
+use framewright_core::names::ObjectName;
+
 use super::*;
 
 impl World {
@@ -15,7 +17,11 @@ impl World {
     /// who no longer leads and does not know it yet.
     pub(crate) fn pod_made(&mut self, index: usize, made: &Pod) {
         self.ledger.writes += 1;
-        let pool = pool_of(made).and_then(|(name, _)| self.api.pools.live.get(&name).cloned());
+        // What it was asked for as far as its watch shows: nobody can know better.
+        let namespace = made.namespace().unwrap_or_default();
+        let world = self.operators[index].engine.world();
+        let pool = pool_of(made)
+            .and_then(|(name, _)| world.pool(&ObjectName::new(&namespace, &name)).cloned());
         let Some(pool) = pool else {
             return;
         };
