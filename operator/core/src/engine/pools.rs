@@ -19,7 +19,7 @@ use super::effect::{Effect, Request, StatusWrite};
 use super::event::Now;
 use super::files::Doubt;
 use super::jobs::{panic_message, panicked};
-use super::term::{Object, Open, PodWork, Term, Urgency};
+use super::term::{Object, Open, PodWork, PoolState, Term, Urgency};
 use super::world::World;
 use crate::links::Place;
 use crate::names::PoolName;
@@ -33,6 +33,8 @@ use crate::uploads::{is_renewal_due, renewal};
 
 /// How long a link for weights lives; a worker asks for new ones when it needs them longer.
 const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
+/// How long what was done about a pod is not done again.
+pub(super) const DONE_FOR: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Decides about one pool.
@@ -312,6 +314,7 @@ impl Engine {
                 is_protected,
             }
         };
+        state.done.retain(|_, until| *until > now.monotonic);
         // Autoscalers' annotations come last: they hold up no pod.
         let made = create
             .iter()
@@ -324,6 +327,8 @@ impl Engine {
         state
             .work
             .extend(protection.unprotect.iter().map(protect(false)));
+        let PoolState { work, done, .. } = state;
+        work.retain(|work| !done.contains_key(work));
         state.tried.clone_from(create);
         if state.work.is_empty() {
             state.live = None;

@@ -292,6 +292,10 @@ impl Engine {
         };
         let state = term.pools.entry(uid.to_owned()).or_default();
         state.pod_request = None;
+        if matches!(answer, Answer::Done) {
+            let until = now.monotonic.saturating_add(super::pools::DONE_FOR);
+            state.done.insert(work.clone(), until);
+        }
         match (work, answer) {
             (PodWork::Create { name }, Answer::Metadata(made)) => {
                 state.pod_backoff.succeeded();

@@ -125,12 +125,14 @@ pub struct PoolState {
     pub live: Option<Vec<Arc<Pod>>>,
     /// The list has not been compared yet with the pods that were made.
     pub is_list_new: bool,
+    /// What was done about pods a moment ago, and until when it is not done again: a watch may not show it yet.
+    pub done: BTreeMap<PodWork, Duration>,
     /// Names that were tried for new pods.
     pub tried: Vec<String>,
 }
 
 /// Something to do about a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodWork {
     Delete(WorkerRef),
     Protect {

@@ -29,7 +29,7 @@ pub(crate) enum Fate {
 }
 
 impl World {
-    pub(crate) fn operator_makes_pod(&mut self, index: usize, pod: Pod) -> Answer {
+    pub(crate) fn operator_makes_pod(&mut self, index: usize, pod: Pod, wanted: usize) -> Answer {
         let name = pod.name_any();
         let made = self.api.create_pod(pod, self.now);
         self.note(|| {
@@ -42,7 +42,7 @@ impl World {
             Ok(made) => made,
             Err(_) => return Answer::Exists,
         };
-        self.pod_made(index, &made);
+        self.pod_made(index, &made, wanted);
         let uid = made.uid().expect("stamped");
         let me = WorkerRef {
             namespace: made.namespace().unwrap_or_default(),

@@ -12,6 +12,7 @@ use framewright_core::engine::{Engine, Settings};
 use framewright_core::jobs::plan::is_finished;
 use framewright_core::links::{Place, Signer};
 use framewright_core::names::{JobName, ObjectName, WorkerRef};
+use framewright_core::pools::pod::pool_of;
 use framewright_core::pools::template;
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::deletion::goes_by_itself;
@@ -79,6 +80,8 @@ pub(crate) struct Sent {
     pub fate: Fate,
     /// What it closes without a reason.
     pub unfounded: Option<String>,
+    /// How many pods the pool was to have when one more was asked for.
+    pub wanted: usize,
 }
 
 /// Links that say what they are.
@@ -513,6 +516,7 @@ impl World {
             operator: index,
             life: self.operators[index].life,
             id,
+            wanted: self.wanted(index, &request),
             request,
             fate: self.fate(),
             unfounded,
@@ -533,9 +537,12 @@ impl World {
             request,
             fate,
             unfounded,
+            wanted,
         } = sent;
         let answer = match fate {
-            Fate::Lands | Fate::AnswerLost => self.answer(index, life, request, unfounded),
+            Fate::Lands | Fate::AnswerLost => {
+                self.answer(index, life, request, (unfounded, wanted))
+            }
             Fate::Lost => Answer::Conflict,
         };
         let is_there = self.operators[index].life == life && self.operators[index].is_alive;
@@ -573,7 +580,7 @@ impl World {
         index: usize,
         life: u64,
         request: Request,
-        unfounded: Option<String>,
+        (unfounded, wanted): (Option<String>, usize),
     ) -> Answer {
         match request {
             Request::ReadJob(name) => match self.api.jobs.live.get(&name.name) {
@@ -619,10 +626,22 @@ impl World {
                 Some(pod) => Answer::Metadata(Box::new(pod.metadata.clone())),
                 None => Answer::Gone,
             },
-            Request::CreatePod(pod) => self.operator_makes_pod(index, *pod),
+            Request::CreatePod(pod) => self.operator_makes_pod(index, *pod, wanted),
             Request::DeletePod(worker) => self.operator_deletes_pod(index, &worker),
             Request::ProtectPod { worker, .. } => self.operator_protects_pod(&worker),
         }
+    }
+
+    /// How many pods a pool is to have, as the operator that makes one sees it: it cannot know better, and its request may be slow.
+    fn wanted(&self, index: usize, request: &Request) -> usize {
+        let Request::CreatePod(pod) = request else {
+            return 0;
+        };
+        let namespace = pod.namespace().unwrap_or_default();
+        let world = self.operators[index].engine.world();
+        let pool = pool_of(pod)
+            .and_then(|(name, _)| world.pool(&ObjectName::new(&namespace, &name)).cloned());
+        pool.map_or(0, |pool| usize::try_from(pool.spec.replicas).unwrap_or(0))
     }
 
     /// Autoscalers' annotations say nothing in this world.

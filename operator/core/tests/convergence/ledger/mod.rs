@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_core::jobs::plan::size::{STATUS_LIMIT, weight};
 use framewright_core::jobs::plan::{attempt, is_finished, retry};
 use framewright_core::names::WorkerRef;
-use framewright_core::pools::pod::pool_of;
 use framewright_crds::aijob::{AIJobStatus, Attempt, Cause, StepState, StepStatus};
 use framewright_crds::conditions::{get, job, job_reason};
 use framewright_crds::names::TaskId;

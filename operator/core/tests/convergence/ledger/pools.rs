@@ -1,7 +1,5 @@
 //! What must hold for pools and their pods.
 
-use framewright_core::names::ObjectName;
-
 use super::*;
 
 impl World {
@@ -15,16 +13,8 @@ impl World {
 
     /// A leader never has more pods than the pool asks for. Those that end are not counted, nor those that one made at the same time
     /// who no longer leads and does not know it yet.
-    pub(crate) fn pod_made(&mut self, index: usize, made: &Pod) {
+    pub(crate) fn pod_made(&mut self, index: usize, made: &Pod, wanted: usize) {
         self.ledger.writes += 1;
-        // What it was asked for as far as its watch shows: nobody can know better.
-        let namespace = made.namespace().unwrap_or_default();
-        let world = self.operators[index].engine.world();
-        let pool = pool_of(made)
-            .and_then(|(name, _)| world.pool(&ObjectName::new(&namespace, &name)).cloned());
-        let Some(pool) = pool else {
-            return;
-        };
         let is_alive = |pod: &&std::rc::Rc<Pod>| {
             pod.metadata.deletion_timestamp.is_none() && phase(pod) != Some("Failed")
         };
@@ -45,10 +35,9 @@ impl World {
                     .is_some_and(|uid| self.ledger.late_pods.contains(&uid))
             })
             .count();
-        let wanted = usize::try_from(pool.spec.replicas).unwrap_or(0);
         if alive > wanted {
-            let name = pool.name_any();
-            self.blame(|| format!("pool {name} of {wanted} has {alive} pods"));
+            let name = made.name_any();
+            self.blame(|| format!("pod {name} is one of {alive}, and {wanted} are wanted"));
         }
     }
 
