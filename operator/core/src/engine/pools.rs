@@ -58,12 +58,17 @@ impl Engine {
             }
             return self.read_pool(name, &uid, effects);
         }
+        if state.is_working && state.work.is_empty() && state.pod_request.is_none() {
+            state.is_working = false;
+            state.live = None;
+            state.tried.clear();
+        }
         let Some((seen, plan)) = self.plan_pool(name, &pool, now, effects) else {
             return;
         };
         self.drain(name, &seen, &plan);
         self.welcome(name, &seen);
-        self.work_on_pods(name, &uid, &plan, now, effects);
+        self.work_on_pods(name, &uid, (&seen, &plan), now, effects);
         let Some(term) = &mut self.term else {
             return;
         };
@@ -246,8 +251,33 @@ impl Engine {
             .iter()
             .map(|pod| pod.worker.uid.as_str())
             .collect();
+        // A deletion that is on its way, or was answered a moment ago, is not taken back.
+        let deleting = |work: &PodWork| match work {
+            PodWork::Delete(worker) => Some(worker.uid.clone()),
+            PodWork::Protect { .. } | PodWork::Create { .. } => None,
+        };
+        let open = term.requests.values().filter_map(|open| match open {
+            Open::Pod { work, .. } => deleting(work),
+            Open::ReadJob { .. }
+            | Open::WriteJob { .. }
+            | Open::DeleteJob { .. }
+            | Open::ReadPool { .. }
+            | Open::WritePool { .. }
+            | Open::ListPods { .. }
+            | Open::PodOwner { .. }
+            | Open::CheckPod { .. }
+            | Open::Orphans { .. } => None,
+        });
+        let state = term.pools.get(&seen.uid);
+        let done = state
+            .into_iter()
+            .flat_map(|state| state.done.keys())
+            .filter_map(deleting);
+        let deleting: BTreeSet<String> = open.chain(done).collect();
         for uid in term.sessions.workers_of(name) {
-            let is_drained = given_up.contains(uid.as_str()) || !own.contains(uid.as_str());
+            let is_drained = given_up.contains(uid.as_str())
+                || !own.contains(uid.as_str())
+                || deleting.contains(&uid);
             if term.sessions.drain(&uid, is_drained) {
                 term.dirty.worker(&uid);
             }
@@ -280,12 +310,13 @@ impl Engine {
         }
     }
 
-    /// Makes, deletes and protects pods, one after the other. Before any is made, the API server itself lists those that are there.
+    /// Makes, deletes and protects pods, one after the other. Before any is made, or one is deleted whose
+    /// worker was not heard, the API server itself lists those that are there.
     fn work_on_pods(
         &mut self,
         name: &PoolName,
         uid: &str,
-        plan: &Plan,
+        (seen, plan): (&Observed, &Plan),
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
@@ -293,11 +324,18 @@ impl Engine {
             return;
         };
         let state = term.pools.entry(uid.to_owned()).or_default();
-        let is_busy = state.pod_request.is_some() || !state.work.is_empty();
-        if is_busy || state.pod_backoff.waits(now.monotonic).is_some() {
+        if state.pod_request.is_some() || state.pod_backoff.waits(now.monotonic).is_some() {
             return;
         }
-        if !plan.create.is_empty() && state.live.is_none() {
+        if !state.work.is_empty() {
+            return self.go_on_with_pods(name, uid, plan, effects);
+        }
+        // A worker that has not been heard in this term may have begun to run since the watch showed its pod.
+        let is_unheard = plan.delete.iter().any(|worker| {
+            let pod = seen.pods.iter().find(|pod| pod.worker == *worker);
+            pod.is_none_or(|pod| pod.stream.is_none())
+        });
+        if (!plan.create.is_empty() || is_unheard) && state.live.is_none() {
             return self.list_pods(name, uid, effects);
         }
         let Plan {
@@ -330,12 +368,13 @@ impl Engine {
         let PoolState { work, done, .. } = state;
         work.retain(|work| !done.contains_key(work));
         state.tried.clone_from(create);
+        state.made = 0;
         if state.work.is_empty() {
             state.live = None;
             return;
         }
-        self.go_on_with_pods(now, name, uid);
-        effects.append(&mut self.outbox);
+        state.is_working = true;
+        self.go_on_with_pods(name, uid, plan, effects);
     }
 
     fn list_pods(&mut self, name: &PoolName, uid: &str, effects: &mut Vec<Effect>) {
@@ -356,20 +395,42 @@ impl Engine {
         });
     }
 
-    /// Does the next thing about a pool's pods that is still wanted; when all is done, the pool is decided about again.
-    pub(super) fn go_on_with_pods(&mut self, now: Now, name: &PoolName, uid: &str) {
-        let Some((work, template)) = self.next_pod_work(now, name, uid) else {
-            if let Some(term) = &mut self.term {
-                let state = term.pools.entry(uid.to_owned()).or_default();
-                state.work.clear();
-                state.live = None;
-                state.tried.clear();
-                term.dirty.pool(name);
-            }
-            return;
-        };
+    /// Does the next thing about a pool's pods that the plan of this moment still has; when all is done, the pool is decided about again.
+    fn go_on_with_pods(
+        &mut self,
+        name: &PoolName,
+        uid: &str,
+        plan: &Plan,
+        effects: &mut Vec<Effect>,
+    ) {
         let id = self.request_id();
         let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        let made = state.made;
+        let is_wanted = |work: &PodWork| match work {
+            PodWork::Delete(worker) => plan.delete.contains(worker),
+            PodWork::Protect {
+                worker,
+                is_protected: true,
+            } => plan.protection.protect.contains(worker),
+            PodWork::Protect {
+                worker,
+                is_protected: false,
+            } => plan.protection.unprotect.contains(worker),
+            // The pods that were listed do not show those that were made since, so the plan still asks for all of them.
+            PodWork::Create { .. } => made < plan.create.len(),
+        };
+        while state.work.front().is_some_and(|work| !is_wanted(work)) {
+            state.work.pop_front();
+        }
+        let template = state
+            .template
+            .as_ref()
+            .map(|(_, template)| Arc::clone(template));
+        let (Some(work), Some(template)) = (state.work.pop_front(), template) else {
+            term.dirty.pool(name);
             return;
         };
         let request = match &work {
@@ -393,54 +454,11 @@ impl Engine {
             work,
         };
         term.requests.insert(id, open);
-        self.outbox.push(Effect::Request {
+        effects.push(Effect::Request {
             id,
             epoch: term.epoch,
             request,
         });
-    }
-
-    /// The next thing to do about a pool's pods, if the plan of this moment still has it.
-    fn next_pod_work(
-        &mut self,
-        now: Now,
-        name: &PoolName,
-        uid: &str,
-    ) -> Option<(PodWork, Arc<Template>)> {
-        let pool = self.world.pool(name).cloned()?;
-        if pool.uid().as_deref() != Some(uid) || goes_by_itself(&pool.metadata) {
-            return None;
-        }
-        let mut effects = Vec::new();
-        let planned = self.plan_pool(name, &pool, now, &mut effects);
-        self.outbox.append(&mut effects);
-        let (_, plan) = planned?;
-        let template = self.template(&pool)?;
-        let term = self.term.as_mut()?;
-        let state = term.pools.entry(uid.to_owned()).or_default();
-        let is_wanted = |work: &PodWork| match work {
-            PodWork::Delete(worker) => plan.delete.contains(worker),
-            PodWork::Protect {
-                worker,
-                is_protected: true,
-            } => plan.protection.protect.contains(worker),
-            PodWork::Protect {
-                worker,
-                is_protected: false,
-            } => plan.protection.unprotect.contains(worker),
-            // The pods that were listed do not show those that were made since, so the plan still names all of them. A name that
-            // is tried in place of one that was taken is in no plan.
-            PodWork::Create { name } => {
-                plan.create.contains(name)
-                    || (plan.create.len() < state.tried.len() && !plan.create.is_empty())
-            }
-        };
-        while let Some(work) = state.work.pop_front() {
-            if is_wanted(&work) {
-                return Some((work, template));
-            }
-        }
-        None
     }
 
     /// The name of a new pod is taken by a stranger's: the next free one is tried.

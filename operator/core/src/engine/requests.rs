@@ -268,6 +268,7 @@ impl Engine {
         if let Some(term) = &mut self.term {
             let state = term.pools.entry(uid.to_owned()).or_default();
             state.work.clear();
+            state.is_working = false;
             state.live = None;
             state.tried.clear();
             let until = state.pod_backoff.failed(now.monotonic);
@@ -298,6 +299,7 @@ impl Engine {
         }
         match (work, answer) {
             (PodWork::Create { name }, Answer::Metadata(made)) => {
+                state.made += 1;
                 state.pod_backoff.succeeded();
                 term.refusals.clear(uid);
                 term.failures
@@ -355,7 +357,14 @@ impl Engine {
                 return self.pod_work_failed(now, pool, uid, what, &answer);
             }
         }
-        self.go_on_with_pods(now, pool, uid);
+        self.pool_goes_on(pool);
+    }
+
+    /// What is next about a pool's pods is decided with the rest.
+    fn pool_goes_on(&mut self, pool: &PoolName) {
+        if let Some(term) = &mut self.term {
+            term.dirty.pool(pool);
+        }
     }
 
     /// A name for a new pod is taken: by a pod of the pool's own, made by a request that came late, or by a stranger.
@@ -389,14 +398,19 @@ impl Engine {
             Answer::Metadata(pod) if !is_own(&pod, &pool.name, uid) => {
                 self.try_another_name(now, pool, uid)
             }
-            Answer::Metadata(_) | Answer::Gone => {}
+            // One of its own, made by a request that came late.
+            Answer::Metadata(_) | Answer::Gone => {
+                if let Some(term) = &mut self.term {
+                    term.pools.entry(uid.to_owned()).or_default().made += 1;
+                }
+            }
             answer => {
                 let what = "read a pod that has the name of one to be made".to_owned();
                 let what = (PodRequest::Create, what);
                 return self.pod_work_failed(now, pool, uid, what, &answer);
             }
         }
-        self.go_on_with_pods(now, pool, uid);
+        self.pool_goes_on(pool);
     }
 
     fn pod_checked(&mut self, now: Now, worker_uid: String, answer: &Answer) {

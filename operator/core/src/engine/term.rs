@@ -118,6 +118,8 @@ pub struct PoolState {
     pub template: Option<(Option<i64>, Arc<Template>)>,
     /// What is to be done about pods, in this order.
     pub work: VecDeque<PodWork>,
+    /// Something of it was begun; what follows when all is done is decided on a new list.
+    pub is_working: bool,
     /// The request about a pod, or for a list of pods, that is on its way.
     pub pod_request: Option<RequestId>,
     pub pod_backoff: Backoff,
@@ -127,6 +129,8 @@ pub struct PoolState {
     pub is_list_new: bool,
     /// What was done about pods a moment ago, and until when it is not done again: a watch may not show it yet.
     pub done: BTreeMap<PodWork, Duration>,
+    /// How many pods were made since they were listed.
+    pub made: usize,
     /// Names that were tried for new pods.
     pub tried: Vec<String>,
 }

@@ -29,7 +29,12 @@ pub(crate) enum Fate {
 }
 
 impl World {
-    pub(crate) fn operator_makes_pod(&mut self, index: usize, pod: Pod, wanted: usize) -> Answer {
+    pub(crate) fn operator_makes_pod(
+        &mut self,
+        index: usize,
+        pod: Pod,
+        wanted: Option<usize>,
+    ) -> Answer {
         let name = pod.name_any();
         let made = self.api.create_pod(pod, self.now);
         self.note(|| {

@@ -82,6 +82,7 @@ pub(crate) struct Sent {
     pub unfounded: Option<String>,
     /// How many pods the pool was to have when one more was asked for.
     pub wanted: usize,
+    pub epoch: u64,
 }
 
 /// Links that say what they are.
@@ -517,11 +518,21 @@ impl World {
             life: self.operators[index].life,
             id,
             wanted: self.wanted(index, &request),
+            epoch,
             request,
             fate: self.fate(),
             unfounded,
         };
         let wait = self.latency();
+        if matches!(sent.request, Request::CreatePod(_) | Request::ListPods(_)) {
+            let (wanted, fate) = (sent.wanted, sent.fate);
+            let what = if let Request::CreatePod(pod) = &sent.request {
+                pod.name_any()
+            } else {
+                "a list".to_owned()
+            };
+            self.note(|| format!("operator {index} asks for {what}, {wanted} pods are wanted: {fate:?} in {wait} ms"));
+        }
         if wait == 0 {
             return self.land(sent);
         }
@@ -538,7 +549,10 @@ impl World {
             fate,
             unfounded,
             wanted,
+            epoch,
         } = sent;
+        // What arrives after its term has ended is counted against nobody.
+        let wanted = (self.operators[index].epoch() == Some(epoch)).then_some(wanted);
         let answer = match fate {
             Fate::Lands | Fate::AnswerLost => {
                 self.answer(index, life, request, (unfounded, wanted))
@@ -580,7 +594,7 @@ impl World {
         index: usize,
         life: u64,
         request: Request,
-        (unfounded, wanted): (Option<String>, usize),
+        (unfounded, wanted): (Option<String>, Option<usize>),
     ) -> Answer {
         match request {
             Request::ReadJob(name) => match self.api.jobs.live.get(&name.name) {

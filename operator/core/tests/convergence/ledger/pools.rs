@@ -13,15 +13,15 @@ impl World {
 
     /// A leader never has more pods than the pool asks for. Those that end are not counted, nor those that one made at the same time
     /// who no longer leads and does not know it yet.
-    pub(crate) fn pod_made(&mut self, index: usize, made: &Pod, wanted: usize) {
+    pub(crate) fn pod_made(&mut self, index: usize, made: &Pod, wanted: Option<usize>) {
         self.ledger.writes += 1;
         let is_alive = |pod: &&std::rc::Rc<Pod>| {
             pod.metadata.deletion_timestamp.is_none() && phase(pod) != Some("Failed")
         };
-        if self.leader() != Some(index) {
+        let Some(wanted) = wanted.filter(|_| self.leader() == Some(index)) else {
             self.ledger.late_pods.extend(made.uid());
             return;
-        }
+        };
         let owners = made.owner_references().to_vec();
         let alive = self
             .api
