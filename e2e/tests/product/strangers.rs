@@ -157,8 +157,8 @@ async fn forged(fleet: &Fleet<'_>, worker: &Pod) -> Result<()> {
             owned(fleet, "made-up", "4d8a3b1e-0000-4000-8000-000000000000").await?;
             owned(tenant, "foreign", &pool_uid(worker)?).await?;
             let text = "belongs to a ModelPool upscale that does not exist, or to an earlier one";
-            println!("{}", refusal(fleet, "made-up", "503", text).await?);
-            println!("{}", refusal(tenant, "foreign", "503", text).await?);
+            println!("{}", refusal(fleet, "made-up", "401", text).await?);
+            println!("{}", refusal(tenant, "foreign", "401", text).await?);
             Ok(())
         }
         .await;
