@@ -157,6 +157,9 @@ impl EventLoop {
     fn take(&mut self, now: Now, input: Input) {
         match input {
             Input::Event(event) => {
+                if let Event::SessionClosed { session, .. } = &event {
+                    self.sessions.remove(session);
+                }
                 let is_term = matches!(event, Event::TermBegan { .. } | Event::TermEnded);
                 self.engine.handle(now, event);
                 if is_term {

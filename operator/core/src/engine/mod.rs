@@ -74,6 +74,8 @@ pub struct Engine {
     /// Effects of events, until the next decision takes them along.
     outbox: Vec<Effect>,
     last_request: u64,
+    /// Why the store cannot be asked, if so: the next term must know it, too.
+    store_error: Option<String>,
 }
 
 impl Engine {
@@ -85,6 +87,7 @@ impl Engine {
             term: None,
             outbox: Vec::new(),
             last_request: 0,
+            store_error: None,
         }
     }
 
@@ -126,10 +129,10 @@ impl Engine {
                 self.session_opened(now, session, greeting)
             }
             Event::SessionMessage {
+                session,
                 worker_uid,
                 message,
-                session: _,
-            } => self.session_message(now, &worker_uid, message),
+            } => self.session_message(now, session, &worker_uid, message),
             Event::SessionClosed {
                 session,
                 worker_uid,
@@ -142,6 +145,7 @@ impl Engine {
                 }
             }
             Event::Store { error } => {
+                self.store_error.clone_from(&error);
                 let owners = self.term.as_mut().map(|term| term.files.store(error));
                 for uid in owners.into_iter().flatten() {
                     self.owner_changed(OwnerKind::AIJobs, &uid);
@@ -155,6 +159,8 @@ impl Engine {
     fn begin_term(&mut self, now: Now, epoch: u64) {
         self.end_term();
         let mut term = Term::new(epoch, now.wall);
+        // Nobody waits for a file yet.
+        let _ = term.files.store(self.store_error.clone());
         for name in self.world.job_names() {
             term.dirty.job(&name);
         }
@@ -198,10 +204,16 @@ impl Engine {
         match read {
             Read::Object(job) => {
                 let name = ObjectName::of(job.meta());
-                if self.world.take_job(*job)
-                    && let Some(term) = &mut self.term
-                {
-                    term.dirty.job(&name);
+                let before = self.world.job(&name).map(|known| known.uid().to_owned());
+                let uid = job.uid();
+                if self.world.take_job(*job) {
+                    // One of that name that was deleted unseen.
+                    if let Some(before) = before.filter(|before| uid.as_ref() != Some(before)) {
+                        self.job_forgotten(&name, &before);
+                    }
+                    if let Some(term) = &mut self.term {
+                        term.dirty.job(&name);
+                    }
                 }
             }
             Read::Unreadable {
@@ -278,9 +290,15 @@ impl Engine {
     /// Takes a pool that a watch shows or the API server returned.
     fn take_pool(&mut self, pool: ModelPool) {
         let name = ObjectName::of(pool.meta());
+        let before = self.world.pool(&name).and_then(|known| known.uid());
+        let uid = pool.uid();
         let Some(change) = self.world.take_pool(pool) else {
             return;
         };
+        // One of that name that was deleted unseen.
+        if let Some(before) = before.filter(|before| uid.as_ref() != Some(before)) {
+            self.pool_forgotten(&name, &before);
+        }
         if let Some(term) = &mut self.term {
             term.dirty.pool(&name);
             if change == FactsChange::Reason {
@@ -435,8 +453,13 @@ impl Engine {
         self.worker_changed(uid);
     }
 
-    fn session_message(&mut self, now: Now, uid: &str, said: ToOperator) {
-        let Some(term) = &mut self.term else {
+    fn session_message(&mut self, now: Now, session: SessionId, uid: &str, said: ToOperator) {
+        // What was said in an earlier session counts for nothing in a newer one.
+        let Some(term) = self
+            .term
+            .as_mut()
+            .filter(|term| term.sessions.is_open(session, uid))
+        else {
             return;
         };
         match message::receive(&mut term.sessions, uid, said, now.wall) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use framewright_crds::ModelPool;
 use framewright_crds::deletion::{goes_by_itself, kept_by};
+use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_crds::wire::FileSource;
 use jiff::SignedDuration;
@@ -101,6 +102,10 @@ impl Engine {
         let object = Object::Pool(name.clone());
         if pool.status.as_ref() == Some(&plan.status) {
             term.writes.clear(&object);
+            term.pools.entry(uid.clone()).or_default().sent = None;
+        } else if is_pruned(term, &uid, &plan.status) {
+            // A CRD of another version drops fields. To write them again would change nothing, for ever.
+            term.writes.clear(&object);
         } else {
             term.writes.due(object, Urgency::Links);
         }
@@ -136,20 +141,22 @@ impl Engine {
         let planned = self.plan_pool(name, &pool, now, &mut effects);
         self.outbox.append(&mut effects);
         let (_, plan) = planned?;
-        if pool.status.as_ref() == Some(&plan.status) {
+        let is_new = pool.status.as_ref() != Some(&plan.status);
+        if !is_new || is_pruned(self.term.as_ref()?, &uid, &plan.status) {
             return None;
         }
         let id = self.request_id();
         let term = self.term.as_mut()?;
         term.pools.entry(uid.clone()).or_default().request = Some(id);
         let wanted = ModelPool {
-            status: Some(plan.status),
+            status: Some(plan.status.clone()),
             ..(*pool).clone()
         };
         let open = Open::WritePool {
             name: name.clone(),
             uid,
             before: pool,
+            wanted: Box::new(plan.status),
         };
         term.requests.insert(id, open);
         Some(StatusWrite {
@@ -479,6 +486,12 @@ impl Engine {
             state.work.push_back(PodWork::Create { name });
         }
     }
+}
+
+/// Whether the API server made another status of this one when it was written last.
+fn is_pruned(term: &Term, uid: &str, status: &ModelPoolStatus) -> bool {
+    let state = term.pools.get(uid);
+    state.is_some_and(|state| state.sent.as_deref() == Some(status))
 }
 
 /// All that a plan needs to know about one pool.

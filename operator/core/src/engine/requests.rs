@@ -7,6 +7,7 @@
 
 use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::conditions::{get, pool, pool_reason};
+use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::{LABEL_POOL, OwnerKind};
 use framewright_crds::wire::Order;
 use framewright_crds::{AIJob, ModelPool};
@@ -47,7 +48,19 @@ impl Engine {
             .term
             .as_mut()
             .and_then(|term| term.requests.remove(&id));
-        match open {
+        // The object has gone since: an answer must not bring it back.
+        let is_gone = open.as_ref().is_some_and(|open| match open {
+            Open::ReadJob { uid, .. }
+            | Open::WriteJob { uid, .. }
+            | Open::DeleteJob { uid, .. } => self.world.job_name(uid).is_none(),
+            Open::ReadPool { uid, .. }
+            | Open::WritePool { uid, .. }
+            | Open::ListPods { uid, .. }
+            | Open::Pod { uid, .. }
+            | Open::PodOwner { uid, .. } => self.world.pool_name(uid).is_none(),
+            Open::CheckPod { .. } | Open::Orphans { .. } => false,
+        });
+        match open.filter(|_| !is_gone) {
             None => {}
             Some(Open::WriteJob {
                 name,
@@ -62,9 +75,12 @@ impl Engine {
                 Answer::Done | Answer::Gone => self.job_gone(&name, &uid),
                 answer => self.job_unanswered(now, &name, &uid, "delete", &answer),
             },
-            Some(Open::WritePool { name, uid, before }) => {
-                self.pool_written(now, &name, &uid, &before, answer);
-            }
+            Some(Open::WritePool {
+                name,
+                uid,
+                before,
+                wanted,
+            }) => self.pool_written(now, (&name, &uid), (&before, wanted), answer),
             Some(Open::ReadPool { name, uid }) => self.pool_was_read(now, &name, &uid, answer),
             Some(Open::ListPods { pool, uid }) => self.pods_listed(now, &pool, &uid, answer),
             Some(Open::Pod { pool, uid, work }) => {
@@ -167,9 +183,8 @@ impl Engine {
     fn pool_written(
         &mut self,
         now: Now,
-        name: &PoolName,
-        uid: &str,
-        before: &ModelPool,
+        (name, uid): (&PoolName, &str),
+        (before, wanted): (&ModelPool, Box<ModelPoolStatus>),
         answer: Answer,
     ) {
         let written = match answer {
@@ -182,6 +197,7 @@ impl Engine {
             state.request = None;
             state.is_unknown = false;
             state.backoff.succeeded();
+            state.sent = (written.status.as_ref() != Some(&*wanted)).then_some(wanted);
             term.dirty.pool(name);
         }
         if let Some(note) = pool_note(before, &written) {
@@ -293,7 +309,8 @@ impl Engine {
         };
         let state = term.pools.entry(uid.to_owned()).or_default();
         state.pod_request = None;
-        if matches!(answer, Answer::Done) {
+        // Whatever the answer: the same is not asked for again at once.
+        if !matches!(work, PodWork::Create { .. }) {
             let until = now.monotonic.saturating_add(super::pools::DONE_FOR);
             state.done.insert(work.clone(), until);
         }

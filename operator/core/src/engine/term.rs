@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::aijob::AIJobStatus;
+use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::{AIJob, ModelPool};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -114,6 +115,8 @@ pub struct PoolState {
     pub request: Option<RequestId>,
     pub backoff: Backoff,
     pub panicked: Option<String>,
+    /// The status that was written last, if the API server made another one of it.
+    pub sent: Option<Box<ModelPoolStatus>>,
     /// The pods' template, by the generation of the spec.
     pub template: Option<(Option<i64>, Arc<Template>)>,
     /// What is to be done about pods, in this order.
@@ -186,6 +189,7 @@ pub enum Open {
         name: PoolName,
         uid: String,
         before: Arc<ModelPool>,
+        wanted: Box<ModelPoolStatus>,
     },
     ListPods {
         pool: PoolName,

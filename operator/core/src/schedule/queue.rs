@@ -74,15 +74,27 @@ impl Queue {
     pub fn update(&mut self, uid: &str, namespace: &str, gathered: Gathered) -> BTreeSet<String> {
         let mut pods = self.take_out(uid);
         let Gathered { tasks, pending } = gathered;
-        let is_pending = |step: &str| pending.iter().any(|pending| pending.step == step);
+        // A placement is good for the step as it is now: a pool that has closed to the job takes it back.
+        let is_good = |placement: &Placement| {
+            pending.iter().any(|pending| {
+                pending.step == placement.step
+                    && pending.model == placement.model
+                    && pending.pools.contains(&placement.pool)
+            })
+        };
         let outdated: Vec<String> = self
             .placements_of(uid)
-            .filter(|placement| !is_pending(&placement.step))
+            .filter(|placement| !is_good(placement))
             .map(|placement| placement.step.clone())
             .collect();
         for step in outdated {
             pods.extend(self.withdraw(uid, &step));
         }
+        // Whether their workers are still fit is looked at again.
+        pods.extend(
+            self.placements_of(uid)
+                .map(|placement| placement.worker.uid.clone()),
+        );
         if tasks.is_empty() && pending.is_empty() {
             return pods;
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use framewright_core::engine::deadlines::Cause;
-use framewright_core::engine::effect::{Effect, FileKey, Request, RequestId};
+use framewright_core::engine::effect::{Effect, FileKey, Log, Request, RequestId};
 use framewright_core::engine::event::{Answer, Change, Event, Now, Read};
 use framewright_core::engine::world::Job;
 use framewright_core::engine::{Engine, Settings};
@@ -474,6 +474,9 @@ impl World {
                 });
             }
             Effect::JobWritten { .. } => {}
+            Effect::Log(Log::Panicked { name, error }) => {
+                self.blame(|| format!("deciding about {name} panicked: {error}"));
+            }
             Effect::Log(line) => self.note(|| format!("operator {index} logs {line:?}")),
         }
     }

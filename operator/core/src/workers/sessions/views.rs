@@ -113,6 +113,13 @@ impl Sessions {
         self.workers.get(uid).map(|worker| &worker.greeting.worker)
     }
 
+    /// Whether this is the worker's open session.
+    #[must_use]
+    pub fn is_open(&self, session: SessionId, uid: &str) -> bool {
+        let worker = self.workers.get(uid);
+        worker.is_some_and(|worker| worker.session == Some(session))
+    }
+
     /// All open sessions.
     #[must_use]
     pub fn open_sessions(&self) -> Vec<SessionId> {
