@@ -97,9 +97,6 @@ pub struct RunArgs {
     /// Whether a worker's stream must come from an address of its own pod. false where the network rewrites what pods send to Services.
     #[arg(long, env = "FRAMEWRIGHT_CHECK_PEER_ADDRESS", default_value_t = true, action = ArgAction::Set)]
     pub check_peer_address: bool,
-    /// Objects of each kind that are looked at at one time.
-    #[arg(long, env = "FRAMEWRIGHT_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub concurrency: u16,
 }
 
 impl RunArgs {

@@ -144,8 +144,7 @@ fn metadata<K: Resource>(object: PartialObjectMeta<K>) -> Answer {
     Answer::Metadata(Box::new(object.metadata))
 }
 
-/// Writes the status of `wanted`, on top of the version that it has. Of the rest only what names the object is sent: the API server
-/// keeps the spec that it has.
+/// Writes the status of `wanted`, on top of the version that it has. The API server ignores the spec.
 async fn write_status<K>(client: &kube::Client, wanted: K) -> kube::Result<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
