@@ -17,13 +17,13 @@ cp -R charts manifests "$out/"
 rm -f "$out"/charts/framewright/files/crds/*
 cp crds/yaml/*.yaml "$out/charts/framewright/files/crds/"
 
-# A line that ends in "# PATH" and holds a digest and a size gets those of the file PATH.
+# A line that has a digest and a size and ends in "# PATH" gets those of the file PATH.
 for example in "$out"/manifests/examples/*.yaml; do
 	while read -r path; do
 		[ -f "$path" ] || { echo "generate: ${example##*/} names $path, which is not there" >&2; exit 1; }
-		sha256=$(sha256sum "$path" | cut -d' ' -f1) bytes=$(stat -c %s "$path")
-		sed -i -E "\|# $path\$|{s/sha256: \"?[0-9a-f]{64}\"?/sha256: \"$sha256\"/; s/bytes: [0-9]+/bytes: $bytes/}" "$example"
-	done < <(sed -nE 's/.*sha256: "?[0-9a-f]{64}"?.* # (.+)$/\1/p' "$example" | sort -u)
+		digest=sha256:$(sha256sum "$path" | cut -d' ' -f1) bytes=$(stat -c %s "$path")
+		sed -i -E "\|# $path\$|{s/digest: sha256:[0-9a-f]{64}/digest: $digest/; s/bytes: [0-9]+/bytes: $bytes/}" "$example"
+	done < <(sed -nE 's/.*digest: sha256:[0-9a-f]{64}.* # (.+)$/\1/p' "$example" | sort -u)
 done
 
 {

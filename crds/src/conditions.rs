@@ -13,7 +13,16 @@ pub mod job {
     pub const SUCCEEDED: &str = "Succeeded";
     /// True after success and failure.
     pub const FINISHED: &str = "Finished";
+    /// Whether it has succeeded.
+    pub const READY: &str = super::READY;
 }
+
+/// Condition type of both kinds: the object is as its spec asks, in the sense of kstatus.
+pub const READY: &str = "Ready";
+/// Condition type of both kinds, there only while it is True: the object is on its way to its spec.
+pub const RECONCILING: &str = "Reconciling";
+/// Condition type of both kinds, there only while it is True: the object does not get to its spec by itself.
+pub const STALLED: &str = "Stalled";
 
 /// Reasons of an AIJob's conditions.
 pub mod job_reason {
@@ -23,6 +32,8 @@ pub mod job_reason {
     pub const AWAITING_UPLOAD: &str = "AwaitingUpload";
     /// No pool has the model.
     pub const MODEL_NOT_FOUND: &str = "ModelNotFound";
+    /// No pool does the pipeline.
+    pub const PIPELINE_NOT_FOUND: &str = "PipelineNotFound";
     /// The named pool does not exist.
     pub const POOL_NOT_FOUND: &str = "PoolNotFound";
     /// The pool does not allow this namespace.
@@ -45,6 +56,8 @@ pub mod job_reason {
     pub const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
     /// Nobody can work on this input.
     pub const INVALID_INPUT: &str = "InvalidInput";
+    /// The spec asks for what cannot be, such as an output that a pipeline does not make.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
     /// Somebody deleted the job, and finalizers keep it.
     pub const DELETED: &str = "Deleted";
     /// The queue deadline passed.
@@ -54,7 +67,7 @@ pub mod job_reason {
 /// Condition types of a ModelPool.
 pub mod pool {
     /// All the workers asked for take tasks for all models.
-    pub const READY: &str = "Ready";
+    pub const READY: &str = super::READY;
 }
 
 /// Reasons of a ModelPool's conditions.
@@ -106,6 +119,12 @@ pub enum Truth {
     False,
     /// Not known yet.
     Unknown,
+}
+
+impl From<bool> for Truth {
+    fn from(is_so: bool) -> Truth {
+        if is_so { Truth::True } else { Truth::False }
+    }
 }
 
 impl Truth {
@@ -189,6 +208,11 @@ pub fn set(
         Some(old) => *old = new,
         None => conditions.push(new),
     }
+}
+
+/// Removes a condition.
+pub fn remove(conditions: &mut Vec<Condition>, type_: &str) {
+    conditions.retain(|condition| condition.type_ != type_);
 }
 
 /// The condition of that type.

@@ -10,9 +10,10 @@
 //! - [`file_names`]: the file name of a result
 //! - [`manifest`]: the objects in a YAML or JSON file, as written or as `kubectl get` prints them
 //! - [`names`]: labels, annotations, ports, task ids, artifact keys
+//! - [`pipelines`]: what a step can do, as a table
+//! - [`protocol`]: the messages on a worker's stream
 //! - [`quantity`]: how many bytes a Kubernetes quantity is
 //! - [`schema`]: whether a document keeps to a kind's schema, where no API server looks
-//! - [`wire`]: the messages on a worker's stream
 
 #![allow(
     unreachable_pub,
@@ -31,10 +32,12 @@ pub mod file_names;
 pub mod manifest;
 pub mod modelpool;
 pub mod names;
+pub mod pipelines;
+pub mod protocol;
 pub mod quantity;
 mod rules;
 pub mod schema;
-pub mod wire;
+mod text_enum;
 
 pub use aijob::AIJob;
 pub use modelpool::ModelPool;

@@ -164,7 +164,8 @@ impl OwnerKind {
 }
 
 /// What an artifact is to its owner; part of its key, so that artifacts of one role can be deleted alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ArtifactRole {
     /// A file that somebody has uploaded for a job.
     Input,
@@ -225,18 +226,25 @@ pub fn is_sha256(text: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The address of an artifact, as it stands in a status. The name alone opens nothing.
+/// What a digest begins with.
+const DIGEST_PREFIX: &str = "sha256:";
+
+/// A SHA-256, given as hexadecimal digits, in the form that digests have in objects and messages.
 #[must_use]
-pub fn artifact_uri(
-    namespace: &str,
-    (kind, uid): (OwnerKind, &str),
-    role: ArtifactRole,
-    sha256: &str,
-) -> String {
-    format!(
-        "artifact://{namespace}/{}/{uid}/{role}/{sha256}",
-        kind.as_str()
-    )
+pub fn digest(sha256: &str) -> String {
+    format!("{DIGEST_PREFIX}{sha256}")
+}
+
+/// The hexadecimal digits of a digest.
+#[must_use]
+pub fn bare(digest: &str) -> &str {
+    digest.strip_prefix(DIGEST_PREFIX).unwrap_or(digest)
+}
+
+/// Whether this is a digest: `sha256:` and 64 lower-case hexadecimal digits.
+#[must_use]
+pub fn is_digest(text: &str) -> bool {
+    text.strip_prefix(DIGEST_PREFIX).is_some_and(is_sha256)
 }
 
 #[cfg(test)]
@@ -267,7 +275,9 @@ mod tests {
         ] {
             assert!(!is_sha256(text), "{text}");
         }
-        assert!(!is_sha256(&format!("sha256:{digest}")));
+        let full = super::digest(digest);
+        assert!(!is_sha256(&full) && is_digest(&full) && !is_digest(digest));
+        assert_eq!(bare(&full), digest);
     }
 
     #[test]

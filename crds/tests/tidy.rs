@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use framewright_crds::pipelines::PIPELINES;
+
 /// Folders and files that decide, and do nothing else.
 const PURE: &[&str] = &[
     "operator/core/src",
@@ -155,6 +157,20 @@ fn the_chart_installs_the_crds_of_this_repository() {
             "{} is not what crds/yaml has; run `make generate`",
             installed.display()
         );
+    }
+}
+
+#[test]
+fn the_documentation_has_each_published_pipeline_and_its_unit() {
+    let docs = fs::read_to_string(root().join("docs/jobs.md")).expect("docs/jobs.md");
+    for spec in PIPELINES.iter().filter(|spec| spec.is_published) {
+        let begin = format!("| `{}` |", spec.name);
+        let row = docs.lines().find(|line| line.starts_with(&begin));
+        let row = row.unwrap_or_else(|| panic!("docs/jobs.md has no row for {}", spec.name));
+        assert!(row.contains(&format!("| `{}`:", spec.unit)), "{row}");
+        for output in spec.outputs {
+            assert!(row.contains(&format!("`{}`", output.name)), "{row}");
+        }
     }
 }
 

@@ -39,7 +39,7 @@ async fn lead_workers_here(context: &Context) {
     loop {
         let led =
             endpoint_slice::lead_here(context.client.clone(), &context.args, &context.leadership);
-        let look_again = match led.await {
+        let requeue_after = match led.await {
             Ok(is_changed) => {
                 if is_changed && was_led_here {
                     tracing::warn!(
@@ -54,7 +54,7 @@ async fn lead_workers_here(context: &Context) {
                 Duration::from_secs(1)
             }
         };
-        tokio::time::sleep(look_again).await;
+        tokio::time::sleep(requeue_after).await;
     }
 }
 

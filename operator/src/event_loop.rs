@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use framewright_core::engine::Engine;
 use framewright_core::engine::effect::{Effect, FileKey, Log, Request, RequestId};
@@ -12,7 +12,7 @@ use framewright_core::workers::sessions::{Greeting, SessionId};
 use framewright_crds::aijob::{AIJobStatus, StepState};
 use framewright_crds::conditions::{get, job};
 use framewright_crds::names::ArtifactRole;
-use framewright_crds::wire::Order;
+use framewright_crds::protocol::Command;
 use framewright_store::key::{ArtifactKey, BadKey, Owner};
 use framewright_store::watch::{FileEvent, FileEvents};
 use jiff::Timestamp;
@@ -27,6 +27,8 @@ pub const INPUTS_WAITING: usize = 4096;
 const INPUTS_AT_A_TIME: usize = 256;
 /// Objects that are decided about at a time.
 const OBJECTS_AT_A_TIME: usize = 256;
+/// How often the metrics are told what finds no worker.
+const DEMAND_EVERY: Duration = Duration::from_secs(5);
 
 /// Something for the event loop.
 pub enum Input {
@@ -36,7 +38,7 @@ pub enum Input {
         session: SessionId,
         epoch: u64,
         greeting: Greeting,
-        commands: mpsc::Sender<Order>,
+        commands: mpsc::Sender<Command>,
     },
     /// A status write was answered: its permit is free.
     Written {
@@ -82,14 +84,17 @@ impl Permits {
 struct EventLoop {
     engine: Engine,
     context: Arc<Context>,
-    sessions: HashMap<SessionId, mpsc::Sender<Order>>,
+    sessions: HashMap<SessionId, mpsc::Sender<Command>>,
     permits: Permits,
     serving: watch::Sender<Option<u64>>,
     watched: BTreeSet<FileKey>,
     started: Instant,
+    /// Why the process must start again, if so.
+    restart: Option<String>,
+    counted: Option<Instant>,
 }
 
-/// Runs until no input can come any more.
+/// Runs until no input can come any more, or the process must start again.
 pub async fn run(
     engine: Engine,
     context: Arc<Context>,
@@ -104,6 +109,8 @@ pub async fn run(
         serving,
         watched: BTreeSet::new(),
         started: Instant::now(),
+        restart: None,
+        counted: None,
     };
     let mut batch = Vec::with_capacity(INPUTS_AT_A_TIME);
     let mut is_more = false;
@@ -117,6 +124,13 @@ pub async fn run(
             () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {}
         }
         is_more = event_loop.turn(&mut batch);
+        if let Some(reason) = event_loop.restart {
+            tracing::error!(
+                reason,
+                "this process ends, and a new one reads everything again"
+            );
+            return;
+        }
         // Watches and sessions want their turn, too.
         tokio::task::yield_now().await;
     }
@@ -151,7 +165,19 @@ impl EventLoop {
         self.context
             .metrics
             .decided(self.now().monotonic - now.monotonic);
+        self.count_demand();
         is_more
+    }
+
+    /// Tells the metrics now and then how many steps find no worker.
+    fn count_demand(&mut self) {
+        if self.counted.is_some_and(|at| at.elapsed() < DEMAND_EVERY) {
+            return;
+        }
+        self.counted = Some(Instant::now());
+        let term = self.engine.term();
+        let demand = term.map(|term| term.queue.demand()).unwrap_or_default();
+        self.context.metrics.demand(&demand);
     }
 
     fn take(&mut self, now: Now, input: Input) {
@@ -213,7 +239,7 @@ impl EventLoop {
             Effect::Request { id, epoch, request } => self.request(id, epoch, request),
             Effect::Send { session, command } => {
                 let queue = self.sessions.get(&session);
-                if let Order::Run(order) = &command {
+                if let Command::Run(order) = &command {
                     tracing::info!(job = %order.job, task = %order.task, "task sent");
                 }
                 if queue.is_some_and(|queue| queue.try_send(command).is_err()) {
@@ -251,6 +277,9 @@ impl EventLoop {
             } => {
                 self.context.metrics.job_written(&before, &after);
                 log_steps(&name.to_string(), &before, &after);
+            }
+            Effect::Restart { reason } => {
+                self.restart.get_or_insert(reason);
             }
             Effect::Log(line) => log(&self.context, line),
         }
@@ -349,7 +378,7 @@ fn log_steps(job_name: &str, before: &AIJobStatus, after: &AIJobStatus) {
         let worker = step
             .attempts
             .last()
-            .map_or("", |attempt| attempt.worker.as_str());
+            .map_or("", |attempt| attempt.worker.name.as_str());
         tracing::info!(job = job_name, step = %step.name, state = ?step.state, attempt = step.attempts_made, worker, message = step.message.as_deref().unwrap_or(""), "step");
     }
     let is_over = framewright_core::jobs::plan::is_finished;

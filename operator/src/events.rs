@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use framewright_core::events::{self, News, Publish, Recorder};
-use framewright_core::jobs::plan::notes::Note;
+use framewright_core::jobs::plan::kubernetes_events::KubernetesEvent;
 use framewright_core::names::ObjectName;
 use framewright_crds::names::OwnerKind;
 use framewright_crds::{AIJob, ModelPool};
@@ -44,13 +44,13 @@ impl Publisher {
         name: ObjectName,
         uid: String,
         version: String,
-        note: Note,
+        note: KubernetesEvent,
     ) {
         let (api_version, kind) = match kind {
             OwnerKind::AIJobs => (AIJob::api_version(&()), AIJob::kind(&())),
             OwnerKind::ModelPools => (ModelPool::api_version(&()), ModelPool::kind(&())),
         };
-        let Note {
+        let KubernetesEvent {
             warning,
             reason,
             message,

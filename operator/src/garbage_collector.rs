@@ -77,7 +77,7 @@ async fn known_owners(context: &Context) -> Option<BTreeSet<String>> {
     answer.await.ok().flatten()
 }
 
-/// Deletes artifacts whose owner is gone. What stands in the way of one namespace or owner holds up no other; the first such trouble
+/// Deletes artifacts whose owner is gone. What stands in the way of one namespace or owner holds up no other; the first such problem
 /// is told at the end.
 async fn sweep(context: &Context, known: &BTreeSet<String>) -> Result<(), Error> {
     let stored = context.store.owners().await.map_err(Error::Store)?;
@@ -91,7 +91,7 @@ async fn sweep(context: &Context, known: &BTreeSet<String>) -> Result<(), Error>
             .or_default()
             .push(owner);
     }
-    let mut trouble = None;
+    let mut problem = None;
     for ((namespace, kind), owners) in suspects {
         let live = match kind {
             OwnerKind::AIJobs => live_uids::<AIJob>(context, &namespace).await,
@@ -100,7 +100,7 @@ async fn sweep(context: &Context, known: &BTreeSet<String>) -> Result<(), Error>
         let live = match live {
             Ok(live) => live,
             Err(error) => {
-                trouble.get_or_insert(error);
+                problem.get_or_insert(error);
                 continue;
             }
         };
@@ -110,12 +110,12 @@ async fn sweep(context: &Context, known: &BTreeSet<String>) -> Result<(), Error>
                     tracing::info!(%namespace, owner = owner.uid(), artifacts = deleted, "artifacts deleted with their owner");
                 }
                 Err(error) => {
-                    trouble.get_or_insert(Error::Store(error));
+                    problem.get_or_insert(Error::Store(error));
                 }
             }
         }
     }
-    trouble.map_or(Ok(()), Err)
+    problem.map_or(Ok(()), Err)
 }
 
 async fn live_uids<K>(context: &Context, namespace: &str) -> Result<BTreeSet<String>, Error>

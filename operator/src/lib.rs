@@ -28,6 +28,7 @@ pub mod links;
 pub mod metrics;
 pub mod requests;
 pub mod run;
+mod served_crds;
 pub mod sessions;
 pub mod watches;
 pub mod writes;

@@ -2,8 +2,8 @@
 
 use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
-use framewright_crds::names::ArtifactRole;
-use framewright_crds::wire::OutputFile;
+use framewright_crds::names::{ArtifactRole, bare};
+use framewright_crds::protocol::OutputFile;
 use jiff::Timestamp;
 
 use framewright_store::grants::{Grant, SigningKeys, Verb, sign};
@@ -95,7 +95,7 @@ impl Signer for Links {
         expires: Timestamp,
     ) -> Option<String> {
         let verb = Verb::Put {
-            key: key(at, ArtifactRole::Output, &output.sha256).ok()?,
+            key: key(at, ArtifactRole::Output, bare(&output.digest)).ok()?,
             bytes: u64::try_from(output.bytes).unwrap_or(0),
             media_type: output.media_type.clone(),
         };

@@ -1,7 +1,9 @@
 //! The operator's metrics.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use framewright_core::names::PoolName;
 use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::conditions::{get, is_true, job};
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
@@ -20,6 +22,13 @@ pub struct Metrics {
     finished: Family<Reason, Counter>,
     streams_refused: Counter,
     leads: Gauge,
+    pending_steps: Family<Pool, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pool {
+    namespace: String,
+    pool: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,6 +46,7 @@ impl Default for Metrics {
             finished: Family::default(),
             streams_refused: Counter::default(),
             leads: Gauge::default(),
+            pending_steps: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -63,6 +73,11 @@ impl Default for Metrics {
             "streams_refused",
             "Streams refused for want of a good token",
             metrics.streams_refused.clone(),
+        );
+        registry.register(
+            "pending_steps",
+            "Steps that could run now and find no worker, by pool; one that may run in several pools counts in each",
+            metrics.pending_steps.clone(),
         );
         registry.register("leads", "1 while this replica leads", metrics.leads.clone());
         metrics
@@ -97,6 +112,19 @@ impl Metrics {
         self.streams_refused.inc();
     }
 
+    /// How many steps wait for a worker, by pool.
+    pub fn demand(&self, demand: &BTreeMap<PoolName, usize>) {
+        self.pending_steps.clear();
+        for (pool, count) in demand {
+            let labels = Pool {
+                namespace: pool.namespace.clone(),
+                pool: pool.name.clone(),
+            };
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.pending_steps.get_or_create(&labels).set(count);
+        }
+    }
+
     /// Leadership came or went.
     pub fn leads(&self, leads: bool) {
         self.leads.set(i64::from(leads));
@@ -123,6 +151,7 @@ mod tests {
         metrics.request_failed();
         metrics.stream_refused();
         metrics.leads(true);
+        metrics.demand(&BTreeMap::from([(PoolName::new("fleet", "x2"), 7)]));
         let finished = serde_json::from_value(serde_json::json!({"conditions": [
             {"type": "Finished", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
             {"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
@@ -134,6 +163,7 @@ mod tests {
         let text = metrics.text();
         for line in [
             "framewright_leads 1",
+            "framewright_pending_steps{namespace=\"fleet\",pool=\"x2\"} 7",
             "framewright_jobs_finished_total{reason=\"Succeeded\"} 1",
             "framewright_request_failures_total 1",
             "framewright_decide_seconds_count 1",
@@ -150,7 +180,7 @@ mod tests {
         let own =
             promised.filter(|name| !name.starts_with("store_") && !name.starts_with("worker_"));
         let own: Vec<&str> = own.collect();
-        assert_eq!(own.len(), 6, "{own:?}");
+        assert_eq!(own.len(), 7, "{own:?}");
         for name in own {
             assert!(text.contains(&format!("framewright_{name}")), "{name}");
         }

@@ -13,9 +13,11 @@ use framewright_crds::{AIJob, ModelPool};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
+use kube::core::object::HasStatus;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::writes;
@@ -43,6 +45,7 @@ pub async fn make(context: &Context, epoch: u64, request: Request) -> Answered {
         | Request::ReadPool(_)
         | Request::WriteJob(_)
         | Request::WritePool(_)
+        | Request::WriteOutcome { .. }
         | Request::DeleteJob { .. }
         | Request::ReadJobMetadata(_)
         | Request::ReadPodMetadata { .. }
@@ -84,6 +87,8 @@ async fn send(context: &Context, request: Request) -> kube::Result<Answer> {
         Request::ReadJobMetadata(name) => metadata(jobs(&name).get_metadata(&name.name).await?),
         Request::WriteJob(job) => Answer::Job(Box::new(write_status(client, *job).await?)),
         Request::WritePool(pool) => Answer::Pool(Box::new(write_status(client, *pool).await?)),
+        // Nothing is paid for, so there is nowhere to record it.
+        Request::WriteOutcome { .. } => Answer::Done,
         Request::DeleteJob { name, uid, version } => {
             let only_this = Preconditions {
                 uid: Some(uid),
@@ -144,22 +149,32 @@ fn metadata<K: Resource>(object: PartialObjectMeta<K>) -> Answer {
     Answer::Metadata(Box::new(object.metadata))
 }
 
-/// Writes the status of `wanted`, on top of the version that it has. The API server ignores the spec.
+/// Writes the status of `wanted`, on top of the version that it has. The API server takes the spec from its own object, so it is not sent.
 async fn write_status<K>(client: &kube::Client, wanted: K) -> kube::Result<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + HasStatus<Status: Serialize>
         + Clone
         + Debug
-        + Serialize
         + DeserializeOwned,
 {
     let namespace = wanted.namespace().unwrap_or_default();
-    let objects: Api<K> = Api::namespaced(client.clone(), &namespace);
-    let mut wanted = wanted;
-    wanted.meta_mut().managed_fields = None;
-    objects
-        .replace_status(&wanted.name_any(), &PostParams::default(), &wanted)
-        .await
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {
+            "namespace": namespace,
+            "name": wanted.meta().name,
+            "uid": wanted.meta().uid,
+            "resourceVersion": wanted.meta().resource_version,
+        },
+        "status": wanted.status(),
+    });
+    let body = serde_json::to_vec(&body).map_err(kube::Error::SerdeError)?;
+    let request = kube::core::Request::new(K::url_path(&(), Some(&namespace)))
+        .replace_subresource("status", &wanted.name_any(), &PostParams::default(), body)
+        .map_err(kube::Error::BuildRequest)?;
+    client.request(request).await
 }
 
 /// What an error says about the request. 500 is what an admission webhook that does not answer comes to, when a pod is made or deleted.

@@ -20,8 +20,9 @@ use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::sessions::server;
 use crate::watches::WATCHED;
-use crate::{duties, event_loop, events, garbage_collector, health, watches};
+use crate::{duties, event_loop, events, garbage_collector, health, served_crds, watches};
 use framewright_core::engine::{Engine, Settings};
+use framewright_core::jobs::admission::AdmitAll;
 use framewright_store::client::StoreClient;
 use framewright_store::watch::FileWatch;
 
@@ -91,6 +92,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         template: template_settings(&args, &keys.authority),
         catalog: args.catalog_namespaces.clone(),
         signer: Box::new(links),
+        gate: Box::new(AdmitAll),
     });
     let context = Arc::new(Context {
         client: client.clone(),
@@ -116,6 +118,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     background.spawn(event_loop::follow_store(Arc::clone(&context), file_events));
     background.spawn(publishing);
     watches::start(&context, &fill, &mut background);
+    tokio::spawn(served_crds::compare(client.clone()));
     background.spawn(garbage_collector::run(Arc::clone(&context)));
     background.spawn(duties::lead(Arc::clone(&context)));
     let renewal = tokio::spawn(duties::renew_certificates(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use framewright_crds::modelpool::Device;
 use framewright_crds::names::{HEALTH_PORT, env};
-use framewright_crds::wire::SLOTS_MAX;
+use framewright_crds::protocol::SLOTS_MAX;
 
 use crate::media::Programs;
 use crate::serve::trust::Trust;
@@ -87,7 +87,7 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "In FILE an input names a local file by its path, relative to FILE: `upload: {file: clip.mp4}`; or by its content, \
-`upload: {sha256: …, bytes: …}`, and is looked for beside FILE then. Where all three are there, the file is checked. \
+`upload: {digest: …, bytes: …}`, and is looked for beside FILE then. Where all three are there, the file is checked. \
 So may a file of a ModelPool: `file: weights.safetensors` beside its path."
 )]
 pub struct RunArgs {
@@ -104,7 +104,7 @@ pub struct RunArgs {
     /// Where results go.
     #[arg(long, default_value = ".", value_name = "FOLDER")]
     pub output: PathBuf,
-    /// Replace files that are called as results are. Without it nothing is computed where one is there.
+    /// Overwrite existing output files. Without this flag the run stops before it computes if an output file exists.
     #[arg(long)]
     pub overwrite: bool,
     /// What to compute on, instead of what the pool says.

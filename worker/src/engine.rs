@@ -13,24 +13,37 @@ use framewright_crds::aijob::Cause;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use crate::device;
+use crate::device::{self, compute_dtype};
 use crate::models::Upscaler;
 use crate::pipelines::{PipelineError, is_out_of_memory};
 use crate::sentence::sentence;
 use crate::weights::cache::Held;
 use crate::weights::verify::Sha256;
-use crate::weights::{WeightFile, load_upscaler};
+use crate::weights::{WeightFile, WeightsError, load_upscaler, weight_bytes};
 
-/// What lies on the device. Only work on the engine's thread sees it.
-pub struct Workbench {
+/// The device and what is loaded on it. Only work on the engine's thread sees it.
+pub struct DeviceState {
     device: Device,
     loaded: Option<Loaded>,
+    on_change: OnChange,
 }
 
 struct Loaded {
-    sha256: Sha256,
     upscaler: Arc<Upscaler>,
+    weights: LoadedWeights,
 }
+
+/// Weights that are loaded on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedWeights {
+    /// The digest of their file.
+    pub sha256: Sha256,
+    /// What they take of the device's memory.
+    pub bytes: u64,
+}
+
+/// Called on the engine's thread when other weights are loaded than before.
+type OnChange = Box<dyn Fn(Option<LoadedWeights>) + Send>;
 
 /// A network's file, which was verified and stays as long as this is held.
 #[derive(Clone, Debug)]
@@ -52,7 +65,7 @@ pub struct Engine {
     tile_bytes: u64,
 }
 
-type Work = Box<dyn FnOnce(&mut Workbench) + Send>;
+type Work = Box<dyn FnOnce(&mut DeviceState) + Send>;
 
 /// Why work on the device gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +81,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// The kind of failure that the operator is told.
+    /// The kind of failure, as the operator knows it.
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
@@ -85,17 +98,29 @@ impl Engine {
     /// # Errors
     /// The system gives no thread.
     pub fn start(device: Device) -> io::Result<Engine> {
+        Engine::start_with(device, |_| {})
+    }
+
+    /// The same; `on_change` is called on the thread when other weights are loaded than before.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start_with(
+        device: Device,
+        on_change: impl Fn(Option<LoadedWeights>) + Send + 'static,
+    ) -> io::Result<Engine> {
         let (waiting, mut works) = mpsc::channel::<Work>(1);
         let tile_bytes = device::tile_bytes(&device);
-        let mut bench = Workbench {
+        let mut state = DeviceState {
             device,
             loaded: None,
+            on_change: Box::new(on_change),
         };
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
                 while let Some(work) = works.blocking_recv() {
-                    work(&mut bench);
+                    work(&mut state);
                 }
             })?;
         Ok(Engine {
@@ -115,9 +140,9 @@ impl Engine {
     /// # Errors
     /// It does not: only a new process gets it back.
     pub async fn check(&self) -> Result<(), EngineError> {
-        let checked = self.compute(|bench| Ok(still_computes(&bench.device)));
+        let checked = self.compute(|state| Ok(still_computes(&state.device)));
         match checked.await? {
-            Some(trouble) => Err(EngineError::DeviceBroken { message: trouble }),
+            Some(message) => Err(EngineError::DeviceBroken { message }),
             None => Ok(()),
         }
     }
@@ -128,12 +153,12 @@ impl Engine {
     /// The work's own; a panic within it, which costs nobody else.
     pub async fn compute<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Workbench) -> Result<T, PipelineError> + Send + 'static,
+        work: impl FnOnce(&mut DeviceState) -> Result<T, PipelineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |bench| {
+        let work: Work = Box::new(move |state| {
             if !answer.is_closed() {
-                let _ = answer.send(guarded(bench, work));
+                let _ = answer.send(guarded(state, work));
             }
         });
         self.waiting
@@ -145,36 +170,36 @@ impl Engine {
 }
 
 fn guarded<T>(
-    bench: &mut Workbench,
-    work: impl FnOnce(&mut Workbench) -> Result<T, PipelineError>,
+    state: &mut DeviceState,
+    work: impl FnOnce(&mut DeviceState) -> Result<T, PipelineError>,
 ) -> Result<T, EngineError> {
-    let error = match catch_unwind(AssertUnwindSafe(|| work(bench))) {
+    let error = match catch_unwind(AssertUnwindSafe(|| work(state))) {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(PipelineError::Stopped)) => return Err(PipelineError::Stopped.into()),
         Ok(Err(error)) => EngineError::Pipeline(error),
         Err(panic) => {
-            // What lies on the device may be half written.
-            bench.loaded = None;
+            // What is loaded may be half written.
+            state.unload();
             let message = panic_message(panic.as_ref());
             error!("what computes panicked: {message}");
             EngineError::Panicked { message }
         }
     };
-    match still_computes(&bench.device) {
+    match still_computes(&state.device) {
         None => Err(error),
-        Some(trouble) => Err(EngineError::DeviceBroken {
-            message: format!("{trouble}, after: {}", sentence(&error)),
+        Some(words) => Err(EngineError::DeviceBroken {
+            message: format!("{words}, after: {}", sentence(&error)),
         }),
     }
 }
 
 /// What is wrong with the device, if it is broken: CUDA answers with the same error for ever once a kernel has gone wrong.
 fn still_computes(device: &Device) -> Option<String> {
-    trouble(|| device::check(device))
+    device_error(|| device::check(device))
 }
 
 /// What a check says that is more than a full device.
-fn trouble(check: impl FnOnce() -> candle_core::Result<()>) -> Option<String> {
+fn device_error(check: impl FnOnce() -> candle_core::Result<()>) -> Option<String> {
     let words = match catch_unwind(AssertUnwindSafe(check)) {
         Ok(Ok(())) => return None,
         Ok(Err(error)) => error.to_string(),
@@ -192,34 +217,49 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.chars().take(200).collect()
 }
 
-impl Workbench {
-    /// The network in this file; loaded, and verified anew, unless it was the last one used.
+impl DeviceState {
+    /// The network in this file. It is verified again and loaded, unless it was the last one used.
     ///
     /// # Errors
     /// The file is another one by now, it holds no network, or the device has no room for it.
     pub fn upscaler(&mut self, weights: &Weights) -> Result<Arc<Upscaler>, PipelineError> {
         if let Some(loaded) = &self.loaded
-            && loaded.sha256 == weights.sha256
+            && loaded.weights.sha256 == weights.sha256
         {
             return Ok(Arc::clone(&loaded.upscaler));
         }
         // First out, then in: there may be no room for two.
-        self.loaded = None;
+        self.unload();
         let start = Instant::now();
-        let upscaler = load_upscaler(weights.file(), &self.device)
-            .map_err(|error| PipelineError::Weights(Box::new(error)))?;
-        let upscaler = Arc::new(upscaler);
+        let loaded =
+            load(weights, &self.device).map_err(|error| PipelineError::Weights(Box::new(error)))?;
+        let upscaler = Arc::clone(&loaded.upscaler);
         info!(
             network = %upscaler.architecture(),
             seconds = start.elapsed().as_secs_f64(),
             "loaded weights"
         );
-        self.loaded = Some(Loaded {
-            sha256: weights.sha256,
-            upscaler: Arc::clone(&upscaler),
-        });
+        (self.on_change)(Some(loaded.weights));
+        self.loaded = Some(loaded);
         Ok(upscaler)
     }
+
+    fn unload(&mut self) {
+        if self.loaded.take().is_some() {
+            (self.on_change)(None);
+        }
+    }
+}
+
+fn load(weights: &Weights, device: &Device) -> Result<Loaded, WeightsError> {
+    let upscaler = load_upscaler(weights.file(), device)?;
+    Ok(Loaded {
+        upscaler: Arc::new(upscaler),
+        weights: LoadedWeights {
+            sha256: weights.sha256,
+            bytes: weight_bytes(weights.file(), compute_dtype(device))?,
+        },
+    })
 }
 
 impl Weights {
@@ -256,12 +296,12 @@ mod tests {
     #[test]
     fn a_device_that_does_not_compute_any_more_is_told_from_one_that_is_full() {
         let says = |words: &str| Err(candle_core::Error::Msg(words.to_owned()));
-        assert_eq!(trouble(|| Ok(())), None);
-        assert_eq!(trouble(|| says("CUDA_ERROR_OUT_OF_MEMORY")), None);
-        assert_eq!(trouble(|| says("CUBLAS_STATUS_ALLOC_FAILED")), None);
-        let lost = trouble(|| says("CUDA_ERROR_ILLEGAL_ADDRESS"));
+        assert_eq!(device_error(|| Ok(())), None);
+        assert_eq!(device_error(|| says("CUDA_ERROR_OUT_OF_MEMORY")), None);
+        assert_eq!(device_error(|| says("CUBLAS_STATUS_ALLOC_FAILED")), None);
+        let lost = device_error(|| says("CUDA_ERROR_ILLEGAL_ADDRESS"));
         assert!(lost.is_some_and(|words| words.contains("CUDA_ERROR_ILLEGAL_ADDRESS")));
-        let panicked = trouble(|| panic!("the driver is gone"));
+        let panicked = device_error(|| panic!("the driver is gone"));
         assert!(panicked.is_some_and(|words| words.contains("the driver is gone")));
     }
 

@@ -46,7 +46,7 @@ pub enum Stage {
     Fetch,
     /// On the device, with decoding and encoding: how long the device was taken.
     Compute,
-    /// Sending the output, with waiting for the grant and for the store.
+    /// Sending the outputs, with waiting for links and for the store.
     Upload,
 }
 

@@ -9,15 +9,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use candle_core::{DType, Device, Tensor};
-use framewright_crds::aijob::{Cause, Upscale};
+use framewright_crds::aijob::Cause;
+use framewright_crds::pipelines::upscale::Upscale;
 use framewright_worker::media::Programs;
 use framewright_worker::memory::{Limit, tile_bytes};
 use framewright_worker::models::Upscaler;
-use framewright_worker::pipelines::upscale::upscale;
-use framewright_worker::pipelines::{Input, Made, PipelineError, Watch, Workplace};
+use framewright_worker::pipelines::upscale::{prepare, upscale};
+use framewright_worker::pipelines::{Input, Output, PipelineError, ProgressSink, TaskContext};
 use framewright_worker::weights::verify::Sha256;
 use framewright_worker::weights::{WeightFile, load_upscaler};
 use image::RgbImage;
@@ -133,16 +134,17 @@ fn made(
     small: &RgbImage,
     folder: &Path,
     memory: Option<u64>,
-) -> Result<Made, PipelineError> {
+) -> Result<Output, PipelineError> {
     let input = folder.join("input.png");
     small.save(&input).unwrap();
     let inputs = [Input {
         name: "image".to_owned(),
         path: input,
     }];
-    let workplace = Workplace {
+    let context = TaskContext {
         folder: folder.to_owned(),
         max_bytes: u64::MAX,
+        max_units: None,
         tile_bytes: tile_bytes(),
         memory: memory.map(Limit::Set),
         programs: std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(Programs::default, |dist| {
@@ -152,17 +154,15 @@ fn made(
             }
         }),
     };
-    let mut watch = Watch {
+    let mut sink = ProgressSink {
         should_stop: &AtomicBool::new(false),
         progress: &mut |_| {},
+        units: &AtomicU64::new(0),
     };
-    upscale(
-        &Upscale::default(),
-        &inputs,
-        network,
-        &workplace,
-        &mut watch,
-    )
+    let parameters = Upscale::default();
+    let prepared = prepare(&parameters, &inputs, network.scale(), &context.programs)?;
+    let made = upscale(&prepared, network, &context, &mut sink)?;
+    Ok(made.files.into_iter().next().unwrap())
 }
 
 /// Sources in ffmpeg's words, by name.

@@ -12,14 +12,15 @@ mod peak;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use framewright_crds::aijob::{Cause, Upscale};
+use framewright_crds::aijob::Cause;
+use framewright_crds::pipelines::upscale::Upscale;
 use framewright_worker::media::Programs;
 use framewright_worker::memory::Limit;
-use framewright_worker::pipelines::upscale::upscale;
-use framewright_worker::pipelines::{Input, Made, PipelineError, Watch, Workplace};
+use framewright_worker::pipelines::upscale::{prepare, upscale};
+use framewright_worker::pipelines::{Input, Output, PipelineError, ProgressSink, TaskContext};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageFormat, RgbImage};
 use tempfile::TempDir;
@@ -69,7 +70,7 @@ fn a_file_that_is_read_as_a_whole_counts_before_it_is_read() {
     assert!(matches!(refused, PipelineError::Memory { .. }), "{refused}");
     assert_eq!(refused.cause(), Cause::InvalidInput);
     let enough = made(&folder, "image", picture, 1024 * MIB).unwrap();
-    assert_eq!((enough.width, enough.height), (32, 32));
+    assert_eq!((enough.media.width, enough.media.height), (32, 32));
 }
 
 #[test]
@@ -82,7 +83,10 @@ fn a_video_that_becomes_larger_midway_may_do_so_as_far_as_there_is_memory() {
         let made = made(&folder, "video", video, 512 * MIB);
 
         match made {
-            Ok(made) => assert_eq!((made.width, made.height, is_refused), (256, 144, false)),
+            Ok(made) => {
+                let size = (made.media.width, made.media.height);
+                assert_eq!((size, is_refused), ((256, 144), false));
+            }
             Err(error) => {
                 assert!(is_refused, "{size}: {error}");
                 assert_eq!(error.cause(), Cause::InvalidInput);
@@ -132,14 +136,20 @@ fn with_profile(folder: &Path, bytes: usize) -> PathBuf {
 }
 
 /// What a network that makes each side twice as large makes of a file, by a worker that may use so much memory.
-fn made(folder: &TempDir, name: &str, path: PathBuf, memory: usize) -> Result<Made, PipelineError> {
+fn made(
+    folder: &TempDir,
+    name: &str,
+    path: PathBuf,
+    memory: usize,
+) -> Result<Output, PipelineError> {
     let inputs = [Input {
         name: name.to_owned(),
         path,
     }];
-    let workplace = Workplace {
+    let context = TaskContext {
         folder: folder.path().to_owned(),
         max_bytes: u64::MAX,
+        max_units: None,
         tile_bytes: 128 * MIB as u64,
         memory: Some(Limit::Set(memory as u64)),
         programs: std::env::var_os("FRAMEWRIGHT_DIST").map_or_else(Programs::default, |dist| {
@@ -149,17 +159,16 @@ fn made(folder: &TempDir, name: &str, path: PathBuf, memory: usize) -> Result<Ma
             }
         }),
     };
-    let mut watch = Watch {
+    let mut sink = ProgressSink {
         should_stop: &AtomicBool::new(false),
         progress: &mut |_| {},
+        units: &AtomicU64::new(0),
     };
-    upscale(
-        &Upscale::default(),
-        &inputs,
-        &golden::case("compact_x2").upscaler(),
-        &workplace,
-        &mut watch,
-    )
+    let network = golden::case("compact_x2").upscaler();
+    let parameters = Upscale::default();
+    let prepared = prepare(&parameters, &inputs, network.scale(), &context.programs)?;
+    let made = upscale(&prepared, &network, &context, &mut sink)?;
+    Ok(made.files.into_iter().next().unwrap())
 }
 
 /// One test at a time, since the process is measured.

@@ -17,9 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-pub use attempt::{Attempt, Cause, Progress};
-pub use status::{AIJobStatus, Artifact, OutputStatus, StepState, StepStatus, UploadStatus};
-pub use step::{FromStep, MAX_FRAMES, PoolRef, Step, StepInput, Upload, Upscale};
+pub use attempt::{Attempt, AttemptWorker, Cause, Progress, Usage};
+pub use status::{
+    AIJobStatus, Checkpoint, Fact, FileState, FileStatus, OutputRole, OutputStatus, PaymentStatus,
+    Preview, StepModel, StepOutput, StepState, StepStatus,
+};
+pub use step::{FromStep, PoolRef, Step, StepInput, Upload};
 
 /// Most steps in one job.
 pub const MAX_STEPS: usize = 50;
@@ -74,7 +77,7 @@ pub const MAX_OUTPUTS: usize = 16;
     printcolumn(
         name = "Attempts",
         type_ = "integer",
-        json_path = ".status.attempts",
+        json_path = ".status.attemptsMade",
         priority = 1,
         description = "Attempts made over all steps."
     ),
@@ -97,7 +100,7 @@ pub const MAX_OUTPUTS: usize = 16;
         .message(Message::Expression(rules::STEPS_REFER_BACKWARD_MESSAGE.into())).field_path(".steps"),
     validation = Rule::new(rules::OUTPUTS_NAME_STEPS)
         .message(Message::Expression(rules::OUTPUTS_NAME_STEPS_MESSAGE.into())),
-    validation = Rule::new("has(self.outputs) || self.steps.filter(s, !self.steps.exists(t, has(t.inputs) && t.inputs.exists(i, has(i.fromStep) && i.fromStep.name == s.name))).size() <= 16")
+    validation = Rule::new("has(self.outputs) || self.steps.filter(s, !self.steps.exists(t, t.inputs.exists(i, has(i.fromStep) && i.fromStep.name == s.name))).size() <= 16")
         .message("spec.steps: more than 16 steps have results that no other step takes; list in spec.outputs the 16 or fewer that you want"),
 )]
 pub struct AIJobSpec {
@@ -121,9 +124,9 @@ pub struct AIJobSpec {
     pub queue_deadline_seconds: i64,
 
     /// How long an attempt may take from its binding to a worker until that worker computes, in seconds. 1 to 86400, default 300. May change.
-    #[serde(default = "pre_running_deadline_default")]
+    #[serde(default = "start_deadline_default")]
     #[schemars(range(min = 1, max = 86_400))]
-    pub pre_running_deadline_seconds: i64,
+    pub start_deadline_seconds: i64,
 
     /// How long one attempt may compute, in seconds. 1 to 604800, default 21600. May change.
     #[serde(default = "active_deadline_default")]
@@ -167,6 +170,7 @@ impl AIJobSpec {
             name: step.name.clone(),
             from_step: FromStep {
                 name: step.name.clone(),
+                output: None,
             },
         })
         .collect()
@@ -176,7 +180,7 @@ impl AIJobSpec {
 fn queue_deadline_default() -> i64 {
     3600
 }
-fn pre_running_deadline_default() -> i64 {
+fn start_deadline_default() -> i64 {
     300
 }
 fn active_deadline_default() -> i64 {

@@ -2,12 +2,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Progress};
+use super::{Attempt, Progress, Usage};
+use crate::names::bare;
+use crate::text_enum::text_enum;
 
-/// What became of the job. From 16 KiB on it is shortened; it stays under 24 KiB.
+/// What became of the job. From 16 KiB on it is shortened; the largest stays under 256 KiB.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct AIJobStatus {
@@ -15,7 +16,8 @@ pub struct AIJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Accepted, Running, Succeeded (Unknown until it is over) and Finished (True after success and failure).
+    /// Accepted, Running, Succeeded (Unknown until it is over) and Finished (True after success and failure); beside them, for tools that
+    /// follow kstatus, Ready, and Reconciling and Stalled while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -31,17 +33,17 @@ pub struct AIJobStatus {
     /// Attempts made over all steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
-    pub attempts: Option<i32>,
+    pub attempts_made: Option<i32>,
     /// When the first attempt was bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// When the job succeeded or failed. It is deleted ttlSecondsAfterFinished later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Where to upload the files that the spec names.
+    /// The files that the spec names, by step and input: where to upload them, and which have come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["sha256"]))]
-    pub uploads: Vec<UploadStatus>,
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub files: Vec<FileStatus>,
     /// The steps, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -54,27 +56,89 @@ pub struct AIJobStatus {
     /// The value of the `framewright.dev/renew-links` annotation that the links were last renewed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links_renewed_for: Option<String>,
+    /// What the job costs and who has paid what. Reserved: not used yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<PaymentStatus>,
 }
 
-/// A file that is waited for, or has come.
+/// What a job costs, in wei as decimal digits. Reserved: not used yet.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentStatus {
+    /// What it costs, where the spec alone tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote_wei: Option<String>,
+    /// The most that it can cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_wei: Option<String>,
+    /// What is reserved for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub funded_wei: Option<String>,
+    /// What is still to be paid before it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_wei: Option<String>,
+    /// What it has cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged_wei: Option<String>,
+    /// Until when the prices are good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_valid_until: Option<Time>,
+    /// The number of the pricing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub invoice: Option<i32>,
+}
+
+/// A file that an object names.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct UploadStatus {
-    /// SHA-256 of the file.
-    pub sha256: String,
+pub struct FileStatus {
+    /// Who names it: step/input in a job, model/path in a pool.
+    pub name: String,
+    /// Where it comes from: upload.
+    pub source: String,
+    /// Awaited until it has come and was verified, then Received.
+    pub state: FileState,
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
     /// Size of the file in bytes.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// Whether it has arrived and was verified.
-    pub received: bool,
-    /// Where to send it with HTTP PUT, until it has arrived. Of many files eight have links at a time; the next ones get theirs as
-    /// those arrive. From outside the cluster the scheme, host and port before /v1 may be
+    /// Where to send it with HTTP PUT, until it has come. Of files with the same digest the first has it; of many files eight have links
+    /// at a time, and the next ones get theirs as those come. From outside the cluster the scheme, host and port before /v1 may be
     /// replaced, by those of a port-forward for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
     /// When the link ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// What there is to say about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl FileStatus {
+    /// The digest's hexadecimal digits.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        bare(&self.digest)
+    }
+
+    /// Whether it has come.
+    #[must_use]
+    pub fn is_received(&self) -> bool {
+        self.state == FileState::Received
+    }
+}
+
+text_enum! {
+    /// Where a file is.
+    pub enum FileState {
+        /// It has not come yet.
+        Awaited,
+        /// It has come and was verified.
+        Received,
+    }
 }
 
 /// What became of one step.
@@ -83,7 +147,7 @@ pub struct UploadStatus {
 pub struct StepStatus {
     /// The step's name.
     pub name: String,
-    /// Where the step is.
+    /// Where the step is: Blocked, Queued, Starting, Running, Succeeded, Failed or Skipped.
     pub state: StepState,
     /// Why it is there, as a sentence, when that is not obvious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,9 +158,14 @@ pub struct StepStatus {
     /// The pool that it resolved to, as namespace/name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// SHA-256, in hexadecimal, over the lines `path sha256` of the model's files, in the order of their paths.
+    /// The models that it resolved to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["role", "name"]))]
+    pub models: Vec<StepModel>,
+    /// What random numbers begin with: chosen with the first attempt, the same in all of them. 0 to 4294967295.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights_digest: Option<String>,
+    #[schemars(range(min = 0, max = 4_294_967_295_i64))]
+    pub seed: Option<i64>,
     /// Attempts made so far.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -106,19 +175,26 @@ pub struct StepStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub failures: i32,
-    /// The newest attempts, oldest first, at most three.
+    /// The newest attempts, oldest first, at most four of each replica.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["replica", "number"]))]
     pub attempts: Vec<Attempt>,
     /// How far the running attempt is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// What came out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub outputs: Vec<StepOutput>,
+    /// The work done, over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Artifact>,
-    /// The work done, in the pipeline's units. Upscale: pixels of the output, over all frames.
+    pub usage: Option<Usage>,
+    /// How far the step has come, for an attempt that goes on from there. Reserved: not used yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub units: Option<i64>,
+    pub checkpoint: Option<Checkpoint>,
+    /// What it looks like so far. Reserved: not used yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
 }
 
 impl StepStatus {
@@ -131,34 +207,38 @@ impl StepStatus {
             message: None,
             queued_at: None,
             pool: None,
-            weights_digest: None,
+            models: Vec::new(),
+            seed: None,
             attempts_made: 0,
             failures: 0,
             attempts: Vec::new(),
             progress: None,
-            output: None,
-            units: None,
+            outputs: Vec::new(),
+            usage: None,
+            checkpoint: None,
+            preview: None,
         }
     }
 }
 
-/// Where a step is. Derived from its attempts; the terminal ones never change.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepState {
-    /// An input is missing: an earlier step or an upload.
-    Blocked,
-    /// It could run, and waits for a worker.
-    Queued,
-    /// Bound to a worker, which prepares.
-    Starting,
-    /// A worker computes.
-    Running,
-    /// Done; it never runs again.
-    Succeeded,
-    /// Given up; the message says why.
-    Failed,
-    /// The job ended before it was done: it never ran, or was stopped.
-    Skipped,
+text_enum! {
+    /// Where a step is. Derived from its attempts; the terminal ones never change.
+    pub enum StepState {
+        /// An input is missing: an earlier step or an upload.
+        Blocked,
+        /// It could run, and waits for a worker.
+        Queued,
+        /// Bound to a worker, which prepares.
+        Starting,
+        /// A worker computes.
+        Running,
+        /// Done; it never runs again.
+        Succeeded,
+        /// Given up; the message says why.
+        Failed,
+        /// The job ended before it was done: it never ran, or was stopped.
+        Skipped,
+    }
 }
 
 impl StepState {
@@ -167,21 +247,35 @@ impl StepState {
     pub fn is_terminal(self) -> bool {
         match self {
             StepState::Succeeded | StepState::Failed | StepState::Skipped => true,
-            StepState::Blocked | StepState::Queued | StepState::Starting | StepState::Running => {
-                false
-            }
+            StepState::Blocked
+            | StepState::Queued
+            | StepState::Starting
+            | StepState::Running
+            | StepState::Unknown => false,
         }
     }
 }
 
-/// Bytes in the store, named by their digest.
+/// A model that a step runs with.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Artifact {
-    /// Where it lies: `artifact://namespace/aijobs/uid/output/sha256`. The name alone opens nothing. Absent in the statuses of jobs with very
-    /// many steps, which must stay small.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uri: Option<String>,
+pub struct StepModel {
+    /// What it is to the pipeline, such as base.
+    pub role: String,
+    /// Its name in the pool.
+    pub name: String,
+    /// `sha256:` and the SHA-256, in hexadecimal, over the sorted lines `<file digest>  <path>` of its files, as sha256sum prints them.
+    pub digest: String,
+}
+
+/// A file that a step has made.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StepOutput {
+    /// What the pipeline calls it.
+    pub name: String,
+    /// What it is for: result, poster or data. By default only results are published.
+    pub role: OutputRole,
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
     /// Such as video/mp4 or image/png.
@@ -189,28 +283,76 @@ pub struct Artifact {
     /// Its size.
     #[schemars(range(min = 0))]
     pub bytes: i64,
+    /// What there is to know about it, such as its width.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub facts: Vec<Fact>,
 }
 
-impl Artifact {
-    /// The bare digest.
+impl StepOutput {
+    /// The digest's hexadecimal digits.
     #[must_use]
     pub fn sha256(&self) -> &str {
         bare(&self.digest)
     }
+}
+
+/// Something to know about an output.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Fact {
+    /// What, such as width.
+    pub name: String,
+    /// As text.
+    pub value: String,
+}
+
+text_enum! {
+    /// What an output is for.
+    pub enum OutputRole {
+        /// What the step was run for.
+        Result = "result",
+        /// A picture of it.
+        Poster = "poster",
+        /// For another program, such as masks or a transcript.
+        Data = "data",
+    }
+}
+
+/// How far a step has come. Reserved: not used yet.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkpoint {
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    /// Its size.
+    #[schemars(range(min = 0))]
+    pub bytes: i64,
+    /// How much is done, in what the progress counts.
+    #[schemars(range(min = 0))]
+    pub done: i64,
+    /// How much there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub of: Option<i64>,
+    /// The kind of device that it was made on; only one of that kind can go on from it.
+    pub device_kind: String,
+}
+
+/// What a step's result looks like so far. Reserved: not used yet.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Preview {
+    /// Where to GET it; the file behind it changes.
+    pub link: String,
 }
 
 impl OutputStatus {
-    /// The bare digest.
+    /// The digest's hexadecimal digits.
     #[must_use]
     pub fn sha256(&self) -> &str {
         bare(&self.digest)
     }
-}
-
-const PREFIX: &str = "sha256:";
-
-fn bare(digest: &str) -> &str {
-    digest.strip_prefix(PREFIX).unwrap_or(digest)
 }
 
 /// A published result.
@@ -221,6 +363,8 @@ pub struct OutputStatus {
     pub name: String,
     /// The step whose result it is.
     pub step: String,
+    /// Which of the step's outputs.
+    pub output: String,
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
     /// Such as video/mp4 or image/png.

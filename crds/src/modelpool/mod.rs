@@ -75,9 +75,16 @@ pub struct ModelPoolSpec {
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
 
-    /// The models that each worker holds, by name. 1 to 16.
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    /// The models that each worker holds, by name. At most 128.
+    #[serde(default)]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub models: Vec<Model>,
+
+    /// The pipelines that the pool's workers take steps of. Default: all that they can do. A pool without workers and without this list
+    /// is taken to do every pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub pipelines: Option<Vec<String>>,
 
     /// Where a worker keeps verified weights. Default: an emptyDir of 20Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,19 +169,19 @@ pub struct Model {
     )]
     pub name: String,
     /// Where the files come from.
-    pub source: ModelSource,
-    /// The files, each pinned by its digest. An upscaling model has one.
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub source: Source,
+    /// The files, each pinned by its digest. An upscaling model has one. At most 128.
+    #[schemars(length(min = 1, max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
     pub files: Vec<ModelFile>,
 }
 
-/// Where a model's files come from. Exactly one member is set.
+/// Where files come from. Exactly one member is set.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.upload), has(self.volume)].filter(set, set).size() == 1")
     .message("source must set exactly one of upload and volume"))]
-pub struct ModelSource {
-    /// Uploaded to the links that then stand in status.uploads.
+pub struct Source {
+    /// Uploaded to the links that then stand in status.files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<UploadSource>,
     /// Read from a volume that each worker mounts read-only.
@@ -203,7 +210,7 @@ pub struct VolumeSource {
     pub path: Option<String>,
 }
 
-/// One file of a model: safetensors, pinned.
+/// One file of a model: weights as safetensors, or a text that belongs to them; pinned.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelFile {
@@ -213,18 +220,26 @@ pub struct ModelFile {
         regex(pattern = "^[A-Za-z0-9_][-A-Za-z0-9_./]*$")
     )]
     #[x_kube(
-        validation = Rule::new("!self.split('/').exists(p, p == '..' || p == '.' || p == '')")
-            .message("files[].path must not contain '..', '.' or empty parts"),
-        validation = Rule::new("self.endsWith('.safetensors')")
-            .message(Message::Expression("'files[].path ' + self + ' must end in .safetensors; convert another format first, in a checkout of Framewright: python3 worker/tools/convert.py ' + self + ' ' + self + '.safetensors'".into())),
+        validation = Rule::new("!self.contains('/.') && !self.contains('//')")
+            .message("files[].path must not contain '..', empty parts or parts that begin with '.'"),
+        validation = Rule::new("['.safetensors', '.json', '.txt', '.model'].exists(end, self.endsWith(end))")
+            .message(Message::Expression("'files[].path ' + self + ' must end in .safetensors, .json, .txt or .model; convert other weights first, in a checkout of Framewright: python3 worker/tools/convert.py ' + self + ' ' + self + '.safetensors'".into())),
     )]
     pub path: String,
-    /// SHA-256 of the file: 64 lower-case hexadecimal digits.
-    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
-    pub sha256: String,
+    /// `sha256:` and the file's SHA-256: 64 lower-case hexadecimal digits.
+    #[schemars(length(min = 71, max = 71), regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub digest: String,
     /// Size of the file in bytes. 1 to 1099511627776 (1 TiB).
     #[schemars(range(min = 1, max = 1_099_511_627_776_i64))]
     pub bytes: i64,
+}
+
+impl ModelFile {
+    /// The digest's hexadecimal digits.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        crate::names::bare(&self.digest)
+    }
 }
 
 /// Where a worker keeps verified weights, by digest.

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::aijob::UploadStatus;
+use crate::aijob::FileStatus;
 
 /// What became of the pool.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
@@ -14,7 +14,8 @@ pub struct ModelPoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Ready: whether all the workers asked for take tasks for all models; its message says what is missing.
+    /// Ready: whether all the workers asked for take tasks for all models; its message says what is missing. Beside it, for tools that
+    /// follow kstatus, Reconciling and Stalled while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -33,10 +34,14 @@ pub struct ModelPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub models: Vec<ModelStatus>,
-    /// Where to upload weights whose source is upload.
+    /// The files of models whose source is upload, by model and path: where to upload them, and which have come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["sha256"]))]
-    pub uploads: Vec<UploadStatus>,
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub files: Vec<FileStatus>,
+    /// The pipelines that workers of the pool can do, as they say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub pipelines: Vec<String>,
     /// The value of the `framewright.dev/renew-links` annotation that the links were last renewed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links_renewed_for: Option<String>,

@@ -185,6 +185,16 @@ fn array(at: &str, items: &[Value], schema: &JSONSchemaProps) -> Result<(), Brea
             walk(&format!("{at}[{index}]"), item, known)?;
         }
     }
+    if schema.x_kubernetes_list_type.as_deref() == Some("set") {
+        for (index, item) in items.iter().enumerate() {
+            if items[..index].contains(item) {
+                return wrong(
+                    &format!("{at}[{index}]"),
+                    format!("duplicate value {}", shown(item)),
+                );
+            }
+        }
+    }
     let Some(keys) = &schema.x_kubernetes_list_map_keys else {
         return Ok(());
     };

@@ -36,8 +36,8 @@ const JOBS: &str = r#"
 /spec/steps/0/upscale/frames | 0 | spec.steps[0].upscale.frames: 0 should be at least 1
 /spec/steps/0/upscale/frames | 1.5 | 1.5 must be of type integer
 /spec/steps/0/upscale/scael | 2 | unknown field spec.steps[0].upscale.scael
-/spec/steps/0/inputs | [] | spec.steps[0].inputs: has 0 items
-/spec/steps/0/inputs/0/upload | {"bytes": 1} | upload.sha256: is required
+/spec/steps/0/inputs | [] | fine
+/spec/steps/0/inputs/0/upload | {"bytes": 1} | upload.digest: is required
 /spec/steps/0/inputs/0/upload/bytes | 1099511627777 | should be at most 1099511627776
 /spec/steps/0/inputs/0/upload/bytes | -1 | should be at least 0
 /spec/steps/0/poolRef | {"name": "@64"} | poolRef.name: has 64 characters
@@ -56,9 +56,12 @@ const POOLS: &str = r#"
 /spec/replicas | 3000000000 | should be at most 1000
 /spec/models/0/name | "a_b" | should match ^[a-z0-9]
 /spec/models/0/files | [] | spec.models[0].files: has 0 items
-/spec/models/0/files/0/sha256 | "aa" | spec.models[0].files[0].sha256: has 2 characters
-/spec/models/0/files/0/sha256 | "@64" | fine
-/spec/models/0/files/0/sha256 | "@65" | has 65 characters
+/spec/models/0/files/0/digest | "aa" | spec.models[0].files[0].digest: has 2 characters
+/spec/models/0/files/0/digest | "@71" | should match ^sha256:
+/spec/models/0/files/0/digest | "@72" | has 72 characters
+/spec/models | [] | fine
+/spec/pipelines | ["upscale", "interpolate"] | fine
+/spec/pipelines | ["upscale", "upscale"] | spec.pipelines[1]: duplicate value "upscale"
 /spec/models/0/files/0/bytes | 0 | 0 should be at least 1
 /spec/models/0/files/0/path | "-x" | should match ^[A-Za-z0-9_]
 /spec/models/0/source/volume | {"claimName": ""} | has 0 characters
@@ -115,7 +118,9 @@ fn every_keyword_of_the_schemas_is_known_here() {
                     "properties" => left.extend(inner.as_object().expect("schemas").values()),
                     "items" | "additionalProperties" => left.push(inner),
                     "format" => assert!(inner == "int32" || inner == "int64", "{inner}"),
-                    "x-kubernetes-list-type" => assert_eq!(inner, "map"),
+                    "x-kubernetes-list-type" => {
+                        assert!(inner == "map" || inner == "set", "{inner}")
+                    }
                     _ => {}
                 }
             }
@@ -169,7 +174,7 @@ fn job() -> Value {
             "name": "large",
             "model": "twice",
             "upscale": {"scale": 2},
-            "inputs": [{"name": "video", "upload": {"sha256": "a".repeat(64), "bytes": 3}}],
+            "inputs": [{"name": "video", "upload": {"digest": format!("sha256:{}", "a".repeat(64)), "bytes": 3}}],
         }]},
     })
 }
@@ -184,7 +189,7 @@ fn pool() -> Value {
             "models": [{
                 "name": "twice",
                 "source": {"upload": {}},
-                "files": [{"path": "x.safetensors", "sha256": "a".repeat(64), "bytes": 5}],
+                "files": [{"path": "x.safetensors", "digest": format!("sha256:{}", "a".repeat(64)), "bytes": 5}],
             }],
             "scratch": {"sizeLimit": "1Gi"},
             "template": {

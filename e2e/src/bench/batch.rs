@@ -21,7 +21,7 @@ const NAMESPACE: &str = "bench-batch";
 const PATIENCE: Duration = Duration::from_secs(180);
 const AT_ONCE: usize = 32;
 
-/// Creates batch Jobs and sees them end.
+/// Creates batch Jobs and waits until they are complete.
 pub(super) struct Batch {
     jobs: Api<Job>,
     /// How many Jobs are complete.
@@ -105,7 +105,7 @@ async fn count(jobs: Api<Job>, counts: watch::Sender<usize>) {
         .applied_objects();
     let mut watched = std::pin::pin!(watched);
     while let Some(job) = watched.next().await {
-        // The watch starts anew after an error.
+        // After an error the watch is opened again.
         let Ok(job) = job else { continue };
         let status = job.status.as_ref();
         let is_complete = status.is_some_and(|status| status.completion_time.is_some());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use framewright_crds::ModelPool;
 use framewright_crds::conditions::{get, pool};
-use framewright_crds::names::{LABEL_POOL, TOKEN_AUDIENCE};
+use framewright_crds::names::{LABEL_POOL, TOKEN_AUDIENCE, digest};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -21,7 +21,7 @@ use crate::eventually;
 
 /// The namespace of the pool.
 pub(super) const FLEET: &str = "bench-fleet";
-/// The model that every step names.
+/// The model of the steps that need one.
 pub(super) const MODEL: &str = "instant";
 /// Starts of tasks that may wait to be counted.
 const WAITING: usize = 1024;
@@ -49,7 +49,7 @@ pub(super) async fn gather(stage: &Stage) -> Result<(Receiver<Begun>, JoinSet<()
             "models": [{
                 "name": MODEL,
                 "source": {"volume": {"claimName": "weights"}},
-                "files": [{"path": "instant.safetensors", "sha256": "0".repeat(64), "bytes": 1}],
+                "files": [{"path": "instant.safetensors", "digest": digest(&"0".repeat(64)), "bytes": 1}],
             }],
             "access": [{"name": "all", "namespaces": {"selector": {}}}],
         },

@@ -1,14 +1,16 @@
 //! What the control plane costs, as ratios to a reference that is measured in the same run on the same API server.
 //!
-//! The operator and the store are the real programs. Workers are the bench's own: they prove who they are and speak the wire
-//! protocol as real ones do, and say that a task is done the moment they get it, so that nothing but the control plane is measured.
-//! A figure and its reference are taken turn by turn, so that whatever else the machine does meets both.
+//! The operator and the store are the real programs. Workers are the bench's own: they prove who they are and speak the protocol
+//! as real ones do, and finish each task as soon as they get it, so that nothing but the control plane is measured. Jobs without
+//! an upload are of the pipeline noop, which only the bench's CRD has. A figure and its reference are measured turn by turn, so
+//! that other work on the machine slows both.
 //!
 //! # Layout
 //! - [`stage`]: the API server, the operator and the store
+//! - [`crd`]: the CRD with noop, and a copy of it
 //! - [`fleet`]: a pool and its workers
 //! - [`worker`]: one of them
-//! - [`desk`]: submits jobs as a user does, and sees them end
+//! - [`submitter`]: submits jobs as a user does, and follows them
 //! - [`raw`]: what the same writes cost
 //! - [`batch`]: what `batch/v1` Jobs cost
 //! - [`ledger`]: how many writes a job costs, by whom
@@ -17,12 +19,13 @@
 //! - [`table`]: how figures are shown
 
 mod batch;
-mod desk;
+mod crd;
 mod fleet;
 mod ledger;
 mod raw;
 mod sizes;
 mod stage;
+mod submitter;
 mod table;
 mod torch;
 mod worker;
@@ -34,9 +37,10 @@ use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use self::batch::Batch;
-use self::desk::{Desk, Input, Story};
-use self::raw::Raw;
+use self::ledger::Ledger;
+use self::raw::{Raw, Writes};
 use self::stage::Stage;
+use self::submitter::{Input, Submitter};
 use self::table::{Table, percentile, rate};
 use crate::progress::Progress;
 
@@ -48,9 +52,11 @@ const ROUNDS: usize = 3;
 const COUNTED: usize = 20;
 /// Namespaces that jobs are submitted to.
 const ONE_STEP: &str = "bench-1";
+const ONE_STEP_NO_UPLOAD: &str = "bench-1-no-upload";
 const THREE_STEPS: &str = "bench-3";
 const ONE_BY_ONE: &str = "bench-latency";
 const AT_ONCE: &str = "bench-crowd";
+const AT_ONCE_NO_UPLOAD: &str = "bench-crowd-no-upload";
 
 /// Measures, and prints a table: the way of so many jobs to a worker, one after the other, and half as many at once.
 ///
@@ -60,7 +66,7 @@ pub async fn run(dist: &Path, jobs: usize, with_torch: bool) -> Result<()> {
     let progress = Progress::new("bench");
     progress.say(&format!(
         "this takes about {} minutes, once the tools of the cluster are built{}",
-        jobs / 150 + 1,
+        jobs / 90 + 1,
         if with_torch {
             "; then PyTorch takes 5 more, and some GB the first time"
         } else {
@@ -69,73 +75,95 @@ pub async fn run(dist: &Path, jobs: usize, with_torch: bool) -> Result<()> {
     ));
     let mut table = Table::default();
     let stage = Stage::set(dist).await?;
-    for namespace in [ONE_STEP, THREE_STEPS, ONE_BY_ONE, AT_ONCE] {
+    for namespace in [
+        ONE_STEP,
+        ONE_STEP_NO_UPLOAD,
+        THREE_STEPS,
+        ONE_BY_ONE,
+        AT_ONCE,
+        AT_ONCE_NO_UPLOAD,
+    ] {
         stage.namespace(namespace).await?;
     }
     let stage = stage.perform(dist).await?;
     progress.say("API server, operator and store run");
     let (begun, workers) = fleet::gather(&stage).await?;
-    progress.say("the workers have dialled in");
-    let desk = Desk::open(&stage, begun);
+    progress.say("the workers have connected");
+    let submitter = Submitter::open(&stage, begun);
 
-    let story = counted(&desk, ONE_STEP, 1).await?;
+    let upload = counted(&submitter, ONE_STEP, 1, Input::Upload).await?;
     let single = ledger::count(&stage, ONE_STEP, COUNTED)?;
-    counted(&desk, THREE_STEPS, 3).await?;
+    let no_upload = counted(&submitter, ONE_STEP_NO_UPLOAD, 1, Input::None).await?;
+    let single_no_upload = ledger::count(&stage, ONE_STEP_NO_UPLOAD, COUNTED)?;
+    counted(&submitter, THREE_STEPS, 3, Input::Upload).await?;
     let triple = ledger::count(&stage, THREE_STEPS, COUNTED)?;
     progress.say("writes are counted");
-    let bytes = bytes(&story)?;
-    let wanted = desk::manifest("bench", 1, Input::Upload);
-    let mut raw = Raw::open(&stage.client, &wanted, story.statuses).await?;
+    let mut raw = Raw::open(&stage.client, &upload).await?;
 
-    one_by_one(&desk, &mut raw, Input::Upload, jobs, &mut table).await?;
-    progress.say(&format!("{jobs} jobs, one after the other"));
-    if desk.takes_jobs_without_input(ONE_BY_ONE).await? {
-        one_by_one(&desk, &mut raw, Input::None, jobs, &mut table).await?;
-        progress.say(&format!("{jobs} jobs without input, one after the other"));
+    for input in [Input::Upload, Input::None] {
+        one_by_one(&submitter, &mut raw, &upload, input, jobs, &mut table).await?;
+        let label = input.label();
+        progress.say(&format!("{jobs} jobs {label}, one after the other"));
     }
-    let crowd = Crowd::measure(&desk, &mut raw, &stage, (jobs / 2).max(1), &progress).await?;
-    let crowded = ledger::count(&stage, AT_ONCE, ROUNDS * crowd.count)?;
-    crowd.show(&raw, crowded.each(), &mut table);
-    drop((desk, workers, raw));
+    let mut crowds = [
+        Crowd::new(Input::Upload, AT_ONCE, &upload),
+        Crowd::new(Input::None, AT_ONCE_NO_UPLOAD, &no_upload),
+    ];
+    let count = (jobs / 2).max(1);
+    at_once(&submitter, &mut raw, &stage, count, &mut crowds, &progress).await?;
+    let mut crowded = Vec::new();
+    for crowd in &crowds {
+        let writes = ledger::count(&stage, crowd.namespace, ROUNDS * count)?;
+        crowd.show(count, &writes, &mut table);
+        crowded.push((crowd.input, writes));
+    }
+    drop((submitter, workers, raw));
     stage.cluster.stop().await?;
 
-    table.row(
-        "writes of a job of one step, create included",
-        &format!("{:.2}", single.each()),
-        "",
-        "",
-        "",
-    );
-    table.row("its status at the end", &format!("{bytes} B"), "", "", "");
+    for (input, ledger, writes) in [
+        (Input::Upload, &single, &upload),
+        (Input::None, &single_no_upload, &no_upload),
+    ] {
+        let label = input.label();
+        let each = format!("{:.2}", ledger.each());
+        let what = format!("writes of a job of one step {label}, create included");
+        table.row(&what, &each, "", "", "");
+        let bytes = format!("{} B", writes.last_bytes()?);
+        table.row("its status at the end", &bytes, "", "", "");
+    }
     sizes::measure(dist, &mut table).await?;
     table.print();
     println!();
     single.print("A job of one step");
+    single_no_upload.print("A job of one step without an upload");
     triple.print("A job of three steps");
-    crowded.print("A job of one step among many");
+    for (input, writes) in &crowded {
+        let label = input.label();
+        writes.print(&format!("A job of one step {label} among many"));
+    }
     println!("\n{}", torch::measure(with_torch, &progress).await?);
     Ok(())
 }
 
-/// Runs jobs whose writes are counted, one after the other; the last one's story.
-async fn counted(desk: &Desk, namespace: &str, steps: usize) -> Result<Story> {
+/// Runs jobs whose writes are counted, one after the other; what was written of the last one.
+async fn counted(
+    submitter: &Submitter,
+    namespace: &str,
+    steps: usize,
+    input: Input,
+) -> Result<Writes> {
     for index in 1..COUNTED {
         let name = format!("job-{index}");
-        desk.run(namespace, &name, steps, Input::Upload).await?;
+        submitter.run(namespace, &name, steps, input).await?;
     }
-    desk.run(namespace, "job-0", steps, Input::Upload).await
+    Writes::of(submitter.run(namespace, "job-0", steps, input).await?)
 }
 
-/// What the status of a job weighs when it is over.
-fn bytes(story: &Story) -> Result<usize> {
-    let status = story.statuses.last().context("the job had no status")?;
-    Ok(serde_json::to_vec(status)?.len())
-}
-
-/// From the create request to the worker that has begun, on an idle pool; after each job one status write.
+/// From the create request to the worker that has begun, on an idle pool; after each job one status write, of `reference`.
 async fn one_by_one(
-    desk: &Desk,
+    submitter: &Submitter,
     raw: &mut Raw,
+    reference: &Writes,
     input: Input,
     jobs: usize,
     table: &mut Table,
@@ -144,21 +172,18 @@ async fn one_by_one(
     for index in 0..jobs {
         let name = match input {
             Input::Upload => format!("job-{index}"),
-            Input::None => format!("bare-{index}"),
+            Input::None => format!("no-upload-{index}"),
         };
-        let story = desk.run(ONE_BY_ONE, &name, 1, input).await?;
-        whole.push(story.begun.duration_since(story.asked));
-        let uploaded = story.uploaded;
-        placed.extend(uploaded.map(|uploaded| story.begun.duration_since(uploaded)));
-        writes.push(raw.write().await?);
+        let record = submitter.run(ONE_BY_ONE, &name, 1, input).await?;
+        whole.push(record.begun.duration_since(record.created));
+        let uploaded = record.uploaded;
+        placed.extend(uploaded.map(|uploaded| record.begun.duration_since(uploaded)));
+        writes.push(raw.write(reference).await?);
     }
-    let kind = match input {
-        Input::Upload => "with an upload",
-        Input::None => "without one",
-    };
+    let label = input.label();
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
         table.durations(
-            &format!("job created to task begun, {kind}, {name}"),
+            &format!("job created to task begun, {label}, {name}"),
             percentile(&whole, share),
             &format!("one status write, {name}"),
             percentile(&writes, share),
@@ -175,50 +200,65 @@ async fn one_by_one(
     Ok(())
 }
 
-/// Jobs at once, a second, in each round.
-struct Crowd {
+/// Batch Jobs, and then jobs of each kind and the writes of those jobs alone, in turn.
+async fn at_once(
+    submitter: &Submitter,
+    raw: &mut Raw,
+    stage: &Stage,
     count: usize,
+    crowds: &mut [Crowd<'_>],
+    progress: &Progress,
+) -> Result<()> {
+    let mut batch = Batch::open(&stage.client).await?;
+    // The first Jobs in a namespace meet a controller manager that has never made a pod in it.
+    batch.crowd(count.div_ceil(10)).await?;
+    for round in 0..ROUNDS {
+        let batch = batch.crowd(count).await?;
+        progress.say(&format!("{count} at once: batch Jobs {}", rate(batch)));
+        for crowd in &mut *crowds {
+            let jobs = jobs_at_once(submitter, crowd, round, count).await?;
+            let writes = raw.crowd(crowd.of_one, count).await?;
+            progress.say(&format!(
+                "{count} at once {}: jobs {}, their writes alone {}",
+                crowd.input.label(),
+                rate(jobs),
+                rate(writes),
+            ));
+            crowd.batch.push(batch);
+            crowd.jobs.push(jobs);
+            crowd.raw.push(writes);
+        }
+    }
+    Ok(())
+}
+
+/// Jobs of one kind at once: how many a second in each round.
+struct Crowd<'a> {
+    input: Input,
+    namespace: &'static str,
+    /// What is written of one such job when it runs alone.
+    of_one: &'a Writes,
     jobs: Vec<f64>,
     batch: Vec<f64>,
     raw: Vec<f64>,
 }
 
-impl Crowd {
-    /// Batch Jobs, jobs, and the writes of jobs alone, in turn.
-    async fn measure(
-        desk: &Desk,
-        raw: &mut Raw,
-        stage: &Stage,
-        count: usize,
-        progress: &Progress,
-    ) -> Result<Crowd> {
-        let mut batch = Batch::open(&stage.client).await?;
-        let mut crowd = Crowd {
-            count,
+impl Crowd<'_> {
+    fn new<'a>(input: Input, namespace: &'static str, of_one: &'a Writes) -> Crowd<'a> {
+        Crowd {
+            input,
+            namespace,
+            of_one,
             jobs: Vec::new(),
             batch: Vec::new(),
             raw: Vec::new(),
-        };
-        // The first Jobs in a namespace meet a controller manager that has never made a pod in it.
-        batch.crowd(count.div_ceil(10)).await?;
-        for round in 0..ROUNDS {
-            crowd.batch.push(batch.crowd(count).await?);
-            crowd.jobs.push(jobs_at_once(desk, round, count).await?);
-            crowd.raw.push(raw.crowd(count).await?);
-            progress.say(&format!(
-                "{count} at once: batch Jobs {}, jobs {}, their writes alone {}",
-                rate(crowd.batch[round]),
-                rate(crowd.jobs[round]),
-                rate(crowd.raw[round]),
-            ));
         }
-        Ok(crowd)
     }
 
-    fn show(&self, raw: &Raw, writes_each: f64, table: &mut Table) {
-        let count = self.count;
+    fn show(&self, count: usize, writes: &Ledger, table: &mut Table) {
+        let label = self.input.label();
         table.rates(
-            &format!("jobs of one step, {count} at once"),
+            &format!("jobs of one step {label}, {count} at once"),
             &self.jobs,
             "batch Jobs with instant pods",
             &self.batch,
@@ -229,27 +269,31 @@ impl Crowd {
             "an operator without cost: the same writes alone",
             &self.raw,
         );
-        #[expect(clippy::cast_precision_loss, reason = "a handful")]
-        let raw_each = raw.writes_each() as f64;
         let times = |rates: &[f64], each: f64| -> Vec<f64> {
             rates.iter().map(|rate| rate * each).collect()
         };
         table.rates(
-            &format!("their writes, {writes_each:.2} a job"),
-            &times(&self.jobs, writes_each),
+            &format!("their writes, {:.2} a job", writes.each()),
+            &times(&self.jobs, writes.each()),
             &format!("raw writes by {} clients", raw::CLIENTS),
-            &times(&self.raw, raw_each),
+            &times(&self.raw, self.of_one.count()),
         );
     }
 }
 
 /// Jobs a second through the control plane.
-async fn jobs_at_once(desk: &Desk, round: usize, count: usize) -> Result<f64> {
+async fn jobs_at_once(
+    submitter: &Submitter,
+    crowd: &Crowd<'_>,
+    round: usize,
+    count: usize,
+) -> Result<f64> {
     let started = Instant::now();
     stream::iter(0..count)
         .map(|index| async move {
             let name = format!("job-{round}-{index}");
-            desk.run(AT_ONCE, &name, 1, Input::Upload)
+            submitter
+                .run(crowd.namespace, &name, 1, crowd.input)
                 .await
                 .with_context(|| format!("job {name}"))
         })

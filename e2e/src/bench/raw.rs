@@ -6,15 +6,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use framewright_crds::AIJob;
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DynamicObject, ObjectMeta, PostParams};
+use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource};
-use serde_json::{Value, json};
+use kube::{Api, Client};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
+use super::crd::{self, object};
+use super::submitter::Record;
 use super::{per_second, stage};
 use crate::eventually;
 
@@ -25,14 +25,43 @@ const NAMESPACE: &str = "bench-raw";
 pub(super) const CLIENTS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Writes what a job and its operator write.
+/// What a user and the operator write of a job that goes well.
+pub(super) struct Writes {
+    /// What the user creates.
+    spec: Value,
+    /// What the operator writes then, in order.
+    statuses: Vec<Value>,
+}
+
+impl Writes {
+    /// Those of a job that was followed. It must have had two statuses or more.
+    pub(super) fn of(record: Record) -> Result<Writes> {
+        let Record { spec, statuses, .. } = record;
+        ensure!(
+            statuses.len() > 1,
+            "the job that was followed had {} statuses; two or more are expected",
+            statuses.len()
+        );
+        Ok(Writes { spec, statuses })
+    }
+
+    /// How many they are, the create included.
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    pub(super) fn count(&self) -> f64 {
+        (1 + self.statuses.len()) as f64
+    }
+
+    /// Bytes of the last status.
+    pub(super) fn last_bytes(&self) -> Result<usize> {
+        let status = self.statuses.last().context("the job had no status")?;
+        Ok(serde_json::to_vec(status)?.len())
+    }
+}
+
+/// Writes them without an operator.
 pub(super) struct Raw {
     jobs: Api<DynamicObject>,
     resource: ApiResource,
-    /// What a user creates.
-    wanted: Value,
-    /// What the operator writes of a job that goes well, in order.
-    statuses: Vec<Value>,
     /// The object whose status is written alone, and how often it has been.
     single: DynamicObject,
     written: usize,
@@ -42,22 +71,12 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Makes the copy of the CRD. `statuses` are those that a job went through, of which there must be two that differ.
-    pub(super) async fn open(
-        client: &Client,
-        wanted: &DynamicObject,
-        statuses: Vec<Value>,
-    ) -> Result<Raw> {
-        ensure!(
-            statuses.len() > 1,
-            "the job that was followed had {} statuses; two or more are expected",
-            statuses.len()
-        );
+    /// Makes the copy of the CRD, and the object whose status is written alone.
+    pub(super) async fn open(client: &Client, writes: &Writes) -> Result<Raw> {
         stage::namespace(client, NAMESPACE).await?;
-        let resource = copy_crd(client).await?;
+        let resource = crd::copy(client, GROUP).await?;
         let jobs: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &resource);
-        let wanted = wanted.data["spec"].clone();
-        let object = object(&resource, "single", &wanted);
+        let object = object(&resource, "single", &writes.spec);
         let single = eventually(PATIENCE, "the copy of the CRD is served", async || {
             jobs.create(&PostParams::default(), &object).await
         })
@@ -70,8 +89,6 @@ impl Raw {
         Ok(Raw {
             jobs,
             resource,
-            wanted,
-            statuses,
             single,
             written: 0,
             rounds: 0,
@@ -80,30 +97,25 @@ impl Raw {
     }
 
     /// How long one status write takes.
-    pub(super) async fn write(&mut self) -> Result<Duration> {
-        let status = &self.statuses[self.written % self.statuses.len()];
+    pub(super) async fn write(&mut self, writes: &Writes) -> Result<Duration> {
+        let status = &writes.statuses[self.written % writes.statuses.len()];
         let started = Instant::now();
         self.single = write(&self.jobs, self.single.clone(), status).await?;
         self.written += 1;
         Ok(started.elapsed())
     }
 
-    /// Writes of one job: its create and its statuses.
-    pub(super) fn writes_each(&self) -> usize {
-        1 + self.statuses.len()
-    }
-
     /// Does the writes of so many jobs; jobs a second.
-    pub(super) async fn crowd(&mut self, count: usize) -> Result<f64> {
+    pub(super) async fn crowd(&mut self, writes: &Writes, count: usize) -> Result<f64> {
         self.rounds += 1;
         let raw = &*self;
         let started = Instant::now();
         stream::iter(0..count)
             .map(|index| async move {
                 let name = format!("job-{}-{index}", raw.rounds);
-                let wanted = object(&raw.resource, &name, &raw.wanted);
-                let mut job = raw.jobs.create(&PostParams::default(), &wanted).await?;
-                for status in &raw.statuses {
+                let object = object(&raw.resource, &name, &writes.spec);
+                let mut job = raw.jobs.create(&PostParams::default(), &object).await?;
+                for status in &writes.statuses {
                     job = write(&raw.jobs, job, status).await?;
                 }
                 anyhow::Ok(())
@@ -113,41 +125,6 @@ impl Raw {
             .await?;
         Ok(per_second(count, started.elapsed()))
     }
-}
-
-/// Serves AIJobs a second time, in another group.
-async fn copy_crd(client: &Client) -> Result<ApiResource> {
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let plural = AIJob::plural(&()).into_owned();
-    let original = crds
-        .get(&format!("{plural}.{}", AIJob::group(&())))
-        .await
-        .context("read the AIJob's CRD")?;
-    let mut spec = original.spec;
-    GROUP.clone_into(&mut spec.group);
-    let copy = CustomResourceDefinition {
-        metadata: ObjectMeta {
-            name: Some(format!("{plural}.{GROUP}")),
-            ..ObjectMeta::default()
-        },
-        spec,
-        status: None,
-    };
-    crds.create(&PostParams::default(), &copy)
-        .await
-        .context("copy the AIJob's CRD")?;
-    let version = AIJob::version(&()).into_owned();
-    Ok(ApiResource {
-        group: GROUP.to_owned(),
-        api_version: format!("{GROUP}/{version}"),
-        version,
-        kind: AIJob::kind(&()).into_owned(),
-        plural,
-    })
-}
-
-fn object(resource: &ApiResource, name: &str, spec: &Value) -> DynamicObject {
-    DynamicObject::new(name, resource).data(json!({"spec": spec}))
 }
 
 async fn write(

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use super::crd;
 use super::fleet::FLEET;
 use crate::checkout::root;
 use crate::cluster::{Cluster, Mode, Options};
@@ -61,8 +62,10 @@ impl Stage {
         ];
         let wait = ["wait", "--for=condition=Established", "--timeout=60s"];
         cluster.kubectl(&[&wait[..], &crds].concat()).await?;
+        let client = cluster.client().await?;
+        crd::add_noop(&client).await?;
         Ok(Stage {
-            client: cluster.client().await?,
+            client,
             cluster,
             authority: String::new(),
             folder: TempDir::new()?,

@@ -1,14 +1,17 @@
-//! A worker that is done with a task the moment it gets it: its output is its input.
+//! A worker that finishes a task as soon as it gets it. It speaks protocol 2; its output is its input.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use framewright_crds::aijob::{OutputRole, Usage};
 use framewright_crds::modelpool::Device;
 use framewright_crds::names::{STREAM_PATH, STREAM_PORT};
-use framewright_crds::wire::{
-    ModelState, Order, Outcome, OutputFile, PROTOCOL, TaskOrder, ToOperator, ToWorker,
+use framewright_crds::pipelines::{PIPELINES, PipelineSpec};
+use framewright_crds::protocol::{
+    Command, Hello, InputFile, ModelState, OperatorMessage, Outcome, OutputFile, PROTOCOLS,
+    RunTask, TaskRecord, WorkerMessage,
 };
 use futures::{SinkExt, StreamExt};
 use http::HeaderValue;
@@ -23,6 +26,12 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 use super::stage::SYSTEM;
+
+/// The version in its messages.
+const VERSION: &str = "bench";
+
+/// The SHA-256 of no bytes.
+const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// A task has begun: namespace/name of its job, and when.
 pub(super) type Begun = (String, Instant);
@@ -52,26 +61,29 @@ impl Stream {
         Ok(Stream(stream))
     }
 
-    /// Works for ever.
+    /// Works until the stream ends.
     ///
     /// # Errors
-    /// Why it cannot go on.
+    /// Why it ended.
     pub(super) async fn work(mut self, slots: u32, begun: Sender<Begun>) -> Result<()> {
-        let hello = ToOperator::Hello {
-            protocol: PROTOCOL,
-            version: "bench".to_owned(),
+        let hello = Hello {
+            protocols: PROTOCOLS,
+            version: VERSION.to_owned(),
             device: Device::Cpu,
-            device_trouble: None,
+            device_error: None,
+            memory: None,
             slots,
+            pipelines: PIPELINES.iter().map(|spec| spec.name.to_owned()).collect(),
+            loaded: Vec::new(),
             tasks: Vec::new(),
             epoch: None,
         };
-        self.say(&hello).await?;
+        self.send(&WorkerMessage::Hello(Box::new(hello))).await?;
         while let Some(message) = self.0.next().await {
             match message? {
                 Message::Text(text) => {
-                    let ToWorker { order, .. } = serde_json::from_str(&text)?;
-                    self.obey(order, &begun).await?;
+                    let OperatorMessage { command, .. } = serde_json::from_str(&text)?;
+                    self.handle(command, &begun).await?;
                 }
                 Message::Ping(_) => self.0.flush().await?,
                 Message::Close(_) => bail!("the operator closed the stream"),
@@ -81,53 +93,97 @@ impl Stream {
         bail!("the stream ended")
     }
 
-    async fn obey(&mut self, order: Order, begun: &Sender<Begun>) -> Result<()> {
-        match order {
-            Order::Welcome { models } => {
+    async fn handle(&mut self, command: Command, begun: &Sender<Begun>) -> Result<()> {
+        match command {
+            Command::Configure { models } => {
                 for model in models {
-                    let ready = ToOperator::Model {
+                    let ready = WorkerMessage::Model {
                         name: model.name,
                         digest: model.digest,
                         state: ModelState::Ready,
                     };
-                    self.say(&ready).await?;
+                    self.send(&ready).await?;
                 }
                 Ok(())
             }
-            Order::Run(order) => self.run(*order, begun).await,
-            Order::Refused { message } => bail!("the operator refuses the worker: {message}"),
-            // The output lies in the store already, and nothing is kept that could be forgotten.
-            Order::Upload { .. } | Order::Settled { .. } | Order::Cancel { .. } => Ok(()),
+            Command::Run(task) => self.run(*task, begun).await,
+            Command::Refused { message } => bail!("the operator refuses the worker: {message}"),
+            // A task is over before another command comes.
+            Command::Cancel { task } => self.send(&WorkerMessage::Stopped { task }).await,
+            // It uploads nothing and keeps nothing.
+            Command::Proceed { .. }
+            | Command::Upload { .. }
+            | Command::Ack { .. }
+            | Command::Unknown => Ok(()),
         }
     }
 
-    async fn run(&mut self, order: TaskOrder, begun: &Sender<Begun>) -> Result<()> {
-        let TaskOrder {
-            task, job, inputs, ..
-        } = order;
-        // Nobody listens when the bench ends.
+    async fn run(&mut self, command: RunTask, begun: &Sender<Begun>) -> Result<()> {
+        let RunTask {
+            task,
+            job,
+            pipeline,
+            models,
+            inputs,
+            seed,
+            ..
+        } = command;
+        // Nobody receives when the bench ends.
         let _ = begun.send((job, Instant::now())).await;
-        self.say(&ToOperator::Started { task: task.clone() })
+        self.send(&WorkerMessage::Started { task: task.clone() })
             .await?;
-        // The output of a task without input is in no store; nobody fetches it.
-        let (sha256, bytes) = match inputs.into_iter().next() {
-            Some(input) => (input.sha256, input.bytes),
-            None => ("0".repeat(64), 1),
+        let spec = pipeline.spec();
+        let outcome = Outcome::Succeeded {
+            outputs: output(spec, inputs).into_iter().collect(),
+            usage: Usage {
+                unit: spec.unit.to_owned(),
+                amount: 1,
+            },
+            record: TaskRecord {
+                version: VERSION.to_owned(),
+                device: Device::Cpu.to_string(),
+                driver: None,
+                models: models.into_iter().map(|model| model.digest).collect(),
+                seed,
+                prepare_ms: 0,
+                compute_ms: 0,
+            },
         };
-        let output = OutputFile {
-            sha256,
-            bytes,
-            media_type: "video/mp4".to_owned(),
-        };
-        let outcome = Outcome::Succeeded { output, units: 1 };
-        self.say(&ToOperator::Finished { task, outcome }).await
+        self.send(&WorkerMessage::Finished { task, outcome }).await
     }
 
-    async fn say(&mut self, message: &ToOperator) -> Result<()> {
+    async fn send(&mut self, message: &WorkerMessage) -> Result<()> {
         let text = serde_json::to_string(message)?;
         self.0.send(Message::text(text)).await?;
         Ok(())
     }
+}
+
+/// The input under the name of the first output, as if the task had not changed it. Without an input it is an empty file.
+fn output(spec: &PipelineSpec, inputs: Vec<InputFile>) -> Option<OutputFile> {
+    let input = inputs.into_iter().next();
+    let name = input.as_ref().map(|input| input.name.clone());
+    let slots = spec.outputs;
+    let named = slots.iter().find(|slot| name.as_deref() == Some(slot.name));
+    let slot = named.or(slots.first())?;
+    let (digest, bytes) = input.map_or_else(
+        || (framewright_crds::names::digest(EMPTY), 0),
+        |input| (input.digest, input.bytes),
+    );
+    Some(OutputFile {
+        name: slot.name.to_owned(),
+        role: slot.role,
+        digest,
+        bytes,
+        media_type: match slot.role {
+            OutputRole::Result => "video/mp4",
+            OutputRole::Poster | OutputRole::Data | OutputRole::Unknown => {
+                "application/octet-stream"
+            }
+        }
+        .to_owned(),
+        facts: Vec::new(),
+    })
 }
 
 fn tls(authority: &str) -> Result<ClientConfig> {

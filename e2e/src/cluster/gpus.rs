@@ -15,7 +15,7 @@ use crate::tools::{Part, Tools};
 const RESOURCE: &str = "nvidia.com/gpu";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts the plugin anew, and waits until the node offers so many.
+/// Starts the plugin again, and waits until the node offers so many.
 pub(crate) async fn offer(
     folder: &Folder,
     anchor: Anchor,

@@ -296,7 +296,7 @@ impl Cluster {
     }
 
     /// Has a device plugin offer so many `nvidia.com/gpu`: containers get them, nothing stands behind them. A kubelet that is
-    /// started anew does not know of them.
+    /// started again does not know of them.
     ///
     /// # Errors
     /// If the plugin does not run, or the node does not offer them within a minute.

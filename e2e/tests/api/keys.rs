@@ -40,15 +40,15 @@ async fn certificates_are_renewed_in_time_and_the_signing_key_stays() -> Result<
         ensure!(of_renewed.certificate != store.certificate);
         ensure!(of_renewed.signing_key == store.signing_key);
 
-        // Without its authority everything is made anew at once, but for the key of links that people have.
+        // Without its authority everything is made again at once, but for the key of links that people have.
         secrets
             .delete("framewright-ca", &DeleteParams::default())
             .await?;
-        let anew = on_day(61).await?;
-        ensure!(!anew.are_those(&first) && anew.stream != renewed.stream);
-        let of_anew = of_store(&secrets).await?;
-        ensure!(of_anew.authority.0 == anew.authority.as_bytes());
-        ensure!(of_anew.signing_key == store.signing_key);
+        let replaced = on_day(61).await?;
+        ensure!(!replaced.are_those(&first) && replaced.stream != renewed.stream);
+        let of_replaced = of_store(&secrets).await?;
+        ensure!(of_replaced.authority.0 == replaced.authority.as_bytes());
+        ensure!(of_replaced.signing_key == store.signing_key);
 
         let broken = json!({"stringData": {"grant.key": "x"}});
         secrets

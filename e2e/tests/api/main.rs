@@ -3,7 +3,10 @@
 mod chart;
 mod jobs;
 mod keys;
+mod limits;
 mod pools;
+#[path = "../../../crds/tests/twelve_pipelines/mod.rs"]
+mod twelve_pipelines;
 
 use std::fs;
 use std::path::{Path, PathBuf};

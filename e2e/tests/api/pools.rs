@@ -1,13 +1,19 @@
 //! Which ModelPools are refused, in which words.
 
 use anyhow::{Context, Result, ensure};
+use framewright_crds::names::digest;
 use serde_json::{Value, json};
 
 use crate::{cluster, refusal};
 
+/// What a digest of the wrong form is told.
+const DIGEST: &str = "spec.models[0].files[0].digest";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_pool_is_refused_with_the_field_and_the_way_out() -> Result<()> {
-    let file = |path: &str| json!({"path": path, "sha256": "a".repeat(64), "bytes": 1});
+    let file = |path: &str| json!({"path": path, "digest": digest(&"a".repeat(64)), "bytes": 1});
+    let with_digest =
+        |digest: String| json!({"path": "m.safetensors", "digest": digest, "bytes": 1});
     let model =
         |source: Value, file: Value| json!({"name": "m", "source": source, "files": [file]});
     let upload = json!({"upload": {}});
@@ -27,7 +33,60 @@ async fn a_bad_pool_is_refused_with_the_field_and_the_way_out() -> Result<()> {
         (
             "a pickle",
             pool(model(upload.clone(), file("m.pth"))),
-            "files[].path m.pth must end in .safetensors; convert another format first, in a checkout of Framewright: python3 worker/tools/convert.py m.pth m.pth.safetensors",
+            "files[].path m.pth must end in .safetensors, .json, .txt or .model; convert other weights first, in a checkout of Framewright: python3 worker/tools/convert.py m.pth m.pth.safetensors",
+        ),
+        ("no model", json!({"device": "cpu", "models": []}), ""),
+        (
+            "no list of models, and the pipelines",
+            json!({"device": "cpu", "pipelines": ["transcode"]}),
+            "",
+        ),
+        (
+            "a pipeline twice",
+            json!({"device": "cpu", "pipelines": ["upscale", "upscale"]}),
+            "Duplicate value",
+        ),
+        (
+            "a model of a folder",
+            pool(json!({"name": "m", "source": upload, "files": [
+                file("model_index.json"), file("tokenizer/merges.txt"), file("tokenizer/spiece.model"),
+                file("unet/diffusion_pytorch_model.safetensors"),
+            ]})),
+            "",
+        ),
+        (
+            "a pickle in a folder",
+            pool(model(
+                upload.clone(),
+                file("unet/diffusion_pytorch_model.bin"),
+            )),
+            "files[].path unet/diffusion_pytorch_model.bin must end in .safetensors, .json, .txt or .model",
+        ),
+        (
+            "an empty part of a path",
+            pool(model(upload.clone(), file("unet//m.safetensors"))),
+            "files[].path must not contain '..'",
+        ),
+        (
+            "a digest without its algorithm",
+            pool(model(upload.clone(), with_digest("a".repeat(64)))),
+            DIGEST,
+        ),
+        (
+            "a digest of another algorithm",
+            pool(model(
+                upload.clone(),
+                with_digest(format!("sha512:{}", "a".repeat(64))),
+            )),
+            DIGEST,
+        ),
+        (
+            "the field of earlier versions",
+            pool(model(
+                upload.clone(),
+                json!({"path": "m.safetensors", "sha256": "a".repeat(64), "bytes": 1}),
+            )),
+            "unknown field \"spec.models[0].files[0].sha256\"",
         ),
         (
             "a path out of the model",

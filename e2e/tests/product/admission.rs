@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use framewright_crds::conditions::pool_reason;
+use framewright_crds::names::digest;
 use framewright_e2e::eventually;
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, PATIENCE, sha256, weights, with_fleet};
+use crate::fleet::{Fleet, PATIENCE, digest_of, weights, with_fleet};
 
 /// How soon pods are there when nothing refuses them any more.
 const AFTER_A_REFUSAL: Duration = Duration::from_secs(60);
@@ -61,7 +62,7 @@ async fn has_events(fleet: &Fleet<'_>) -> Result<()> {
     let name = "j".repeat(250);
     let steps = json!([{
         "name": "a", "model": "nobody-has-it", "upscale": {},
-        "inputs": [{"name": "video", "upload": {"sha256": "a".repeat(64), "bytes": 1}}],
+        "inputs": [{"name": "video", "upload": {"digest": digest(&"a".repeat(64)), "bytes": 1}}],
     }]);
     let job = json!({
         "apiVersion": "framewright.dev/v1alpha1", "kind": "AIJob",
@@ -83,7 +84,7 @@ async fn has_events(fleet: &Fleet<'_>) -> Result<()> {
 
 /// The pool of one worker, with its weights.
 async fn apply_pool(fleet: &Fleet<'_>) -> Result<()> {
-    let digest = sha256(&weights())?;
+    let digest = digest_of(&weights())?;
     fleet.apply_pool("cpu", 1, &digest, "{memory: 1Gi}").await?;
     fleet.upload_weights().await
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use framewright_crds::aijob::{Attempt, StepState, StepStatus};
 use framewright_crds::conditions::{self, job, pool};
-use framewright_crds::{AIJob, ModelPool};
+use framewright_crds::{AIJob, ModelPool, names};
 use framewright_e2e::{Cluster, eventually, with_namespace};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -72,10 +72,10 @@ impl Fleet<'_> {
         &self,
         device: &str,
         replicas: u32,
-        sha256: &str,
+        digest: &str,
         limits: &str,
     ) -> Result<()> {
-        self.apply_pool_with_scratch(device, replicas, sha256, limits, "1Gi")
+        self.apply_pool_with_scratch(device, replicas, digest, limits, "1Gi")
             .await
     }
 
@@ -83,14 +83,14 @@ impl Fleet<'_> {
         &self,
         device: &str,
         replicas: u32,
-        sha256: &str,
+        digest: &str,
         limits: &str,
         scratch: &str,
     ) -> Result<()> {
         let pool = POOL
             .replace("DEVICE", device)
             .replace("REPLICAS", &replicas.to_string())
-            .replace("DIGEST", sha256)
+            .replace("DIGEST", digest)
             .replace("BYTES", &fs::metadata(weights())?.len().to_string())
             .replace("LIMITS", limits)
             .replace("SCRATCH", scratch);
@@ -118,7 +118,7 @@ impl Fleet<'_> {
         memory: &str,
         scratch: &str,
     ) -> Result<()> {
-        let (digest, limits) = (sha256(&weights())?, format!("{{memory: {memory}}}"));
+        let (digest, limits) = (digest_of(&weights())?, format!("{{memory: {memory}}}"));
         self.apply_pool_with_scratch("cpu", replicas, &digest, &limits, scratch)
             .await?;
         self.upload_weights().await?;
@@ -224,7 +224,7 @@ impl Fleet<'_> {
         .await
     }
 
-    /// Waits until the job is finished; it must have succeeded.
+    /// Waits until the job is finished; it must have succeeded, and tools that follow kstatus must find it current.
     pub(crate) async fn succeeded(&self, name: &str) -> Result<AIJob> {
         let finished = self.finished(name).await?;
         let outcome = condition(&finished, job::SUCCEEDED).context("no condition Succeeded")?;
@@ -234,6 +234,7 @@ impl Fleet<'_> {
             outcome.reason,
             outcome.message
         );
+        ensure!(true_conditions(&finished, &KSTATUS) == [conditions::READY]);
         Ok(finished)
     }
 
@@ -260,15 +261,29 @@ pub(crate) fn weights() -> PathBuf {
     root().join("models/framewright-x2/framewright-x2.safetensors")
 }
 
-/// The digest of a file, in hexadecimal digits.
-pub(crate) fn sha256(file: &Path) -> Result<String> {
+/// The digest of a file as it stands in specs and statuses.
+pub(crate) fn digest_of(file: &Path) -> Result<String> {
     let bytes = fs::read(file).with_context(|| file.display().to_string())?;
-    Ok(hex::encode(digest(&SHA256, &bytes)))
+    Ok(names::digest(&hex::encode(digest(&SHA256, &bytes))))
 }
 
 /// The condition of a job.
 pub(crate) fn condition<'a>(job: &'a AIJob, type_: &str) -> Option<&'a Condition> {
     conditions::get(&job.status.as_ref()?.conditions, type_)
+}
+
+/// The conditions that tools which follow kstatus read.
+pub(crate) const KSTATUS: [&str; 3] = [
+    conditions::READY,
+    conditions::RECONCILING,
+    conditions::STALLED,
+];
+
+/// Which of these conditions of a job are True.
+pub(crate) fn true_conditions<'a>(job: &AIJob, types: &[&'a str]) -> Vec<&'a str> {
+    let is_true =
+        |type_: &&&str| condition(job, type_).is_some_and(|condition| condition.status == "True");
+    types.iter().filter(is_true).copied().collect()
 }
 
 /// Whether the job's state is this one: the reason of Succeeded.
@@ -315,7 +330,7 @@ spec:
   models:
   - name: framewright-x2
     source: {upload: {}}
-    files: [{path: framewright-x2.safetensors, sha256: "DIGEST", bytes: BYTES}]
+    files: [{path: framewright-x2.safetensors, digest: "DIGEST", bytes: BYTES}]
   scratch: {sizeLimit: SCRATCH}
   weightsCache: {sizeLimit: 1Gi}
   template:

@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use framewright_crds::conditions::{job, job_reason};
+use framewright_crds::conditions::{self, job, job_reason};
 
-use crate::fleet::{condition, restarts, steps, uid, with_fleet};
+use crate::fleet::{KSTATUS, condition, restarts, steps, true_conditions, uid, with_fleet};
 use crate::installation::root;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,13 +37,19 @@ async fn a_bad_file_fails_its_job_once_with_a_sentence_and_the_worker_goes_on() 
                     condition.reason,
                     condition.message
                 );
+                // One sentence, once.
+                let is_sentence = condition.message.split_whitespace().count() >= 5;
                 ensure!(
-                    condition.message.split_whitespace().count() >= 5,
-                    "{name}: {:?} is no sentence",
+                    is_sentence == (type_ == job::SUCCEEDED)
+                        && is_sentence != condition.message.is_empty(),
+                    "{name}: {type_} says {:?}",
                     condition.message
                 );
-                println!("{name}: {}", condition.message);
+                if is_sentence {
+                    println!("{name}: {}", condition.message);
+                }
             }
+            ensure!(true_conditions(&failed, &KSTATUS) == [conditions::STALLED]);
             let attempts = steps(&failed).first().map(|step| step.attempts_made);
             ensure!(attempts == Some(1), "{name}: {attempts:?} attempts");
         }

@@ -166,8 +166,7 @@ fn ending(job: &AIJob) -> Value {
         json!({
             "name": step.name, "state": step.state, "message": step.message,
             "attempts": step.attempts_made, "failures": step.failures,
-            "output": step.output.as_ref().map(|output| (&output.digest, output.bytes)),
-            "units": step.units, "weights": step.weights_digest, "pool": step.pool,
+            "outputs": step.outputs, "usage": step.usage, "models": step.models, "pool": step.pool,
             "causes": step.attempts.iter().map(|attempt| (attempt.number, attempt.cause)).collect::<Vec<_>>(),
         })
     });
@@ -184,7 +183,7 @@ fn ending(job: &AIJob) -> Value {
         "steps": steps.collect::<Vec<_>>(),
         "conditions": conditions.collect::<Vec<_>>(),
         "outputs": outputs.map(|output| (&output.name, &output.digest, output.bytes)).collect::<Vec<_>>(),
-        "attempts": status.attempts,
+        "attempts": status.attempts_made,
         "worker": status.worker,
     })
 }

@@ -110,7 +110,7 @@ async fn replaced(test: &str, cut: &str, mend: &str) -> Result<()> {
         let attempts: Vec<i32> = steps(&job).iter().map(|step| step.attempts_made).collect();
         ensure!(attempts == [1, 1], "attempts: {attempts:?}");
         let worker = fleet.only_pod().await?;
-        ensure!(uid(&worker)? == before.pod_uid && restarts(&worker) == 0);
+        ensure!(uid(&worker)? == before.worker.uid && restarts(&worker) == 0);
         stands_by(fleet, &old, from).await?;
         ensure!(restarts(&operators.get(&old).await?) == restarts(&pod));
         let ledger = ledger::done(fleet.cluster)?;

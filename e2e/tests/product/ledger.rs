@@ -118,7 +118,10 @@ fn step_goes_on(old: &StepStatus, new: &StepStatus) -> Result<()> {
         );
     }
     for attempt in &old.attempts {
-        let same = new.attempts.iter().find(|new| new.number == attempt.number);
+        let same = new
+            .attempts
+            .iter()
+            .find(|new| (new.replica, new.number) == (attempt.replica, attempt.number));
         // Only the newest are kept.
         if let Some(same) = same {
             attempt_goes_on(attempt, same)
@@ -129,7 +132,7 @@ fn step_goes_on(old: &StepStatus, new: &StepStatus) -> Result<()> {
 }
 
 fn attempt_goes_on(old: &Attempt, new: &Attempt) -> Result<()> {
-    ensure!(old.pod_uid == new.pod_uid, "it moved to another pod");
+    ensure!(old.worker == new.worker, "it moved to another pod");
     ensure!(old.bound_at == new.bound_at, "it was bound again");
     ensure!(
         old.started_at.is_none() || old.started_at == new.started_at,
@@ -144,7 +147,7 @@ fn attempt_goes_on(old: &Attempt, new: &Attempt) -> Result<()> {
 
 fn rank(state: StepState) -> u8 {
     match state {
-        StepState::Blocked => 0,
+        StepState::Blocked | StepState::Unknown => 0,
         StepState::Queued => 1,
         StepState::Starting => 2,
         StepState::Running => 3,

@@ -14,7 +14,7 @@ async fn a_step_whose_worker_pod_is_deleted_by_force_is_done_by_another() -> Res
         let attempt = started(fleet, 2).await?;
         let delete = ["delete", "pod", "--force", "--grace-period=0"];
         fleet
-            .kubectl(&[&delete[..], &[&attempt.worker]].concat())
+            .kubectl(&[&delete[..], &[&attempt.worker.name]].concat())
             .await?;
         let job = fleet.succeeded("job").await?;
         second_attempt(&job, &attempt, Cause::WorkerDrained)?;
@@ -31,7 +31,7 @@ async fn a_step_whose_worker_process_is_killed_is_done_by_another() -> Result<()
         let attempt = started(fleet, 2).await?;
         let mut kill = fleet.cluster.inside("bash");
         let script = signal("KILL", "framewright-wor");
-        said(kill.args(["-c", &script, "kill", &attempt.worker])).await?;
+        said(kill.args(["-c", &script, "kill", &attempt.worker.name])).await?;
         let job = fleet.succeeded("job").await?;
         second_attempt(&job, &attempt, Cause::WorkerLost)
     })
@@ -60,7 +60,7 @@ async fn a_step_goes_on_while_the_leading_operator_is_killed_and_is_not_done_aga
             "it was started again"
         );
         let pod = fleet.only_pod().await?;
-        ensure!(uid(&pod)? == before.pod_uid && restarts(&pod) == 0);
+        ensure!(uid(&pod)? == before.worker.uid && restarts(&pod) == 0);
         eventually(PATIENCE, "another one leads", async || {
             let now = self::leader(fleet).await?;
             ensure!(now != leader, "{now} leads");
@@ -86,11 +86,11 @@ pub(crate) fn second_attempt(job: &AIJob, lost: &Attempt, cause: Cause) -> Resul
         bail!("the attempts are {:?}", step.attempts)
     };
     ensure!(step.attempts_made == 2, "{} attempts", step.attempts_made);
-    ensure!(first.pod_uid == lost.pod_uid);
+    ensure!(first.worker.uid == lost.worker.uid);
     ensure!(first.cause == Some(cause), "{:?}", first.cause);
     println!("the first attempt: {:?}", first.message);
     ensure!(
-        second.pod_uid != first.pod_uid,
+        second.worker.uid != first.worker.uid,
         "it was done by the same worker"
     );
     Ok(())

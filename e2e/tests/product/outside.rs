@@ -40,7 +40,10 @@ pub(crate) async fn with_operator_outside(
 ) -> Result<()> {
     let outside = Outside::take_place(cluster).await;
     let result = match &outside {
-        Ok(outside) => body(outside).await.with_context(|| outside.last_words()),
+        Ok(outside) => body(outside)
+            .await
+            // The cause comes first: a log may be cut.
+            .inspect_err(|error| eprintln!("{error:#}\n{}", outside.last_words())),
         Err(_) => Ok(()),
     };
     if let Ok(outside) = &outside {

@@ -5,35 +5,38 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use framewright_crds::aijob::StepState;
 use framewright_crds::conditions::{job, job_reason, pool_reason};
+use framewright_crds::names::{bare, digest};
 use framewright_e2e::eventually;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::fleet::{Fleet, PATIENCE, condition, sha256, steps, weights, with_fleet};
+use crate::fleet::{Fleet, PATIENCE, condition, digest_of, steps, weights, with_fleet};
 use crate::installation::{SYSTEM, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_of_another_digest_are_refused_by_the_plugin_and_by_the_store() -> Result<()> {
     with_fleet("wrong-weights", async |fleet| {
         let other = "0".repeat(64);
-        fleet.apply_pool("cpu", 1, &other, "{memory: 1Gi}").await?;
+        let pinned = digest(&other);
+        fleet.apply_pool("cpu", 1, &pinned, "{memory: 1Gi}").await?;
         let link = eventually(PATIENCE, "the pool has a link", async || {
             let status = fleet.pools.get("upscale").await?.status;
-            let upload = status.and_then(|status| status.uploads.into_iter().next());
-            upload.and_then(|upload| upload.link).context("no link")
+            let file = status.and_then(|status| status.files.into_iter().next());
+            file.and_then(|file| file.link).context("no link")
         })
         .await?;
 
         let by_plugin = format!("{:#}", fleet.upload_weights().await.unwrap_err());
         println!("the plugin: {by_plugin}");
-        ensure!(by_plugin.contains(&sha256(&weights())?) || by_plugin.contains(&other));
+        let given = digest_of(&weights())?;
+        ensure!(by_plugin.contains(bare(&given)) || by_plugin.contains(&other));
 
         let answer = put(fleet, &link).await?;
         println!("the store: {answer}");
         ensure!(answer.ends_with(" 422") || answer.ends_with(" 400"));
-        ensure!(answer.contains(&sha256(&weights())?), "{answer}");
+        ensure!(answer.contains(bare(&given)), "{answer}");
         let status = fleet.pools.get("upscale").await?.status.unwrap_or_default();
-        ensure!(status.uploads.iter().all(|upload| !upload.received));
+        ensure!(status.files.iter().all(|file| !file.is_received()));
         ensure!(status.ready_replicas == 0);
         Ok(())
     })
@@ -48,7 +51,7 @@ async fn a_pool_for_gpus_says_that_there_are_none_gets_one_and_says_that_the_ima
             .apply_pool(
                 "cuda",
                 1,
-                &sha256(&weights())?,
+                &digest_of(&weights())?,
                 "{memory: 1Gi, nvidia.com/gpu: 1}",
             )
             .await?;
@@ -98,14 +101,14 @@ async fn a_wrong_weight_file_is_named_with_the_reason_and_the_other_models_of_th
             ("lying", lying, "header"),
             ("pickled", b"\x80\x04\x95 a pickle, whatever it is called".to_vec(), "pickle"),
         ];
-        let good = sha256(&weights())?;
+        let good = digest_of(&weights())?;
         fleet.apply_pool("cpu", 1, &good, "{memory: 1Gi}").await?;
         for (name, bytes, _) in &bad {
             let file = fleet.file(&format!("{name}.safetensors"));
             fs::write(&file, bytes)?;
             let model = json!({
                 "name": name, "source": {"upload": {}},
-                "files": [{"path": format!("{name}.safetensors"), "sha256": sha256(&file)?, "bytes": bytes.len()}],
+                "files": [{"path": format!("{name}.safetensors"), "digest": digest_of(&file)?, "bytes": bytes.len()}],
             });
             let patch = json!([{"op": "add", "path": "/spec/models/-", "value": model}]).to_string();
             let arguments = ["patch", "modelpool/upscale", "--type=json", "--patch", &patch];

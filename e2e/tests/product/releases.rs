@@ -88,7 +88,7 @@ async fn uninstalled(fleet: &Fleet<'_>) -> Result<()> {
     })
     .await?;
     ensure!(
-        uid(&fleet.only_pod().await?)? == before.pod_uid,
+        uid(&fleet.only_pod().await?)? == before.worker.uid,
         "its worker is another one"
     );
 
@@ -147,7 +147,7 @@ async fn done_once(fleet: &Fleet<'_>, name: &str, before: &Attempt) -> Result<AI
     let step = steps(&done).first().context("no step")?;
     let attempt = last_attempt(Some(step))?;
     ensure!(step.attempts_made == 1, "{} attempts", step.attempts_made);
-    ensure!(attempt.pod_uid == before.pod_uid && attempt.started_at == before.started_at);
+    ensure!(attempt.worker.uid == before.worker.uid && attempt.started_at == before.started_at);
     Ok(done)
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use framewright_crds::aijob::StepState;
 use serde_json::Value;
 
-use crate::fleet::{sha256, steps, with_fleet};
+use crate::fleet::{digest_of, steps, with_fleet};
 use crate::installation::{self, measured, probed, root};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,7 +40,7 @@ async fn the_demo_gives_a_clip_four_times_as_large_and_a_poster_twice_as_large()
                 .find(|output| output.name == name)
                 .with_context(|| format!("there is no result {name}"))?;
             let file = fleet.file(file);
-            let digest = format!("sha256:{}", sha256(&file)?);
+            let digest = digest_of(&file)?;
             ensure!(
                 digest == output.digest,
                 "{name} has {digest}, the status {}",

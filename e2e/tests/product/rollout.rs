@@ -28,7 +28,7 @@ async fn a_worker_that_is_taken_from_its_pool_by_its_label_is_replaced() -> Resu
         fleet.clip("clip.mp4", 1).await?;
         fleet.submit("job", "clip.mp4", "").await?;
         let job = fleet.succeeded("job").await?;
-        ensure!(last_attempt(steps(&job).first())?.worker != taken);
+        ensure!(last_attempt(steps(&job).first())?.worker.name != taken);
         fleet.pods.get(&taken).await.map(drop)?;
         Ok(())
     })
@@ -92,8 +92,8 @@ async fn a_changed_template_replaces_a_worker_when_its_step_is_done_and_zero_rep
             .await?;
         fleet.no_pods().await?;
         fleet
-            .pool_until("at zero", |condition| {
-                condition.reason == pool_reason::SCALED_TO_ZERO
+            .pool_until("at zero, and ready so", |condition| {
+                condition.reason == pool_reason::SCALED_TO_ZERO && condition.status == "True"
             })
             .await?;
         let events = fleet

@@ -45,7 +45,7 @@ async fn a_small_worker_says_what_it_lacks_and_one_out_of_memory_is_relieved_by_
         let first = fleet.running("job").await?;
         let mut hog = fleet.cluster.inside("bash");
         let script = with_process("framewright-wor", HOG);
-        said(hog.args(["-c", &script, "hog", &first.worker])).await?;
+        said(hog.args(["-c", &script, "hog", &first.worker.name])).await?;
         let done = fleet.succeeded("job").await?;
         second_attempt(&done, &first, Cause::OutOfMemory)
     })

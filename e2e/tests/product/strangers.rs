@@ -28,7 +28,10 @@ async fn a_pod_that_no_pool_owns_is_refused_though_it_looks_like_a_worker() -> R
         fleet.submit_steps("job", SHORT, "").await?;
         let job = fleet.succeeded("job").await?;
         let attempt = last_attempt(steps(&job).first())?;
-        ensure!(attempt.pod_uid == uid(&worker)?, "another pod did the work");
+        ensure!(
+            attempt.worker.uid == uid(&worker)?,
+            "another pod did the work"
+        );
         let pool = fleet.pools.get("upscale").await?;
         let status = pool.status.unwrap_or_default();
         ensure!((status.replicas, status.ready_replicas) == (1, 1));
@@ -55,7 +58,10 @@ async fn a_pod_that_shows_the_token_of_a_worker_is_refused_and_the_worker_works_
         fleet.submit_steps("job", SHORT, "").await?;
         let job = fleet.succeeded("job").await?;
         let attempt = last_attempt(steps(&job).first())?;
-        ensure!(attempt.pod_uid == uid(&worker)?, "another pod did the work");
+        ensure!(
+            attempt.worker.uid == uid(&worker)?,
+            "another pod did the work"
+        );
         let log = fleet.kubectl(&["logs", &name]).await?;
         let streams = log.matches("connected to the operator").count();
         ensure!(streams == 1, "the worker had {streams} streams");

@@ -1,6 +1,7 @@
 //! Objects that the operator cannot read, as another version of it may leave them: each says so, and the rest goes on.
 
 use anyhow::{Result, ensure};
+use framewright_crds::names::digest;
 use framewright_e2e::eventually;
 use serde_json::{Value, json};
 
@@ -26,11 +27,11 @@ async fn tested(fleet: &Fleet<'_>) -> Result<()> {
     loosen(fleet, "modelpools", "device").await?;
     let steps = json!([{
         "name": "a", "model": "m", "upscale": {},
-        "inputs": [{"name": "video", "upload": {"sha256": "a".repeat(64), "bytes": 1}}],
+        "inputs": [{"name": "video", "upload": {"digest": digest(&"a".repeat(64)), "bytes": 1}}],
     }]);
     let models = json!([{
         "name": "m", "source": {"upload": {}},
-        "files": [{"path": "m.safetensors", "sha256": "a".repeat(64), "bytes": 1}],
+        "files": [{"path": "m.safetensors", "digest": digest(&"a".repeat(64)), "bytes": 1}],
     }]);
     let strange = [
         ("AIJob", json!({"steps": steps, "backoffLimit": "many"})),

@@ -9,14 +9,14 @@ use framewright_e2e::eventually;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::Api;
 
-use crate::fleet::{Fleet, PATIENCE, sha256, weights, with_fleet};
+use crate::fleet::{Fleet, PATIENCE, digest_of, weights, with_fleet};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_are_read_from_a_claim_and_kept_on_another_and_a_missing_file_is_named()
 -> Result<()> {
     with_fleet("volumes", async |fleet| {
         let manifest = POOL
-            .replace("DIGEST", &sha256(&weights())?)
+            .replace("DIGEST", &digest_of(&weights())?)
             .replace("BYTES", &fs::metadata(weights())?.len().to_string());
         let apply = ["--namespace", fleet.namespace, "apply", "-f", "-"];
         fleet.cluster.kubectl_with_input(&apply, &manifest).await?;
@@ -79,10 +79,10 @@ spec:
   models:
   - name: framewright-x2
     source: {volume: {claimName: weights, path: upscalers}}
-    files: [{path: framewright-x2.safetensors, sha256: "DIGEST", bytes: BYTES}]
+    files: [{path: framewright-x2.safetensors, digest: "DIGEST", bytes: BYTES}]
   - name: uploaded
     source: {upload: {}}
-    files: [{path: framewright-x2.safetensors, sha256: "DIGEST", bytes: BYTES}]
+    files: [{path: framewright-x2.safetensors, digest: "DIGEST", bytes: BYTES}]
   scratch: {sizeLimit: 1Gi}
   weightsCache: {claimName: cache, sizeLimit: 1Gi}
   template:

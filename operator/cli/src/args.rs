@@ -1,10 +1,12 @@
 //! The command line of `kubectl framewright`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use framewright_client::cluster::Connection;
 use framewright_client::documents::inputs::InputFile;
+use framewright_client::objects::owner::Owner;
 use framewright_crds::names::OwnerKind;
 
 /// Submit AI video jobs, follow them, get their results
@@ -75,12 +77,12 @@ pub(crate) enum Command {
 #[command(
     after_help = "In FILE an input may name a local file, relative to FILE: `upload: {file: clip.mp4}`; \
 so may a file of a ModelPool: `file: weights.safetensors` beside its path. \
-The plugin puts digest and size in their place. A file that FILE names by digest alone is looked for beside FILE."
+The plugin replaces it by digest and size. If FILE names a file by its digest only, the plugin searches for it beside FILE."
 )]
 pub(crate) struct Submit {
     /// YAML or JSON with AIJobs and ModelPools, such as what `kubectl get -o yaml` prints; - reads standard input
     pub file: PathBuf,
-    /// The local file for an input: STEP.INPUT=PATH, or INPUT=PATH where only one input is called so
+    /// The local file for an input: STEP.INPUT=PATH, or INPUT=PATH where only one input has this name
     #[arg(long = "input", value_name = "NAME=PATH")]
     pub inputs: Vec<InputFile>,
     /// Folder for the results
@@ -137,11 +139,30 @@ pub(crate) struct Digest {
     pub paths: Vec<PathBuf>,
 }
 
-/// `job/NAME` or `pool/NAME`.
+/// A job or a pool, as `job/NAME` or `pool/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnerName {
     pub kind: OwnerKind,
     pub name: String,
+}
+
+impl From<&Owner> for OwnerName {
+    fn from(owner: &Owner) -> OwnerName {
+        OwnerName {
+            kind: owner.kind,
+            name: owner.name.clone(),
+        }
+    }
+}
+
+impl fmt::Display for OwnerName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            OwnerKind::AIJobs => "job",
+            OwnerKind::ModelPools => "pool",
+        };
+        write!(out, "{kind}/{}", self.name)
+    }
 }
 
 impl FromStr for OwnerName {
@@ -155,7 +176,11 @@ impl FromStr for OwnerName {
         let kind = match kind.to_ascii_lowercase().as_str() {
             "job" | "aijob" | "aijobs" => OwnerKind::AIJobs,
             "pool" | "modelpool" | "modelpools" => OwnerKind::ModelPools,
-            other => return Err(format!("{other:?} is no kind; write job/NAME or pool/NAME")),
+            other => {
+                return Err(format!(
+                    "{other:?} is not a kind; write job/NAME or pool/NAME"
+                ));
+            }
         };
         Ok(OwnerName {
             kind,
@@ -176,8 +201,10 @@ mod tests {
 
     #[test]
     fn an_owner_is_a_job_or_a_pool() {
-        let owner: Result<OwnerName, _> = "pool/upscaler".parse();
-        assert_eq!(owner.map(|owner| owner.kind), Ok(OwnerKind::ModelPools));
+        for text in ["pool/upscaler", "job/demo"] {
+            let owner: OwnerName = text.parse().expect("an owner");
+            assert_eq!(owner.to_string(), text);
+        }
         assert!("upscaler".parse::<OwnerName>().is_err());
         assert!("pod/upscaler".parse::<OwnerName>().is_err());
     }

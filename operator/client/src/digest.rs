@@ -4,15 +4,16 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use framewright_crds::names;
 use ring::digest::{Context, SHA256};
 
 use crate::screen::Screen;
 
-/// The SHA-256 of a file, and its size.
+/// The digest and size of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileDigest {
-    /// 64 lower-case hexadecimal digits.
-    pub sha256: String,
+    /// `sha256:` and 64 lower-case hexadecimal digits.
+    pub digest: String,
     /// The size.
     pub bytes: u64,
 }
@@ -23,7 +24,7 @@ pub struct LocalFile {
     /// Where it is.
     pub path: PathBuf,
     /// What it contains.
-    pub digest: FileDigest,
+    pub content: FileDigest,
 }
 
 /// A local file that cannot be used.
@@ -57,11 +58,11 @@ pub async fn of_file(screen: &Screen, path: PathBuf) -> Result<LocalFile, Error>
     let meter = screen.transfer(format!("reads {}", path.display()), metadata.len(), 0);
     let here = path.clone();
     let reading = tokio::task::spawn_blocking(move || read(&here, |bytes| meter.moved(bytes)));
-    let digest = match reading.await {
-        Ok(digest) => digest.map_err(failed)?,
+    let content = match reading.await {
+        Ok(content) => content.map_err(failed)?,
         Err(stopped) => return Err(failed(std::io::Error::other(stopped))),
     };
-    Ok(LocalFile { path, digest })
+    Ok(LocalFile { path, content })
 }
 
 fn read(path: &Path, moved: impl Fn(u64)) -> std::io::Result<FileDigest> {
@@ -79,7 +80,7 @@ fn read(path: &Path, moved: impl Fn(u64)) -> std::io::Result<FileDigest> {
         moved(count as u64);
     }
     Ok(FileDigest {
-        sha256: hex::encode(context.finish()),
+        digest: names::digest(&hex::encode(context.finish())),
         bytes,
     })
 }
@@ -89,14 +90,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_called_by_its_sha256() {
+    fn a_file_is_named_by_its_sha256() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("abc");
         std::fs::write(&path, "abc").expect("is written");
         assert_eq!(
             read(&path, |_| {}).expect("is read"),
             FileDigest {
-                sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".into(),
+                digest: "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+                    .into(),
                 bytes: 3
             }
         );

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use framewright_core::engine::effect::{Effect, Request, RequestId};
 use framewright_core::engine::event::{Answer, Change, Event, Now, Read};
 use framewright_core::engine::{Engine, Settings};
+use framewright_core::jobs::admission::AdmitAll;
 use framewright_core::links::{Place, Signer};
 use framewright_core::names::{PoolName, WorkerRef};
 use framewright_core::pools::template;
 use framewright_core::schedule::gather::Gathered;
 use framewright_core::schedule::queue::Queue;
-use framewright_core::schedule::{Pending, Slots};
+use framewright_core::schedule::{Pending, Provides, Requires, Slots};
 use framewright_core::workers::sessions::Greeting;
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::modelpool::Device;
 use framewright_crds::names::ArtifactRole;
-use framewright_crds::wire::{ModelState, Order, OutputFile, ToOperator};
+use framewright_crds::protocol::{Command, ModelState, OutputFile, WorkerMessage};
 use framewright_crds::{AIJob, ModelPool};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -56,7 +57,7 @@ impl Signer for Links {
     }
 
     fn worker_put(&self, at: &Place<'_>, output: &OutputFile, _: Timestamp) -> Option<String> {
-        Some(format!("https://store/v1/put/{}/{}", at.uid, output.sha256))
+        Some(format!("https://store/v1/put/{}/{}", at.uid, output.digest))
     }
 }
 
@@ -86,6 +87,7 @@ impl Fleet {
             },
             catalog: vec!["fleet".to_owned()],
             signer: Box::new(Links),
+            gate: Box::new(AdmitAll),
         };
         Fleet {
             engine: Engine::new(settings),
@@ -151,6 +153,7 @@ impl Fleet {
             | Effect::UnwatchFile(_)
             | Effect::Publish { .. }
             | Effect::JobWritten { .. }
+            | Effect::Restart { .. }
             | Effect::Log(_) => {}
         }
     }
@@ -176,6 +179,7 @@ impl Fleet {
                 }
                 Some(_) | None => Answer::Gone,
             },
+            Request::WriteOutcome { .. } => Answer::Done,
             Request::ReadPool(_)
             | Request::DeleteJob { .. }
             | Request::ReadJobMetadata(_)
@@ -191,16 +195,16 @@ impl Fleet {
     }
 
     /// A worker hears a command.
-    fn hear(&mut self, session: u64, command: Order) {
+    fn hear(&mut self, session: u64, command: Command) {
         let Some(uid) = self.uids.get(&session).cloned() else {
             return;
         };
         match command {
-            Order::Welcome { models } => {
+            Command::Configure { models } => {
                 for model in models {
                     self.digests
                         .insert(model.name.clone(), model.digest.clone());
-                    let message = ToOperator::Model {
+                    let message = WorkerMessage::Model {
                         name: model.name,
                         digest: model.digest,
                         state: ModelState::Ready,
@@ -208,22 +212,25 @@ impl Fleet {
                     self.say(session, &uid, message);
                 }
             }
-            Order::Run(order) => {
-                let task = order.task.clone();
+            Command::Run(run) => {
+                let task = run.task.clone();
                 self.tasks.entry(session).or_default().push(task.clone());
-                self.say(session, &uid, ToOperator::Started { task });
+                self.say(session, &uid, WorkerMessage::Started { task });
             }
-            Order::Cancel { task } | Order::Settled { task } => {
+            Command::Cancel { task } | Command::Ack { task } => {
                 self.tasks
                     .entry(session)
                     .or_default()
                     .retain(|held| *held != task);
             }
-            Order::Refused { .. } | Order::Upload { .. } => {}
+            Command::Refused { .. }
+            | Command::Proceed { .. }
+            | Command::Upload { .. }
+            | Command::Unknown => {}
         }
     }
 
-    fn say(&mut self, session: u64, uid: &str, message: ToOperator) {
+    fn say(&mut self, session: u64, uid: &str, message: WorkerMessage) {
         self.tell(Event::SessionMessage {
             session,
             worker_uid: uid.to_owned(),
@@ -233,7 +240,7 @@ impl Fleet {
 }
 
 fn job(number: usize, is_finished: bool) -> AIJob {
-    let digest = "ab".repeat(32);
+    let digest = format!("sha256:{}", "ab".repeat(32));
     let kind = if is_finished { "done" } else { "live" };
     let finished = json!({
         "conditions": [{"type": "Finished", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
@@ -247,15 +254,14 @@ fn job(number: usize, is_finished: bool) -> AIJob {
             "resourceVersion": format!("{}", 1000 + number), "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",
         },
         "spec": {
-            "steps": [{"name": "large", "model": "x2", "upscale": {}, "inputs": [{"name": "video", "upload": {"sha256": digest, "bytes": 1_000_000}}]}],
+            "steps": [{"name": "large", "model": "x2", "upscale": {}, "inputs": [{"name": "video", "upload": {"digest": digest, "bytes": 1_000_000}}]}],
             "queueDeadlineSeconds": 1_000_000_000, "activeDeadlineSeconds": 1_000_000_000, "ttlSecondsAfterFinished": 1_000_000_000,
         },
     });
     if is_finished {
         job["status"] = finished;
     } else {
-        job["status"] =
-            json!({"uploads": [{"sha256": digest, "bytes": 1_000_000, "received": true}]});
+        job["status"] = json!({"files": [{"name": "large/video", "source": "upload", "state": "Received", "digest": digest, "bytes": 1_000_000}]});
     }
     serde_json::from_value(job).expect("is a job")
 }
@@ -267,7 +273,7 @@ fn pool() -> ModelPool {
         "metadata": {"name": "p", "namespace": "fleet", "uid": "uid-pool", "resourceVersion": "7", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {
             "device": "cpu", "replicas": WORKERS,
-            "models": [{"name": "x2", "source": {"volume": {"claimName": "weights"}}, "files": [{"path": "x2.safetensors", "sha256": "cd".repeat(32), "bytes": 1}]}],
+            "models": [{"name": "x2", "source": {"volume": {"claimName": "weights"}}, "files": [{"path": "x2.safetensors", "digest": format!("sha256:{}", "cd".repeat(32)), "bytes": 1}]}],
             "access": [{"name": "all", "namespaces": {"selector": {}}}],
         },
     });
@@ -348,8 +354,10 @@ fn main() {
             },
             pool: PoolName::new("fleet", "p"),
             device: Device::Cpu,
-            device_trouble: None,
+            device_error: None,
             slots: 1,
+            pipelines: vec!["upscale".to_owned()],
+            loaded: Vec::new(),
             tasks: Vec::new(),
         };
         fleet.tell(Event::SessionOpened { session, greeting });
@@ -379,16 +387,16 @@ fn main() {
             continue;
         };
         let message = match number % 3 {
-            0 => ToOperator::Progress {
+            0 => WorkerMessage::Progress {
                 task,
                 progress: serde_json::from_value(json!({"percent": number % 100}))
                     .unwrap_or_default(),
             },
-            1 => ToOperator::StoreTrouble {
+            1 => WorkerMessage::StoreError {
                 task,
-                trouble: Some(format!("the store is slow ({number})")),
+                error: Some(format!("the store is slow ({number})")),
             },
-            _ => ToOperator::Started { task },
+            _ => WorkerMessage::Started { task },
         };
         let began = Instant::now();
         fleet.say(session, &uid, message);
@@ -436,7 +444,10 @@ fn place_many() {
             job_uid: uid.clone(),
             step: "large".to_owned(),
             namespace: namespace.clone(),
-            model: "x2".to_owned(),
+            requires: Requires {
+                pipeline: "upscale".to_owned(),
+                models: vec![("base".to_owned(), "x2".to_owned())],
+            },
             pools: vec![pool.clone()],
             priority: number % 10,
             created: Timestamp::from_second(i64::from(number)).unwrap_or_default(),
@@ -464,8 +475,11 @@ fn place_many() {
             },
             pool: pool.clone(),
             free: 1,
-            ready: BTreeMap::from([("x2".to_owned(), "d".to_owned())]),
-            warm: None,
+            provides: Provides {
+                pipelines: BTreeSet::from(["upscale".to_owned()]),
+                models: BTreeMap::from([("x2".to_owned(), "d".to_owned())]),
+                loaded: BTreeSet::new(),
+            },
         };
         queue.set_worker(&uid, Some(slots));
     }

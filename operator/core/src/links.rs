@@ -2,7 +2,7 @@
 
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::names::{ArtifactRole, OwnerKind};
-use framewright_crds::wire::OutputFile;
+use framewright_crds::protocol::OutputFile;
 use jiff::Timestamp;
 
 /// Makes links for statuses. Signing is pure: the same arguments give the same link.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use framewright_core::engine::effect::{Effect, Request, RequestId};
 use framewright_core::engine::event::{Answer, Change, Event, Now, Read};
 use framewright_core::engine::{Engine, Settings};
+use framewright_core::jobs::admission::AdmitAll;
 use framewright_core::links::{Place, Signer};
 use framewright_core::names::ObjectName;
 use framewright_core::pools::template;
 use framewright_crds::AIJob;
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::names::ArtifactRole;
-use framewright_crds::wire::OutputFile;
+use framewright_crds::protocol::OutputFile;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -37,7 +38,7 @@ impl Signer for Links {
     }
 
     fn worker_put(&self, _: &Place<'_>, output: &OutputFile, _: Timestamp) -> Option<String> {
-        Some(format!("put {}", output.sha256))
+        Some(format!("put {}", output.digest))
     }
 }
 
@@ -62,6 +63,7 @@ impl Test {
             },
             catalog: Vec::new(),
             signer: Box::new(Links),
+            gate: Box::new(AdmitAll),
         };
         let mut test = Test {
             engine: Engine::new(settings),
@@ -141,13 +143,13 @@ impl Test {
 fn job() -> AIJob {
     let job = json!({
         "metadata": {"name": "clip", "namespace": "studio", "uid": "u", "resourceVersion": "7", "creationTimestamp": "1970-01-01T00:00:00Z"},
-        "spec": {"steps": [{"name": "large", "model": "x2", "upscale": {}, "inputs": [{"name": "video", "upload": {"sha256": "ab".repeat(32), "bytes": 5}}]}]},
+        "spec": {"steps": [{"name": "large", "model": "x2", "upscale": {}, "inputs": [{"name": "video", "upload": {"digest": format!("sha256:{}", "ab".repeat(32)), "bytes": 5}}]}]},
     });
     serde_json::from_value(job).expect("is a job")
 }
 
 #[test]
-fn a_field_that_the_api_server_drops_is_not_written_for_ever() {
+fn a_field_that_the_api_server_drops_is_not_written_again_and_again() {
     let mut test = Test::leads(job());
     for version in 8..11 {
         let Some((id, mut written)) = test.write() else {
@@ -157,7 +159,7 @@ fn a_field_that_the_api_server_drops_is_not_written_for_ever() {
         written.metadata.resource_version = Some(version.to_string());
         // A CRD of an earlier version knows no links.
         if let Some(status) = &mut written.status {
-            status.uploads.clear();
+            status.files.clear();
         }
         test.answer(id, Answer::Job(Box::new(written)));
     }

@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use framewright_core::clock::Jumps;
+use framewright_core::jobs::admission::Admission;
 use framewright_core::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
 use framewright_core::jobs::plan::{Plan, plan};
-use framewright_core::jobs::seen::{Binding, Observed, StepSeen};
+use framewright_core::jobs::snapshot::{Binding, Snapshot, StepSnapshot};
 use framewright_core::links::{Place, Signer};
 use framewright_core::names::{PoolName, WorkerRef};
 use framewright_core::pools::facts;
+use framewright_core::schedule::gather::requires;
 use framewright_crds::ModelPool;
-use framewright_crds::aijob::{AIJobSpec, AIJobStatus, OutputStatus};
+use framewright_crds::aijob::{AIJobSpec, AIJobStatus, OutputStatus, StepModel};
 use framewright_crds::conditions::{get, job, job_reason, pool_reason};
-use framewright_crds::names::ArtifactRole;
-use framewright_crds::wire::OutputFile;
+use framewright_crds::names::{self, ArtifactRole};
+use framewright_crds::protocol::OutputFile;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -29,9 +32,9 @@ fn a_settled_queue_of_10000_jobs_makes_no_writes_while_its_pool_works() {
         // A worker is free again: the scheduler gives it the next job.
         let next = usize::try_from(minute).expect("a small number");
         let mut written = Vec::new();
-        for (index, seen) in queue.iter_mut().enumerate() {
-            look(seen, minute, &facts, (index == next).then(binding));
-            if is_written(seen) {
+        for (index, snapshot) in queue.iter_mut().enumerate() {
+            look(snapshot, minute, &facts, (index == next).then(binding));
+            if is_written(snapshot) {
                 written.push(index);
             }
         }
@@ -46,48 +49,48 @@ fn a_waiting_job_is_written_when_its_pools_reason_changes_and_not_when_its_messa
         pool(0, pool_reason::UNSCHEDULABLE, &message)
     };
     let mut queue = settled(&stuck(3));
-    let seen = &mut queue[0];
-    let (reason, message) = told(seen);
+    let snapshot = &mut queue[0];
+    let (reason, message) = told(snapshot);
     assert_eq!(reason, job_reason::POOL_NOT_READY);
     assert!(message.contains("fleet/p") && message.contains(pool_reason::UNSCHEDULABLE));
-    look(seen, 1, &stuck(4), None);
-    assert!(!is_written(seen), "{:?}", told(seen));
+    look(snapshot, 1, &stuck(4), None);
+    assert!(!is_written(snapshot), "{:?}", told(snapshot));
     let pulls = pool(0, pool_reason::IMAGE_PULL_FAILED, "not found");
-    look(seen, 2, &pulls, None);
-    assert!(is_written(seen));
-    assert!(told(seen).1.contains(pool_reason::IMAGE_PULL_FAILED));
+    look(snapshot, 2, &pulls, None);
+    assert!(is_written(snapshot));
+    assert!(told(snapshot).1.contains(pool_reason::IMAGE_PULL_FAILED));
 }
 
 #[test]
 fn a_job_whose_pool_was_not_ready_in_time_ends_with_the_pools_own_words() {
     let stuck = pool(0, pool_reason::UNSCHEDULABLE, "0/3 nodes are available");
     let mut queue = settled(&stuck);
-    let seen = &mut queue[0];
-    look(seen, 60, &stuck, None);
-    assert!(is_written(seen));
-    let (reason, message) = told(seen);
+    let snapshot = &mut queue[0];
+    look(snapshot, 60, &stuck, None);
+    assert!(is_written(snapshot));
+    let (reason, message) = told(snapshot);
     assert_eq!(reason, job_reason::QUEUE_DEADLINE_EXCEEDED);
     assert!(message.contains("0/3 nodes are available"), "{message}");
 }
 
 /// Jobs that have been told what they wait for.
-fn settled(pool: &PoolFacts) -> Vec<Observed> {
-    let mut queue: Vec<Observed> = (0..JOBS).map(new_job).collect();
-    for seen in &mut queue {
-        look(seen, 0, pool, None);
-        assert!(is_written(seen), "a new job is told what it waits for");
-        assert!(!is_written(seen), "the same is not written again");
+fn settled(pool: &PoolFacts) -> Vec<Snapshot> {
+    let mut queue: Vec<Snapshot> = (0..JOBS).map(new_job).collect();
+    for snapshot in &mut queue {
+        look(snapshot, 0, pool, None);
+        assert!(is_written(snapshot), "a new job is told what it waits for");
+        assert!(!is_written(snapshot), "the same is not written again");
     }
     queue
 }
 
-fn new_job(index: usize) -> Observed {
+fn new_job(index: usize) -> Snapshot {
     let spec: AIJobSpec = serde_json::from_value(json!({"steps": [{
         "name": "large", "model": "x2", "upscale": {},
-        "inputs": [{"name": "video", "upload": {"sha256": digest(), "bytes": 5}}],
+        "inputs": [{"name": "video", "upload": {"digest": names::digest(&digest()), "bytes": 5}}],
     }]}))
     .expect("a spec");
-    Observed {
+    Snapshot {
         namespace: "studio".into(),
         name: format!("job-{index}"),
         uid: format!("uid-{index}"),
@@ -95,11 +98,14 @@ fn new_job(index: usize) -> Observed {
         created: at(0),
         spec,
         status: AIJobStatus::default(),
+        admission: Admission::Admitted,
+        is_outcome_durable: true,
         renew_links: None,
         now: at(0),
+        jumps: Jumps::default(),
         written_at: None,
         received: BTreeSet::from([digest()]),
-        store_trouble: None,
+        store_error: None,
         steps: BTreeMap::new(),
         held: Vec::new(),
         kept_by: Vec::new(),
@@ -107,36 +113,37 @@ fn new_job(index: usize) -> Observed {
 }
 
 /// What is around the job then: the scheduler has looked at it.
-fn look(seen: &mut Observed, minute: i64, pool: &PoolFacts, binding: Option<Binding>) {
+fn look(snapshot: &mut Snapshot, minute: i64, pool: &PoolFacts, binding: Option<Binding>) {
     let labels = NamespaceLabels::from([("studio".to_owned(), BTreeMap::new())]);
-    let step = &seen.spec.steps[0];
+    let step = &snapshot.spec.steps[0];
     let catalog = ["fleet".to_owned()];
     let resolution = resolve(
         "studio",
-        step,
+        None,
+        &requires(step).expect("a pipeline"),
         std::slice::from_ref(pool),
         &catalog,
         &labels,
     );
-    let around = StepSeen {
+    let around = StepSnapshot {
         resolution: Some(resolution),
         binding,
-        ..StepSeen::default()
+        ..StepSnapshot::default()
     };
-    seen.steps = BTreeMap::from([(step.name.clone(), around)]);
-    seen.now = at(minute);
+    snapshot.steps = BTreeMap::from([(step.name.clone(), around)]);
+    snapshot.now = at(minute);
 }
 
 /// Whether the plan writes something, an Event included. What it writes is then the status.
-fn is_written(seen: &mut Observed) -> bool {
-    let Plan { status, notes, .. } = plan(seen, &Links);
-    let differs = status != seen.status;
-    seen.status = status;
+fn is_written(snapshot: &mut Snapshot) -> bool {
+    let Plan { status, notes, .. } = plan(snapshot, &Links);
+    let differs = status != snapshot.status;
+    snapshot.status = status;
     differs || !notes.is_empty()
 }
 
-fn told(seen: &Observed) -> (String, String) {
-    let condition = get(&seen.status.conditions, job::SUCCEEDED).expect("a condition");
+fn told(snapshot: &Snapshot) -> (String, String) {
+    let condition = get(&snapshot.status.conditions, job::SUCCEEDED).expect("a condition");
     (condition.reason.clone(), condition.message.clone())
 }
 
@@ -147,7 +154,7 @@ fn pool(ready_workers: i64, reason: &str, message: &str) -> PoolFacts {
         "spec": {
             "device": "cpu", "replicas": 16,
             "models": [{"name": "x2", "source": {"upload": {}}, "files": [
-                {"path": "x2.safetensors", "sha256": digest(), "bytes": 1},
+                {"path": "x2.safetensors", "digest": names::digest(&digest()), "bytes": 1},
             ]}],
             "access": [{"name": "all", "namespaces": {"selector": {}}}],
         },
@@ -175,7 +182,11 @@ fn binding() -> Binding {
             namespace: "fleet".into(),
             name: "p".into(),
         },
-        weights_digest: "d".into(),
+        models: vec![StepModel {
+            role: "base".into(),
+            name: "x2".into(),
+            digest: "d".into(),
+        }],
     }
 }
 

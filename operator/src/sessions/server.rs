@@ -13,8 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum_server::tls_rustls::RustlsConfig;
 use framewright_crds::names::{HEALTH_PATH, STREAM_PATH, STREAM_PORT};
-use framewright_crds::wire::{
-    MESSAGE_LIMIT, Order, PING_SECONDS, PROTOCOL, SILENCE_SECONDS, SLOTS_MAX, ToOperator, ToWorker,
+use framewright_crds::protocol::{
+    Command, Hello, MESSAGE_LIMIT, OperatorMessage, PING_SECONDS, PROTOCOLS, SILENCE_SECONDS,
+    SLOTS_MAX, WorkerMessage, is_compatible,
 };
 use futures::{SinkExt, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
@@ -159,21 +160,31 @@ async fn hello(
         };
         let parsed = serde_json::from_str(&text)
             .map_err(|error| format!("the first message cannot be read: {error}"))?;
-        let Some(ToOperator::Hello {
-            protocol,
-            version,
-            device,
-            device_trouble,
-            slots,
-            tasks,
-            epoch,
-        }) = validate::message(parsed)
-        else {
+        let WorkerMessage::Hello(hello) = parsed else {
             return Err("the first message is no Hello".to_owned());
         };
-        if protocol != PROTOCOL {
+        let Hello {
+            protocols,
+            version,
+            device,
+            device_error,
+            memory: _,
+            slots,
+            pipelines,
+            loaded,
+            tasks,
+            epoch,
+        } = validate::hello(*hello);
+        if !is_compatible(PROTOCOLS, protocols) {
+            let [theirs, ours] = [protocols, PROTOCOLS].map(|[least, most]| {
+                if least == most {
+                    format!("version {most}")
+                } else {
+                    format!("versions {least} to {most}")
+                }
+            });
             return Err(format!(
-                "the worker (version {version}) speaks protocol {protocol}, this operator {PROTOCOL}; use the worker image that came with the operator"
+                "the worker (version {version}) speaks {theirs} of the protocol, this operator {ours}; use the worker image that came with the operator"
             ));
         }
         if tasks.len() > validate::TASKS_LIMIT {
@@ -187,8 +198,10 @@ async fn hello(
             worker: identity.worker.clone(),
             pool: identity.pool.clone(),
             device,
-            device_trouble,
+            device_error,
             slots: slots.min(SLOTS_MAX),
+            pipelines,
+            loaded,
             tasks,
         };
         return Ok((greeting, epoch));
@@ -197,9 +210,9 @@ async fn hello(
 }
 
 async fn refuse(socket: &mut WebSocket, epoch: u64, message: String) {
-    let refused = ToWorker {
+    let refused = OperatorMessage {
         epoch,
-        order: Order::Refused { message },
+        command: Command::Refused { message },
     };
     if let Ok(text) = serde_json::to_string(&refused) {
         // The worker learns it here or by the stream's end.
@@ -213,7 +226,7 @@ async fn pump(
     socket: WebSocket,
     identity: &Identity,
     (session, epoch): (SessionId, u64),
-    mut orders: mpsc::Receiver<Order>,
+    mut commands: mpsc::Receiver<Command>,
 ) -> &'static str {
     let (mut down, mut up) = socket.split();
     let mut ping = tokio::time::interval(PING_EVERY);
@@ -242,8 +255,8 @@ async fn pump(
                 }
                 continue;
             }
-            order = orders.recv() => match order {
-                Some(order) => match serde_json::to_string(&ToWorker { epoch, order }) {
+            command = commands.recv() => match command {
+                Some(command) => match serde_json::to_string(&OperatorMessage { epoch, command }) {
                     Ok(text) => Message::Text(text.into()),
                     Err(_) => continue,
                 },

@@ -95,7 +95,7 @@ spec:
   - name: large
     model: framewright-x2
     upscale: {{}}
-    inputs: [{{name: video, upload: {{sha256: \"{}\", bytes: {}}}}}]
+    inputs: [{{name: video, upload: {{digest: \"sha256:{}\", bytes: {}}}}}]
 ---
 apiVersion: framewright.dev/v1alpha1
 kind: ModelPool
@@ -105,7 +105,7 @@ spec:
   models:
   - name: framewright-x2
     source: {{upload: {{}}}}
-    files: [{{path: framewright-x2.safetensors, sha256: \"{}\", bytes: {}}}]
+    files: [{{path: framewright-x2.safetensors, digest: \"sha256:{}\", bytes: {}}}]
 ",
             digest(&clip),
             clip.len(),

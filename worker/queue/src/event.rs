@@ -1,21 +1,22 @@
-//! What happens to a worker's queue, and what it has done. Plain data.
+//! What happens to a worker's queue, and what is to be done about it. Plain data.
 
-use framewright_crds::aijob::Progress;
-use framewright_crds::names::TaskId;
-use framewright_crds::wire::{
-    ModelOrder, ModelState, Outcome, OutputFile, TaskOrder, ToOperator, ToWorker,
+use framewright_crds::aijob::{Progress, Usage};
+use framewright_crds::names::{ArtifactRole, TaskId};
+use framewright_crds::protocol::{
+    LoadedModel, ModelConfig, ModelState, OperatorMessage, Outcome, OutputFile, RunTask,
+    WorkerMessage,
 };
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A stream to an operator is open; nothing was said on it.
+    /// A stream to an operator is open; nothing was sent on it.
     Connected,
     /// The stream is gone.
-    Lost,
-    /// The operator said something.
-    Ordered(ToWorker),
-    /// A model is in another state.
+    Disconnected,
+    /// A message of the operator has come.
+    Received(OperatorMessage),
+    /// A model's state has changed.
     Model {
         /// Its name.
         name: String,
@@ -24,16 +25,23 @@ pub enum Event {
         /// The state.
         state: ModelState,
     },
-    /// The grants for weights are over.
-    WeightGrantsExpired,
-    /// A started task has news.
+    /// What is loaded on the device has changed.
+    Loaded {
+        /// The models that are loaded.
+        models: Vec<LoadedModel>,
+        /// Bytes of the device's memory that are free, where that is known.
+        free: Option<u64>,
+    },
+    /// The links to the models' files have expired.
+    ModelLinksExpired,
+    /// A started task has got further.
     Task {
         /// Which.
         task: TaskId,
-        /// What.
-        news: News,
+        /// How.
+        event: TaskEvent,
     },
-    /// The device works no more for this process, and no task has met it yet.
+    /// The device no longer works for this process, and no task has noticed yet.
     DeviceLost {
         /// What went wrong.
         message: String,
@@ -42,27 +50,36 @@ pub enum Event {
     Drain,
 }
 
-/// What a started task says of itself.
+/// What happens to a started task.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum TaskEvent {
+    /// Its inputs are there and can be worked on. If the task has a limit, it waits for [`Effect::Proceed`].
+    Prepared {
+        /// The work of the whole step, in the pipeline's unit.
+        units: u64,
+    },
     /// It computes.
     Started,
-    /// It is further.
+    /// It has got further.
     Progress(Progress),
-    /// It has computed this, and needs a grant to upload it. Can come again.
-    Computed(OutputFile),
-    /// The grants for its inputs are over.
-    GrantsExpired,
-    /// A transfer fails and is tried again, for this reason; none when it goes on.
-    StoreTrouble(Option<String>),
+    /// It has computed all of these outputs, and uploads them now.
+    Computed(Vec<OutputFile>),
+    /// It needs a link to upload this output. Can come again.
+    UploadRequested(OutputFile),
+    /// The links to its inputs have expired.
+    LinksExpired,
+    /// A transfer fails and is tried again, for this reason; none when it works again.
+    StoreError(Option<String>),
     /// It is over.
     Ended(Outcome),
     /// It has stopped, as it was told to.
     Stopped,
-    /// It failed, and the device works no more for this process.
+    /// It failed, and the device no longer works for this process.
     DeviceLost {
         /// What went wrong.
         message: String,
+        /// The work done all the same.
+        usage: Option<Usage>,
     },
     /// It was told to stop and does not: the device is lost to this process.
     Hangs,
@@ -71,22 +88,28 @@ pub enum News {
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Say this on the stream.
-    Say(ToOperator),
-    /// Leave the stream: at its other end is an operator that no longer leads.
+    /// Send this on the stream.
+    Send(WorkerMessage),
+    /// Close the stream: the operator at its other end no longer leads.
     HangUp,
     /// Fetch and verify these models, and forget all others.
-    Hold(Vec<ModelOrder>),
+    Hold(Vec<ModelConfig>),
     /// Work on this task.
-    Start(Box<TaskOrder>),
-    /// Hand new grants to a started task.
-    Renew(Box<TaskOrder>),
-    /// Hand the grant for its upload to a started task.
-    Grant {
+    Start(Box<RunTask>),
+    /// Hand new links to a started task.
+    Renew(Box<RunTask>),
+    /// Let a started task that waits after [`TaskEvent::Prepared`] compute.
+    Proceed(TaskId),
+    /// Hand the link for an upload to a started task.
+    Upload {
         /// Which.
         task: TaskId,
+        /// What the file is to the job.
+        role: ArtifactRole,
+        /// The file's name.
+        name: String,
         /// The digest that may be uploaded.
-        sha256: String,
+        digest: String,
         /// Where to.
         url: String,
     },

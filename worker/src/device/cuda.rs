@@ -33,6 +33,13 @@ pub(super) fn open() -> Result<Device, Trouble> {
     Ok(device)
 }
 
+/// The device's name.
+pub(super) fn name() -> Option<String> {
+    result::device::get(FIRST)
+        .and_then(result::device::get_name)
+        .ok()
+}
+
 /// Computes a little, and waits for it: after an error that poisons the process, nothing works any more.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ mod vitals;
 use candle_core::{DType, Device};
 use framewright_crds::modelpool;
 
-use crate::memory;
+use crate::memory::{self, Limit};
 use crate::metrics::Metrics;
 
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,61 @@ pub fn follow(device: &Device, metrics: Metrics, on_xid: impl Fn(u64) + Send + '
     }
 }
 
+/// What a device is, as the worker tells the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Such as NVIDIA L4.
+    pub name: String,
+    /// The version of its driver, where there is one.
+    pub driver: Option<String>,
+    /// Its memory in bytes, where that is known. For a CPU: what the worker may use.
+    pub memory: Option<u64>,
+}
+
+/// What this device is.
+#[must_use]
+pub fn describe(device: &Device) -> DeviceInfo {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => DeviceInfo {
+            name: cuda::name().unwrap_or_else(|| "NVIDIA GPU".to_owned()),
+            driver: vitals::driver_version(),
+            memory: gpu_memory(device).map(|memory| memory.total),
+        },
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => cpu(),
+        Device::Cpu | Device::Metal(_) => cpu(),
+    }
+}
+
+fn cpu() -> DeviceInfo {
+    let table = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    DeviceInfo {
+        name: cpu_name(&table).unwrap_or_else(|| format!("{} CPU", std::env::consts::ARCH)),
+        driver: None,
+        memory: memory::limit().map(Limit::bytes),
+    }
+}
+
+/// The first processor's name in the kernel's table. Not all architectures have one there.
+fn cpu_name(table: &str) -> Option<String> {
+    let line = table.lines().find(|line| line.starts_with("model name"))?;
+    let (_, name) = line.split_once(':')?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Bytes of the device's memory that are free now, where the device has memory of its own.
+#[must_use]
+pub fn free_memory(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => gpu_memory(device).map(|memory| memory.free),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => None,
+        Device::Cpu | Device::Metal(_) => None,
+    }
+}
+
 /// A GPU's memory, as it is now.
 #[cfg(feature = "cuda")]
 #[must_use]
@@ -124,8 +179,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_opens_everywhere() {
-        assert!(open(modelpool::Device::Cpu).unwrap().is_cpu());
+    fn cpu_opens_everywhere_and_has_a_name() {
+        let device = open(modelpool::Device::Cpu).unwrap();
+        assert!(device.is_cpu());
+        let info = describe(&device);
+        assert!(!info.name.is_empty() && info.driver.is_none());
+        assert!(info.memory.is_some_and(|bytes| bytes > 0));
+        assert_eq!(free_memory(&device), None);
+    }
+
+    #[test]
+    fn a_cpus_name_is_in_the_kernels_table_or_unknown() {
+        let table = "processor\t: 0\nmodel name\t: Some CPU @ 3.00GHz\nmodel name\t: Other\n";
+        assert_eq!(cpu_name(table).as_deref(), Some("Some CPU @ 3.00GHz"));
+        assert_eq!(cpu_name("processor\t: 0\nBogoMIPS\t: 50\n"), None);
+        assert_eq!(cpu_name("model name\t:\n"), None);
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -33,6 +33,12 @@ pub(super) fn follow(device: &CudaDevice, metrics: Metrics, on_xid: impl Fn(u64)
     });
 }
 
+/// The version of the NVIDIA driver, where the library tells it.
+pub(super) fn driver_version() -> Option<String> {
+    let nvml = Nvml::init().ok()?;
+    nvml.sys_driver_version().ok()
+}
+
 fn watch(uuid: &str, metrics: &Metrics, on_xid: impl Fn(u64)) -> Result<Infallible, NvmlError> {
     let nvml = Nvml::init()?;
     let named = |kind| nvml.device_by_uuid(format!("{kind}-{uuid}"));

@@ -55,7 +55,7 @@ pub enum StoreError {
 /// What to do after a [`StoreError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// Ask for a new grant, then try again.
+    /// Ask for a new link, then try again.
     Renew,
     /// Try again later.
     Wait,
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_grant_is_renewed_and_a_full_store_waited_for() {
+    fn an_expired_link_is_renewed_and_a_full_store_waited_for() {
         assert_eq!(refused(403), Remedy::Renew);
         assert_eq!(refused(507), Remedy::Wait);
         assert_eq!(refused(503), Remedy::Wait);

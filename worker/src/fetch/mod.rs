@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use framewright_crds::wire::OutputFile;
+use framewright_crds::protocol::OutputFile;
 use futures::{StreamExt, TryStreamExt};
 use reqwest::{Client, ClientBuilder, Response, header, redirect};
 use serde::Deserialize;

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::put;
 use axum_server::tls_rustls::RustlsConfig;
+use framewright_crds::aijob::OutputRole;
 use rcgen::CertifiedKey;
 
 use super::*;
@@ -56,9 +57,12 @@ async fn upload_to(manner: Manner) -> Result<(), StoreError> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     file.as_file().set_len(BYTES as u64).expect("its size");
     let output = OutputFile {
-        sha256: String::new(),
+        name: "video".to_owned(),
+        role: OutputRole::Result,
+        digest: String::new(),
         bytes: BYTES as i64,
         media_type: "video/mp4".to_owned(),
+        facts: Vec::new(),
     };
     let store = Store {
         idle: SHORT,

@@ -57,6 +57,51 @@ pub fn probe(
     describe(&answer.bytes, container, limits)
 }
 
+/// How many frames the video at `path` has, which `video` describes, by its packets: for a file whose headers do not say how long it is.
+/// Reads the whole file and decodes none of it.
+///
+/// # Errors
+/// Invalid input for a file that is broken; misconfigured without ffprobe; [`MediaError::Stalled`] after `patience`.
+pub fn count_frames(
+    programs: &Programs,
+    path: &Path,
+    video: &Video,
+    patience: Duration,
+) -> Result<u64, MediaError> {
+    let mut arguments: Vec<OsString> = [
+        "-hide_banner",
+        "-loglevel",
+        "error",
+        "-count_packets",
+        "-show_entries",
+        "stream=nb_read_packets",
+        "-of",
+        "csv=print_section=0",
+        "-select_streams",
+    ]
+    .map(OsString::from)
+    .into();
+    arguments.push(video.stream.to_string().into());
+    arguments.extend(input(path, video.container, video.coded_pixels()));
+    let mut process = Process::start(
+        "ffprobe",
+        &programs.ffprobe,
+        &arguments,
+        Stdio::null(),
+        Stdio::piped(),
+    )?;
+    let answer = process.answer(ANSWER_LIMIT, patience)?;
+    let text = String::from_utf8_lossy(&answer.bytes);
+    let count = text
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok());
+    match count {
+        Some(count) if answer.ending.status.success() => Ok(count),
+        Some(_) | None => Err(complaint::reading_failed("ffprobe", &answer.ending, path)),
+    }
+}
+
 /// How ffmpeg and ffprobe open a file that a stranger sent: with the demuxer named, so that they
 /// do not guess a playlist, with no other protocol than files and pipes, and with no picture of
 /// more than so many pixels, as they are coded.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use framewright_crds::aijob::MAX_FRAMES;
+use framewright_crds::pipelines::upscale::MAX_FRAMES;
 
 use super::color::Color;
 use super::error::MediaError;

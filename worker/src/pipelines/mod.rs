@@ -1,17 +1,37 @@
-//! What the worker can make of media, one file a pipeline. Synchronous: it runs on the engine's thread.
+//! What the worker can make of media: the list of its pipelines, and one folder for each. Synchronous.
+//!
+//! A pipeline runs in two parts: `prepare` reads the inputs' headers and needs no device, so bad input and the amount of work are known
+//! before the device is taken; what then computes runs on the engine's thread.
 
 pub mod upscale;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
-use framewright_crds::aijob::{Cause, Progress};
+use framewright_crds::aijob::{Cause, Fact, OutputRole, Progress, Usage};
+use framewright_crds::pipelines::{self, MediaFacts, MediaKind, Pipeline, PipelineSpec};
 
 use crate::frame::FrameError;
 use crate::media::{Class, MediaError, Programs};
 use crate::memory::Limit;
 use crate::sentence::sentence;
 use crate::weights::WeightsError;
+
+/// The least that reading a file may take.
+const LEAST_READING: Duration = Duration::from_secs(120);
+/// Bytes that even a slow disk reads in a second.
+const SLOW_DISK: u64 = 10 << 20;
+
+/// The pipelines that this worker can do.
+pub const PIPELINES: &[&PipelineSpec] = &[&pipelines::upscale::SPEC];
+
+/// The names of [`PIPELINES`].
+#[must_use]
+pub fn names() -> Vec<String> {
+    let names = PIPELINES.iter().map(|spec| spec.name.to_owned());
+    names.collect()
+}
 
 /// A file to work on.
 #[derive(Clone, Debug)]
@@ -22,13 +42,63 @@ pub struct Input {
     pub path: PathBuf,
 }
 
-/// Where a pipeline works.
+/// How much work a step is, by its parameters and the headers of its inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    /// The pipeline, with every parameter that the work depends on.
+    pipeline: Pipeline,
+    input: MediaFacts,
+}
+
+impl Work {
+    /// The work of the whole step, in the pipeline's unit.
+    #[must_use]
+    pub fn units(&self) -> u64 {
+        self.units_of(self.input.frames)
+    }
+
+    /// The work of the first `frames` frames.
+    #[must_use]
+    pub fn units_of(&self, frames: u64) -> u64 {
+        let input = MediaFacts {
+            frames,
+            ..self.input
+        };
+        // None is more than a number can hold, since all parameters are there.
+        (self.pipeline.spec().units)(&self.pipeline, &[input]).unwrap_or(u64::MAX)
+    }
+
+    /// Whether so much work may be done.
+    ///
+    /// # Errors
+    /// It is more than the limit.
+    pub fn check(&self, units: u64, max: Option<u64>) -> Result<(), PipelineError> {
+        let unit = self.pipeline.spec().unit;
+        match max {
+            Some(max) if units > max => Err(PipelineError::BeyondLimit { units, unit, max }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// An amount of work, as messages and statuses have it.
+#[must_use]
+pub fn usage(pipeline: &Pipeline, units: u64) -> Usage {
+    Usage {
+        unit: pipeline.spec().unit.to_owned(),
+        amount: i64::try_from(units).unwrap_or(i64::MAX),
+    }
+}
+
+/// Where a pipeline works, and with how much.
 #[derive(Clone, Debug)]
-pub struct Workplace {
+pub struct TaskContext {
     /// A folder of the task's own.
     pub folder: PathBuf,
     /// The most that the output may take, in bytes.
     pub max_bytes: u64,
+    /// The most work that may be done, in the pipeline's unit, if there is a limit.
+    pub max_units: Option<u64>,
     /// Memory that computing a tile may take, weights apart, in bytes.
     pub tile_bytes: u64,
     /// Memory that the worker and its ffmpegs may use in all, where that is known.
@@ -37,29 +107,72 @@ pub struct Workplace {
     pub programs: Programs,
 }
 
-/// Whoever waits for a pipeline.
-pub struct Watch<'a> {
-    /// Set when the result is not wanted any more; looked at some times for each tile.
+/// What a running pipeline reports, and how it is stopped.
+pub struct ProgressSink<'a> {
+    /// Set when the result is not wanted any more; read several times for each tile.
     pub should_stop: &'a AtomicBool,
-    /// Told how far the pipeline is, some times for each tile.
+    /// Takes how far the pipeline is, several times for each tile.
     pub progress: &'a mut (dyn FnMut(Progress) + Send),
+    /// The work done so far, in the pipeline's unit. It counts after a failure, too.
+    pub units: &'a AtomicU64,
 }
 
 /// What a pipeline made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
-    /// The file.
+pub struct Outputs {
+    /// The files.
+    pub files: Vec<Output>,
+    /// The work done, in the pipeline's unit.
+    pub units: u64,
+}
+
+impl Outputs {
+    /// Frames in all files; 1 for an image.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.files.iter().map(|file| file.media.frames).sum()
+    }
+}
+
+/// A file that a pipeline made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// What the pipeline calls it.
+    pub name: String,
+    /// What it is for.
+    pub role: OutputRole,
+    /// Where it is.
     pub path: PathBuf,
     /// Such as video/mp4.
     pub media_type: &'static str,
-    /// Pixels in a row.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-    /// Frames in it; 1 for an image.
-    pub frames: u64,
-    /// The work done, in the pipeline's units.
-    pub units: i64,
+    /// What it shows.
+    pub media: MediaFacts,
+}
+
+impl Output {
+    /// What there is to know about it.
+    #[must_use]
+    pub fn facts(&self) -> Vec<Fact> {
+        let MediaFacts {
+            kind,
+            width,
+            height,
+            frames,
+        } = self.media;
+        let fact = |name: &str, value: String| Fact {
+            name: name.to_owned(),
+            value,
+        };
+        let mut facts = vec![
+            fact("width", width.to_string()),
+            fact("height", height.to_string()),
+        ];
+        match kind {
+            MediaKind::Image => {}
+            MediaKind::Video => facts.push(fact("frames", frames.to_string())),
+        }
+        facts
+    }
 }
 
 /// Why a pipeline made nothing.
@@ -67,6 +180,16 @@ pub struct Made {
 pub enum PipelineError {
     #[error("the task was stopped")]
     Stopped,
+    #[error("this worker cannot do the pipeline {pipeline}, only {}", names().join(", "))]
+    Unavailable { pipeline: &'static str },
+    #[error(
+        "the step takes {units} {unit}, and this task may do at most {max}; send a smaller input, or ask for less of it"
+    )]
+    BeyondLimit {
+        units: u64,
+        unit: &'static str,
+        max: u64,
+    },
     #[error("the step has no input; upscale takes one, named video or image")]
     NoInput,
     #[error("input {name} is {found}; name it {other} in the step's inputs, or send {wanted}")]
@@ -118,11 +241,12 @@ pub enum PipelineError {
 }
 
 impl PipelineError {
-    /// The kind of failure that the operator is told.
+    /// The kind of failure, as the operator knows it.
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
             PipelineError::NoInput
+            | PipelineError::BeyondLimit { .. }
             | PipelineError::OtherKind { .. }
             | PipelineError::Memory {
                 limit: Limit::Set(_),
@@ -154,8 +278,8 @@ impl PipelineError {
                 FrameError::Model(_) | FrameError::Pixels { .. } => Cause::DeviceError,
                 FrameError::Size { .. } | FrameError::Stopped => Cause::Internal,
             },
-            // Nobody waits for a stopped task.
-            PipelineError::Stopped => Cause::Internal,
+            // The operator sends a task only to a worker that can do it; nobody waits for a stopped one.
+            PipelineError::Unavailable { .. } | PipelineError::Stopped => Cause::Internal,
         }
     }
 }
@@ -186,4 +310,44 @@ pub(crate) fn is_out_of_memory(words: &str) -> bool {
 /// A file's size in bytes; 0 for one that is not there.
 fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |found| found.len())
+}
+
+/// How long a file may take to be read.
+pub(crate) fn reading_deadline(path: &Path) -> Duration {
+    LEAST_READING + Duration::from_secs(size(path) / SLOW_DISK)
+}
+
+#[cfg(test)]
+mod tests {
+    use framewright_crds::pipelines::upscale::Upscale;
+
+    use super::*;
+
+    #[test]
+    fn the_work_is_counted_by_the_pipelines_own_function() {
+        let input = MediaFacts {
+            kind: MediaKind::Video,
+            width: 64,
+            height: 36,
+            frames: 10,
+        };
+        let pipeline = Pipeline::Upscale(Upscale {
+            scale: Some(2),
+            frames: None,
+        });
+        let units = (pipeline.spec().units)(&pipeline, &[input]);
+        let work = Work { pipeline, input };
+        assert_eq!(Some(work.units()), units);
+        assert_eq!(work.units_of(3), 128 * 72 * 3);
+        let usage = usage(&work.pipeline, 7);
+        assert_eq!((usage.unit.as_str(), usage.amount), ("pixels", 7));
+    }
+
+    #[test]
+    fn the_list_is_a_part_of_the_table() {
+        for spec in PIPELINES {
+            assert!(pipelines::find(spec.name).is_some(), "{}", spec.name);
+        }
+        assert_eq!(names(), ["upscale"]);
+    }
 }

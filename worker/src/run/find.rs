@@ -1,4 +1,4 @@
-//! Where is the file that has this digest? Among those that were named, then beside the YAML.
+//! Finds the file that has a digest: among those that were named, then beside the YAML.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::digest::{Unreadable, digest_of};
 pub(super) struct Wanted<'a> {
     /// What it is, for messages: `input video of step large`, or `model twice: x.safetensors`.
     pub(super) what: &'a str,
-    /// Its digest.
+    /// Its SHA-256, in hexadecimal.
     pub(super) sha256: &'a str,
     /// Its size.
     pub(super) bytes: i64,
@@ -30,7 +30,7 @@ pub enum FindError {
     #[error("{what}: file must be a path in quotes or plain text, and is {found}")]
     NoPath { what: String, found: String },
     #[error(
-        "{what}: upload names no file; write upload: {{file: PATH}}, or sha256 and bytes of the file, or say --input {input}=PATH"
+        "{what}: upload names no file; write upload: {{file: PATH}}, or digest and bytes of the file, or say --input {input}=PATH"
     )]
     Unnamed { what: String, input: String },
     #[error("{what}: {} has SHA-256 {found} and {found_bytes} bytes, but {wanted} with {wanted_bytes} bytes is pinned; give that file, or pin this one", path.display())]

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use framewright_crds::names::{bare, digest};
 use serde_json::{Map, Value, json};
 
 use super::documents;
@@ -56,7 +57,7 @@ fn inputs(
             let Some(upload) = upload.as_object_mut() else {
                 continue;
             };
-            let is_pinned = upload.contains_key("sha256") && upload.contains_key("bytes");
+            let is_pinned = upload.contains_key("digest") && upload.contains_key("bytes");
             let what = format!("input {input_name} of step {step_name}");
             let path = match (argument, upload.get("file")) {
                 // Of those that the command line names, the one with that content is looked for.
@@ -108,7 +109,7 @@ fn pin_to(
         Ok(found) => found,
         Err(source) => return Err(FindError::Named { what, source }),
     };
-    let wanted = holder.get("sha256").and_then(Value::as_str);
+    let wanted = holder.get("digest").and_then(Value::as_str).map(bare);
     let wanted_bytes = holder.get("bytes").and_then(Value::as_i64);
     let is_other = wanted.is_some_and(|wanted| wanted != sha256)
         || wanted_bytes.is_some_and(|wanted| u64::try_from(wanted) != Ok(bytes));
@@ -123,7 +124,9 @@ fn pin_to(
         });
     }
     holder.remove("file");
-    holder.entry("sha256").or_insert_with(|| json!(sha256));
+    holder
+        .entry("digest")
+        .or_insert_with(|| json!(digest(&sha256)));
     holder.entry("bytes").or_insert_with(|| json!(bytes));
     local.insert(sha256, path);
     Ok(())
@@ -172,17 +175,17 @@ mod tests {
 
     #[test]
     fn digest_and_size_take_the_place_of_the_path() {
-        let upload = Ok(json!({"sha256": ABC, "bytes": 3}));
+        let upload = Ok(json!({"digest": digest(ABC), "bytes": 3}));
         assert_eq!(pinned(", upload: {file: abc.mp4}", &[]), upload);
-        let all = format!(", upload: {{file: abc.mp4, bytes: 3, sha256: {ABC}}}");
+        let all = format!(", upload: {{file: abc.mp4, bytes: 3, digest: 'sha256:{ABC}'}}");
         assert_eq!(pinned(&all, &[]), upload);
         for given in ["video", "large.video"] {
             for named in ["", ", upload: {}", ", upload: {file: nowhere.mp4}"] {
                 assert_eq!(pinned(named, &[given]), upload, "{named}");
             }
         }
-        let by_content = ", upload: {sha256: aa, bytes: 5}";
-        let upload = Ok(json!({"sha256": "aa", "bytes": 5}));
+        let by_content = ", upload: {digest: 'sha256:aa', bytes: 5}";
+        let upload = Ok(json!({"digest": "sha256:aa", "bytes": 5}));
         assert_eq!(pinned(by_content, &["video"]), upload);
         assert_eq!(pinned(", fromStep: {name: a}", &["video"]), Ok(Value::Null));
     }
@@ -195,7 +198,10 @@ mod tests {
                 "input video of step large: cannot read ",
             ),
             ("file: [a]", "file must be a path"),
-            ("file: abc.mp4, sha256: aa", "but aa with 3 bytes is pinned"),
+            (
+                "file: abc.mp4, digest: 'sha256:aa'",
+                "but aa with 3 bytes is pinned",
+            ),
             ("file: abc.mp4, bytes: 9", "with 9 bytes is pinned"),
             ("bytes: 9", "or say --input large.video=PATH"),
         ] {

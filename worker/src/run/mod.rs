@@ -1,27 +1,28 @@
 //! `run`: does one job on this machine, without a cluster: the same engine and pipelines, files instead of a store.
 //!
-//! *Layout*: `documents`, `local`, `admission` and `plan` say what there is to do, `find` and `ready` with what, `table` what was
+//! *Layout*: `documents`, `local`, `rules` and `plan` say what there is to do, `find` and `ready` with what, `table` what was
 //! done, `results` where that goes.
 
-mod admission;
 mod documents;
 mod find;
 mod local;
 mod plan;
 mod ready;
 mod results;
+mod rules;
 mod table;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use framewright_crds::aijob::Progress;
+use framewright_crds::aijob::{OutputRole, Progress};
 use framewright_crds::manifest;
 use framewright_crds::modelpool::Device;
+use framewright_crds::pipelines::Pipeline;
 use tempfile::TempDir;
 
 use crate::args::RunArgs;
@@ -29,12 +30,12 @@ use crate::device::DeviceError;
 use crate::engine::EngineError;
 use crate::media::{MediaError, Programs};
 use crate::memory;
-use crate::pipelines::{Input, Made, Watch, Workplace, upscale::upscale};
+use crate::pipelines::{Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, upscale};
 use crate::weights::verify::NoSha256;
 pub use find::FindError;
 use local::Local;
 pub use plan::PlanError;
-use plan::{Origin, Plan};
+use plan::{Origin, OutputOf, Plan};
 use ready::{Ready, ready};
 use results::Results;
 use table::{Row, table};
@@ -63,7 +64,7 @@ pub enum RunError {
     AmbiguousInput { name: String, known: String },
     #[error(transparent)]
     Find(#[from] FindError),
-    #[error("model {model}: files[].sha256")]
+    #[error("model {model}: files[].digest")]
     Digest {
         model: String,
         #[source]
@@ -92,6 +93,8 @@ pub enum RunError {
         #[source]
         source: Box<EngineError>,
     },
+    #[error("step {step} has made {made} and no other output; correct fromStep.output")]
+    NoOutput { step: String, made: String },
     #[error("stopped by a signal")]
     Stopped,
     #[error("cannot make a folder for intermediate files")]
@@ -148,12 +151,14 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let scratch = TempDir::new().map_err(|source| RunError::Scratch { source })?;
     let should_stop = Arc::new(AtomicBool::new(false));
     let (made, rows) = tokio::select! {
-        done = work_through(steps, scratch.path(), &programs, &should_stop) => done?,
+        done = work_through(&plan, steps, scratch.path(), &programs, &should_stop) => done?,
         () = stopped_twice(&should_stop) => return Err(RunError::Stopped),
     };
     println!("\n{}", table(&rows));
-    for (name, step) in &plan.outputs {
-        match results.publish(name, &made[*step].path) {
+    for (name, of) in &plan.outputs {
+        let published =
+            output(&made, of, &plan).and_then(|output| results.publish(name, &output.path));
+        match published {
             Ok(path) => println!("{}", path.display()),
             Err(error) => return Err(kept(error, scratch)),
         }
@@ -163,7 +168,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
 
 /// What was computed is not thrown away because it cannot be written where it should be.
 fn kept(error: RunError, scratch: TempDir) -> RunError {
-    if !matches!(error, RunError::Write { .. }) {
+    if !matches!(error, RunError::Write { .. } | RunError::NoOutput { .. }) {
         return error;
     }
     RunError::Unwritten {
@@ -173,25 +178,29 @@ fn kept(error: RunError, scratch: TempDir) -> RunError {
 }
 
 async fn work_through(
+    plan: &Plan,
     steps: Vec<Ready>,
     scratch: &Path,
     programs: &Programs,
     should_stop: &Arc<AtomicBool>,
-) -> Result<(Vec<Made>, Vec<Row>), RunError> {
-    let (mut made, mut rows): (Vec<Made>, Vec<Row>) = (Vec::new(), Vec::new());
+) -> Result<(Vec<Outputs>, Vec<Row>), RunError> {
+    let (mut made, mut rows): (Vec<Outputs>, Vec<Row>) = (Vec::new(), Vec::new());
     for ready in steps {
         let folder = scratch.join(&ready.step.name);
         fs::create_dir_all(&folder).map_err(|source| RunError::Scratch { source })?;
-        let workplace = Workplace {
+        let context = TaskContext {
             folder,
             max_bytes: u64::MAX,
+            max_units: None,
             tile_bytes: ready.engine.tile_bytes(),
             memory: memory::limit(),
             programs: programs.clone(),
         };
+        let inputs = inputs(&ready, &made, plan)?;
         let (step, model) = (ready.step.name.clone(), ready.step.model.clone());
+        let unit = ready.step.pipeline.spec().unit;
         let start = Instant::now();
-        let result = work(ready, &made, workplace, Arc::clone(should_stop)).await;
+        let result = work(ready, inputs, context, Arc::clone(should_stop)).await;
         if should_stop.load(Ordering::Relaxed) {
             return Err(RunError::Stopped);
         }
@@ -202,14 +211,48 @@ async fn work_through(
         rows.push(Row {
             step,
             model,
-            size: (result.width, result.height),
-            frames: result.frames,
-            units: result.units,
+            media: result.files.first().map(|file| file.media),
+            work: format!("{} {unit}", result.units),
             time: start.elapsed(),
         });
         made.push(result);
     }
     Ok((made, rows))
+}
+
+/// The files that a step works on.
+fn inputs(ready: &Ready, made: &[Outputs], plan: &Plan) -> Result<Vec<Input>, RunError> {
+    let mut inputs = Vec::new();
+    for (input, upload) in ready.step.inputs.iter().zip(&ready.uploads) {
+        let path = match (&input.from, upload) {
+            (Origin::Step(of), _) => output(made, of, plan)?.path.clone(),
+            (Origin::Upload(_), Some(path)) => path.clone(),
+            // Each upload was found before.
+            (Origin::Upload(_), None) => continue,
+        };
+        let name = input.name.clone();
+        inputs.push(Input { name, path });
+    }
+    Ok(inputs)
+}
+
+/// The output that is meant, of those that the steps have made so far.
+fn output<'a>(made: &'a [Outputs], of: &OutputOf, plan: &Plan) -> Result<&'a Output, RunError> {
+    let files = made.get(of.step).map_or(&[][..], |made| &made.files);
+    let found = match &of.name {
+        Some(name) => files.iter().find(|file| file.name == *name),
+        None => {
+            let mut results = files.iter().filter(|file| file.role == OutputRole::Result);
+            results.next().filter(|_| results.next().is_none())
+        }
+    };
+    found.ok_or_else(|| RunError::NoOutput {
+        step: plan
+            .steps
+            .get(of.step)
+            .map_or_else(String::new, |step| step.name.clone()),
+        made: listed(files.iter().map(|file| file.name.clone())),
+    })
 }
 
 /// What there is to do, and where the files lie that are named by their paths.
@@ -241,32 +284,25 @@ fn folder_of(file: &Path) -> &Path {
 
 async fn work(
     ready: Ready,
-    made: &[Made],
-    workplace: Workplace,
+    inputs: Vec<Input>,
+    context: TaskContext,
     should_stop: Arc<AtomicBool>,
-) -> Result<Made, EngineError> {
+) -> Result<Outputs, EngineError> {
     let Ready {
         step,
         weights,
         engine,
-        uploads,
+        uploads: _,
     } = ready;
-    let inputs: Vec<Input> = step
-        .inputs
-        .iter()
-        .zip(uploads)
-        .filter_map(|(input, upload)| {
-            let path = match &input.from {
-                Origin::Step(position) => made.get(*position)?.path.clone(),
-                Origin::Upload(_) => upload?,
-            };
-            let name = input.name.clone();
-            Some(Input { name, path })
-        })
-        .collect();
     engine
-        .compute(move |bench| {
-            let network = bench.upscaler(&weights)?;
+        .compute(move |state| {
+            let Pipeline::Upscale(parameters) = &step.pipeline else {
+                let pipeline = step.pipeline.spec().name;
+                return Err(PipelineError::Unavailable { pipeline });
+            };
+            let network = state.upscaler(&weights)?;
+            let prepared =
+                upscale::prepare(parameters, &inputs, network.scale(), &context.programs)?;
             println!(
                 "{}: upscales with {} ({})",
                 step.name,
@@ -280,11 +316,12 @@ async fn work(
                     println!("{}: {further}", step.name);
                 }
             };
-            let mut watch = Watch {
+            let mut sink = ProgressSink {
                 should_stop: &should_stop,
                 progress: &mut progress,
+                units: &AtomicU64::new(0),
             };
-            upscale(&step.upscale, &inputs, &network, &workplace, &mut watch)
+            upscale::upscale(&prepared, &network, &context, &mut sink)
         })
         .await
 }

@@ -1,13 +1,15 @@
-//! What a file asks for: which steps, with which weights and inputs, on what. Pure. It says what the API server would say at
-//! admission, and what the operator would say when it looks for pools.
+//! What a file asks for: which steps, with which models and inputs, on what. Pure. It refuses what the API server would refuse at
+//! admission, and what the operator would refuse when it looks for pools.
 
-use framewright_crds::aijob::{AIJob, Step, Upload, Upscale};
+use framewright_crds::aijob::{AIJob, FromStep, Step, Upload};
 use framewright_crds::manifest;
 use framewright_crds::modelpool::{Device, Model, ModelFile, ModelPool};
+use framewright_crds::pipelines::Pipeline;
 use framewright_crds::schema::Breach;
 use serde_json::Value;
 
-use super::{admission, documents};
+use super::documents;
+use crate::pipelines::{PIPELINES, PipelineError};
 use crate::weights::upscaler_file;
 
 /// The work, in the order in which it is done.
@@ -17,8 +19,8 @@ pub(super) struct Plan {
     pub(super) job: String,
     /// Its steps.
     pub(super) steps: Vec<PlannedStep>,
-    /// Names of results, each with the position of its step.
-    pub(super) outputs: Vec<(String, usize)>,
+    /// Names of results, each with the output that it is.
+    pub(super) outputs: Vec<(String, OutputOf)>,
 }
 
 /// One step.
@@ -28,12 +30,12 @@ pub(super) struct PlannedStep {
     pub(super) name: String,
     /// The model's name.
     pub(super) model: String,
-    /// The model's one file.
+    /// The model's file that holds the network.
     pub(super) weights: ModelFile,
     /// What its pool computes on.
     pub(super) device: Device,
     /// What to do.
-    pub(super) upscale: Upscale,
+    pub(super) pipeline: Pipeline,
     /// What to.
     pub(super) inputs: Vec<PlannedInput>,
 }
@@ -50,10 +52,19 @@ pub(super) struct PlannedInput {
 /// Where an input comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Origin {
-    /// The result of the step at this position.
-    Step(usize),
+    /// An output of an earlier step.
+    Step(OutputOf),
     /// A file.
     Upload(Upload),
+}
+
+/// An output of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct OutputOf {
+    /// The step's position.
+    pub(super) step: usize,
+    /// The output's name. Without one: the step's only result.
+    pub(super) name: Option<String>,
 }
 
 /// Why there is no plan. The text names the field and the way out.
@@ -82,6 +93,12 @@ pub enum PlanError {
         field: String,
         explain: &'static str,
     },
+    #[error("{kind} {name}: {message}")]
+    Rule {
+        kind: &'static str,
+        name: String,
+        message: String,
+    },
     #[error("no AIJob is there; give a file with one AIJob and the ModelPools that it uses")]
     NoJob,
     #[error("{count} AIJobs are there ({names}); give one")]
@@ -109,10 +126,6 @@ pub(super) fn plan(documents: &[Value]) -> Result<Plan, PlanError> {
             });
         }
     };
-    for pool in &pools {
-        admission::check_pool(pool)?;
-    }
-    admission::check_job(&job)?;
     let steps: Vec<PlannedStep> = job
         .spec
         .steps
@@ -121,46 +134,108 @@ pub(super) fn plan(documents: &[Value]) -> Result<Plan, PlanError> {
         .collect::<Result<_, _>>()?;
     Ok(Plan {
         job: name_of(&job.metadata.name).to_owned(),
-        outputs: outputs(&job),
+        outputs: outputs(&job)?,
         steps,
     })
 }
 
-pub(super) fn name_of(name: &Option<String>) -> &str {
+fn name_of(name: &Option<String>) -> &str {
     name.as_deref().unwrap_or_default()
 }
 
 fn planned(step: &Step, job: &AIJob, pools: &[ModelPool]) -> Result<PlannedStep, PlanError> {
-    let (pool, model) = pool_for(step, job, pools)?;
-    let weights = upscaler_file(&model.files)
+    let name = &step.name;
+    let Some(pipeline) = step.pipeline() else {
+        let message = format!("step {name} must set exactly one pipeline");
+        return Err(PlanError::Refused(message));
+    };
+    let wanted = pipeline.spec().name;
+    if !PIPELINES.iter().any(|known| known.name == wanted) {
+        let error = PipelineError::Unavailable { pipeline: wanted };
+        return Err(PlanError::Refused(format!("step {name}: {error}")));
+    }
+    let Some(model) = &step.model else {
+        let message = format!("step {name}: {wanted} needs a model; set model");
+        return Err(PlanError::Refused(message));
+    };
+    let (pool, model) = pool_for(step, &pipeline, model, job, pools)?;
+    let weights = upscaler_file(&model.files, |file| &file.path)
         .map_err(|error| PlanError::Refused(format!("model {}: {error}", model.name)))?;
-    let position = |name: &str| job.spec.steps.iter().position(|step| step.name == name);
-    let inputs = step.inputs.iter().filter_map(|input| {
+    let mut inputs = Vec::new();
+    for input in &step.inputs {
         let from = match (&input.from_step, &input.upload) {
-            (Some(from), _) => Origin::Step(position(&from.name)?),
-            (None, upload) => Origin::Upload(upload.clone()?),
+            (Some(from), _) => {
+                let what = || format!("step {name}: input {}", input.name);
+                Origin::Step(output_of(from, job, what)?)
+            }
+            (None, Some(upload)) => Origin::Upload(upload.clone()),
+            // The rules leave no input without an origin.
+            (None, None) => continue,
         };
-        Some(PlannedInput {
+        inputs.push(PlannedInput {
             name: input.name.clone(),
             from,
-        })
-    });
+        });
+    }
     Ok(PlannedStep {
-        name: step.name.clone(),
-        model: step.model.clone(),
+        name: name.clone(),
+        model: model.name.clone(),
         weights: weights.clone(),
         device: pool.spec.device,
-        upscale: step.upscale.clone().unwrap_or_default(),
-        inputs: inputs.collect(),
+        pipeline,
+        inputs,
     })
+}
+
+/// The output that is meant; `what` takes it, for messages.
+fn output_of(
+    from: &FromStep,
+    job: &AIJob,
+    what: impl Fn() -> String,
+) -> Result<OutputOf, PlanError> {
+    let mut steps = job.spec.steps.iter();
+    let Some(position) = steps.position(|step| step.name == from.name) else {
+        let message = format!("{} names step {}, which is not there", what(), from.name);
+        return Err(PlanError::Refused(message));
+    };
+    let pipeline = job.spec.steps[position].pipeline();
+    let outputs = pipeline.map_or(&[][..], |pipeline| pipeline.spec().outputs);
+    if let Some(output) = &from.output
+        && !outputs.iter().any(|slot| is_of_slot(output, slot.name))
+    {
+        let names: Vec<&str> = outputs.iter().map(|slot| slot.name).collect();
+        return Err(PlanError::Refused(format!(
+            "{} takes output {output} of step {}, which has {} only; correct fromStep.output",
+            what(),
+            from.name,
+            names.join(", ")
+        )));
+    }
+    Ok(OutputOf {
+        step: position,
+        name: from.output.clone(),
+    })
+}
+
+/// Of several outputs for one slot, each has a number.
+fn is_of_slot(output: &str, slot: &str) -> bool {
+    let number = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    match output.strip_prefix(slot) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('-').is_some_and(number),
+        None => false,
+    }
 }
 
 /// On one machine, access and namespaces of pools say nothing; a named pool still has to be the one.
 fn pool_for<'a>(
     step: &Step,
+    pipeline: &Pipeline,
+    model: &str,
     job: &AIJob,
     pools: &'a [ModelPool],
 ) -> Result<(&'a ModelPool, &'a Model), PlanError> {
+    let pipeline = pipeline.spec().name;
     let is_meant = |pool: &&ModelPool| match &step.pool_ref {
         None => true,
         Some(wanted) => {
@@ -174,22 +249,23 @@ fn pool_for<'a>(
                     || pool.metadata.namespace.as_ref() == namespace)
         }
     };
+    let does = |pool: &&&ModelPool| match &pool.spec.pipelines {
+        None => true,
+        Some(pipelines) => pipelines.iter().any(|name| name == pipeline),
+    };
     let meant: Vec<&ModelPool> = pools.iter().filter(is_meant).collect();
-    let found = meant.iter().find_map(|pool| {
-        let model = pool
-            .spec
-            .models
-            .iter()
-            .find(|model| model.name == step.model)?;
-        Some((*pool, model))
+    let found = meant.iter().filter(does).find_map(|pool| {
+        let mut models = pool.spec.models.iter();
+        Some((*pool, models.find(|known| known.name == model)?))
     });
     found.ok_or_else(|| {
         let models: Vec<&str> = meant
             .iter()
+            .filter(does)
             .flat_map(|pool| &pool.spec.models)
             .map(|model| model.name.as_str())
             .collect();
-        let (name, model) = (&step.name, &step.model);
+        let name = &step.name;
         PlanError::Refused(match (&step.pool_ref, meant.is_empty()) {
             (Some(pool), true) => format!(
                 "step {name}: poolRef names pool {}, which is not among the given ModelPools",
@@ -197,6 +273,9 @@ fn pool_for<'a>(
             ),
             (None, true) => format!(
                 "step {name} wants model {model}, and no ModelPool is there; give its file as well"
+            ),
+            (_, false) if !meant.iter().any(|pool| does(&pool)) => format!(
+                "step {name} wants pipeline {pipeline}, which no pool lists in spec.pipelines"
             ),
             (_, false) => format!(
                 "step {name} wants model {model}, which no pool has; there are: {}",
@@ -206,11 +285,12 @@ fn pool_for<'a>(
     })
 }
 
-/// What the job publishes, by the positions of its steps.
-fn outputs(job: &AIJob) -> Vec<(String, usize)> {
-    let published = job.spec.published().into_iter().filter_map(|output| {
-        let is_meant = |step: &Step| step.name == output.from_step.name;
-        Some((output.name, job.spec.steps.iter().position(is_meant)?))
+/// What the job publishes.
+fn outputs(job: &AIJob) -> Result<Vec<(String, OutputOf)>, PlanError> {
+    let published = job.spec.published().into_iter().map(|output| {
+        let what = || format!("spec.outputs: output {}", output.name);
+        let of = output_of(&output.from_step, job, what)?;
+        Ok((output.name, of))
     });
     published.collect()
 }
@@ -228,7 +308,7 @@ spec:
   models:
   - name: twice
     source: {upload: {}}
-    files: [{path: x.safetensors, sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad, bytes: 5}]
+    files: [{path: x.safetensors, digest: 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', bytes: 5}]
 ";
 
     fn job(steps: &str) -> String {
@@ -242,7 +322,7 @@ spec:
     }
 
     fn upload() -> String {
-        format!("upload: {{sha256: '{}', bytes: 3}}", "a".repeat(64))
+        format!("upload: {{digest: 'sha256:{}', bytes: 3}}", "a".repeat(64))
     }
 
     fn plan_of(texts: &[String]) -> Result<Plan, PlanError> {
@@ -265,8 +345,9 @@ spec:
         );
         let apart = plan_of(&[job(&steps), POOL.into()]).expect("a plan");
         assert_eq!(apart.job, "demo");
-        assert_eq!(apart.outputs, [("larger".to_owned(), 1)]);
-        assert_eq!(apart.steps[1].inputs[0].from, Origin::Step(0));
+        let only_result = |step| OutputOf { step, name: None };
+        assert_eq!(apart.outputs, [("larger".to_owned(), only_result(1))]);
+        assert_eq!(apart.steps[1].inputs[0].from, Origin::Step(only_result(0)));
         let together = plan_of(&[format!("{}---{POOL}", job(&steps))]).expect("a plan");
         assert_eq!(apart, together);
     }
@@ -278,10 +359,9 @@ spec:
             step("a", "fromStep: {name: b}"),
             step("b", &upload())
         );
-        assert!(
-            refusal(&forward)
-                .contains("step a takes an input from a step that does not come before it")
-        );
+        assert!(refusal(&forward).starts_with(
+            "AIJob demo: spec.steps: step a takes an input from a step that does not come before it"
+        ));
         let scale = step("a", &upload()).replace("upscale: {}", "upscale: {scale: 9}");
         assert_eq!(
             refusal(&format!("[{scale}]")),
@@ -292,6 +372,58 @@ spec:
         assert_eq!(
             crate::sentence::sentence(&refused),
             "ModelPool cpu: spec.models[0].files[0].bytes: 0 should be at least 1"
+        );
+    }
+
+    #[test]
+    fn an_output_that_a_step_does_not_have_is_refused_with_those_it_has() {
+        let steps = |output: &str| {
+            let from = format!("fromStep: {{name: large, output: {output}}}");
+            format!("[{}, {}]", step("large", &upload()), step("larger", &from))
+        };
+        let plan = plan_of(&[job(&steps("video")), POOL.into()]).expect("a plan");
+        let video = OutputOf {
+            step: 0,
+            name: Some("video".to_owned()),
+        };
+        assert_eq!(plan.steps[1].inputs[0].from, Origin::Step(video));
+        assert_eq!(
+            refusal(&steps("mask")),
+            "step larger: input video takes output mask of step large, which has video, image only; correct fromStep.output"
+        );
+        assert!(is_of_slot("image-12", "image") && !is_of_slot("image-x", "image"));
+        assert!(!is_of_slot("images", "image") && !is_of_slot("image-", "image"));
+    }
+
+    #[test]
+    fn a_pool_that_does_other_pipelines_is_not_used() {
+        let steps = job(&format!("[{}]", step("a", &upload())));
+        let pool = POOL.replace("device: cpu", "device: cpu\n  pipelines: [interpolate]");
+        let refused = plan_of(&[steps.clone(), pool.clone()]).expect_err("refused");
+        assert_eq!(
+            refused.to_string(),
+            "step a wants pipeline upscale, which no pool lists in spec.pipelines"
+        );
+        let both = pool.replace("[interpolate]", "[interpolate, upscale]");
+        assert!(plan_of(&[steps, both]).is_ok());
+    }
+
+    #[test]
+    fn a_model_may_list_texts_beside_its_one_file_of_weights() {
+        let steps = job(&format!("[{}]", step("a", &upload())));
+        let with = |path: &str| {
+            let file = format!(
+                "{{path: {path}, digest: 'sha256:{}', bytes: 1}}",
+                "b".repeat(64)
+            );
+            POOL.replace("files: [", &format!("files: [{file}, "))
+        };
+        let plan = plan_of(&[steps.clone(), with("LICENCE.txt")]).expect("a plan");
+        assert_eq!(plan.steps[0].weights.path, "x.safetensors");
+        let refused = plan_of(&[steps, with("y.safetensors")]).expect_err("refused");
+        assert_eq!(
+            refused.to_string(),
+            "model twice: an upscaling model has exactly one .safetensors file, and 2 are listed; correct spec.models[].files"
         );
     }
 

@@ -111,7 +111,7 @@ fn upload(
     let what = format!("input {} of step {}", input.name, step.name);
     let wanted = Wanted {
         what: &what,
-        sha256: &upload.sha256,
+        sha256: upload.sha256(),
         bytes: upload.bytes,
     };
     let given: Vec<PathBuf> = args
@@ -120,7 +120,7 @@ fn upload(
         .filter(|(name, _)| is_named(name, step, input))
         .map(|(_, path)| path.clone())
         .collect();
-    if let Some(path) = local.get(&upload.sha256)
+    if let Some(path) = local.get(upload.sha256())
         && (given.is_empty() || given.contains(path))
     {
         return Ok(Some(path.clone()));
@@ -144,14 +144,14 @@ fn weights(
     let what = format!("model {}: {}", step.model, file.path);
     let wanted = Wanted {
         what: &what,
-        sha256: &file.sha256,
+        sha256: file.sha256(),
         bytes: file.bytes,
     };
-    let sha256 = file.sha256.parse().map_err(|source| RunError::Digest {
+    let sha256 = file.sha256().parse().map_err(|source| RunError::Digest {
         model: step.model.clone(),
         source,
     })?;
-    let path = match (args.weights.as_slice(), local.get(&file.sha256)) {
+    let path = match (args.weights.as_slice(), local.get(file.sha256())) {
         ([path], _) if path.is_file() => find::exactly(wanted, path),
         (_, Some(path)) => Ok(path.clone()),
         (places, None) => {

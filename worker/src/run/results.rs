@@ -1,4 +1,4 @@
-//! What are the results called, are these names free, and how does a result get there?
+//! What the results are called, whether these names are free, and how a result gets there.
 
 use std::fs::{self, File};
 use std::io;
@@ -27,9 +27,9 @@ impl Results<'_> {
     /// It would, or nothing can be written there.
     pub(super) fn prepare(&self, plan: &Plan, steps: &[Ready]) -> Result<(), RunError> {
         fs::create_dir_all(self.folder).map_err(failed(self.folder))?;
-        for (name, step) in &plan.outputs {
+        for (name, of) in &plan.outputs {
             // A file that is neither image nor video has no result: its step says so.
-            let kind = source(steps, *step).and_then(|path| sniff(path).ok());
+            let kind = source(steps, of.step).and_then(|path| sniff(path).ok());
             if let Some(kind) = kind {
                 self.check(name, &self.path(name, upscale::extension(kind)))?;
             }
@@ -98,7 +98,7 @@ fn source(steps: &[Ready], step: usize) -> Option<&Path> {
     let ready = steps.get(step)?;
     let input = ready.step.inputs.first()?;
     match &input.from {
-        Origin::Step(earlier) => source(steps, *earlier),
+        Origin::Step(earlier) => source(steps, earlier.step),
         Origin::Upload(_) => ready.uploads.first()?.as_deref(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use framewright_crds::pipelines::MediaFacts;
+
 /// A step that is over.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Row {
@@ -9,12 +11,10 @@ pub(super) struct Row {
     pub(super) step: String,
     /// Its model.
     pub(super) model: String,
-    /// Width and height of what came out.
-    pub(super) size: (u32, u32),
-    /// Frames in it.
-    pub(super) frames: u64,
-    /// The work done.
-    pub(super) units: i64,
+    /// What its first output shows.
+    pub(super) media: Option<MediaFacts>,
+    /// The work done, with its unit.
+    pub(super) work: String,
     /// How long it took.
     pub(super) time: Duration,
 }
@@ -22,23 +22,23 @@ pub(super) struct Row {
 /// The rows under headings, in columns.
 #[must_use]
 pub(super) fn table(rows: &[Row]) -> String {
-    let heading = ["STEP", "MODEL", "SIZE", "FRAMES", "UNITS (PIXELS)", "TIME"].map(str::to_owned);
+    let heading = ["STEP", "MODEL", "SIZE", "FRAMES", "WORK", "TIME"].map(str::to_owned);
     let mut lines = vec![heading];
     lines.extend(rows.iter().map(|row| {
         let Row {
             step,
             model,
-            size: (width, height),
-            frames,
-            units,
+            media,
+            work,
             time,
         } = row;
+        let shown = |text: fn(&MediaFacts) -> String| media.as_ref().map_or(String::new(), text);
         [
             step.clone(),
             model.clone(),
-            format!("{width}x{height}"),
-            frames.to_string(),
-            units.to_string(),
+            shown(|media| format!("{}x{}", media.width, media.height)),
+            shown(|media| media.frames.to_string()),
+            work.clone(),
             format!("{:.1}s", time.as_secs_f64()),
         ]
     }));
@@ -60,6 +60,8 @@ pub(super) fn table(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use framewright_crds::pipelines::MediaKind;
+
     use super::*;
 
     #[test]
@@ -67,14 +69,18 @@ mod tests {
         let row = Row {
             step: "large".into(),
             model: "twice".into(),
-            size: (128, 72),
-            frames: 10,
-            units: 92_160,
+            media: Some(MediaFacts {
+                kind: MediaKind::Video,
+                width: 128,
+                height: 72,
+                frames: 10,
+            }),
+            work: "92160 pixels".into(),
             time: Duration::from_millis(1234),
         };
         let expected = "\
-STEP    MODEL   SIZE     FRAMES   UNITS (PIXELS)   TIME
-large   twice   128x72   10       92160            1.2s
+STEP    MODEL   SIZE     FRAMES   WORK           TIME
+large   twice   128x72   10       92160 pixels   1.2s
 ";
         assert_eq!(table(&[row]), expected);
     }

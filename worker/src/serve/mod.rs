@@ -1,12 +1,13 @@
 //! `serve`: dials in to the operator, holds the pool's models and works on the tasks that come.
 //!
-//! *Layout*: `desk` is the loop that turns what happens into what is done, by the pure [`framewright_queue`]; `stream` keeps the way
-//! to the operator open; `shelf` keeps the models; `task` is one task's way; `scratch`, `trust` and `backoff` are what these need.
+//! *Layout*: `event_loop` turns what happens into what is done, by the pure [`framewright_queue`]; `stream` keeps the connection
+//! to the operator open; `models` fetches and keeps the models; `task` is one task from its command to its outcome; `scratch`, `trust`
+//! and `backoff` are what these need.
 
 pub mod backoff;
-mod desk;
+mod event_loop;
+mod models;
 mod scratch;
-mod shelf;
 mod stream;
 mod task;
 pub mod trust;
@@ -15,32 +16,34 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use framewright_crds::protocol::LoadedModel;
 use framewright_queue::{Event, Identity, Queue};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use crate::args::ServeArgs;
 use crate::device::{self, DeviceError};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, LoadedWeights};
 use crate::fetch::Store;
 use crate::health::{self, Health};
 use crate::media::MediaError;
+use crate::pipelines;
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError};
-use desk::Desk;
+use event_loop::EventLoop;
+use models::{ModelFetcher, ModelStore};
 use scratch::Scratch;
 pub use scratch::ScratchError;
-use shelf::{Shelf, Stocker};
 use stream::Dialer;
 use task::Tools;
 use trust::TrustError;
 
-/// How long a worker in trouble tells so before a new process looks whether it is over.
+/// How long a worker without its device reports that, before a new process tries to open the device again.
 const TRY_DEVICE_AGAIN: Duration = Duration::from_secs(30);
 const PROGRAMS_DEADLINE: Duration = Duration::from_secs(30);
-/// How long new grants are waited for, before they are asked for again.
-const GRANT_WAIT: Duration = Duration::from_secs(15);
-/// Events that may wait for the desk, which never waits for anybody.
+/// How long new links are waited for, before they are asked for again.
+const LINK_WAIT: Duration = Duration::from_secs(15);
+/// Events that may wait for the event loop, which waits for nothing else.
 const WAITING_EVENTS: usize = 256;
 
 /// Why the worker does not serve.
@@ -81,8 +84,8 @@ pub enum ServeError {
         "a task that nobody wants does not stop: the device hangs, and only a new process gets it back"
     )]
     DeviceHangs,
-    #[error("ends, so that a new process opens the device anew: {trouble}")]
-    DeviceLost { trouble: String },
+    #[error("ends, so that a new process opens the device anew: {error}")]
+    DeviceLost { error: String },
     #[error("the system gives no notice of SIGTERM")]
     Signals {
         #[source]
@@ -114,27 +117,38 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     })?;
     tokio::spawn(health::serve(listener, health.clone()));
 
-    // A worker in trouble computes nothing, on no device.
-    let (device, trouble) = match device::open(args.device) {
+    // A worker without its device computes nothing, on no device.
+    let (device, error) = match device::open(args.device) {
         Ok(device) => (device, None),
         Err(error) => (candle_core::Device::Cpu, Some(error)),
     };
-    let device_trouble = trouble.as_ref().map(|error| sentence(error));
-    if let Some(trouble) = &device_trouble {
-        tracing::error!("takes no task: {trouble}");
+    let device_error = error.as_ref().map(|error| sentence(error));
+    if let Some(error) = &device_error {
+        tracing::error!("takes no task: {error}");
     }
-    let engine = Engine::start(device.clone()).map_err(|source| ServeError::Engine { source })?;
+    let info = device::describe(&device);
+    let (events, happened) = mpsc::channel(WAITING_EVENTS);
+    let models = ModelStore::default();
+    let engine = Engine::start_with(device.clone(), {
+        let (device, models, events) = (device.clone(), models.clone(), events.clone());
+        move |loaded| {
+            let event = loaded_event(loaded, &models, &device);
+            let _ = events.blocking_send(event);
+        }
+    })
+    .map_err(|source| ServeError::Engine { source })?;
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         device: args.device,
-        device_trouble,
+        memory: info.memory.filter(|_| device_error.is_none()),
+        device_error,
         slots: args.slots,
+        pipelines: pipelines::names(),
     };
-    info!(version = identity.version, device = %args.device, slots = args.slots, threads = rayon::current_num_threads(), "serves");
+    info!(version = identity.version, device = %args.device, name = info.name, slots = args.slots, threads = rayon::current_num_threads(), "serves");
 
-    let (events, happened) = mpsc::channel(WAITING_EVENTS);
-    if let Some(trouble) = trouble.filter(DeviceError::may_pass) {
-        tokio::spawn(end_soon(sentence(&trouble), events.clone()));
+    if let Some(error) = error.filter(DeviceError::may_pass) {
+        tokio::spawn(end_soon(sentence(&error), events.clone()));
     }
     let (xids, reported) = mpsc::channel(1);
     // One that finds no room is looked into with the one before.
@@ -143,17 +157,16 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     });
     tokio::spawn(look_into(reported, engine.clone(), events.clone()));
     let (stream_events, streamed) = mpsc::channel(WAITING_EVENTS);
-    let (orders, ordered) = watch::channel(Vec::new());
-    let shelf = Shelf::default();
+    let (configured, wanted) = watch::channel(Vec::new());
     let store = Store::new(trust.clone());
-    let stocker = Stocker {
+    let fetcher = ModelFetcher {
         store: store.clone(),
         cache: Arc::new(cache),
-        orders: ordered,
+        wanted,
         events: events.clone(),
-        shelf: shelf.clone(),
+        models: models.clone(),
     };
-    tokio::spawn(stocker.work());
+    tokio::spawn(fetcher.work());
     let dialer = Dialer {
         operator: args.operator,
         token_file: args.token_file,
@@ -162,15 +175,34 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     tokio::spawn(stream::keep(dialer, stream_events));
     let tools = Tools {
         store,
-        shelf,
+        models,
         engine,
+        device: info,
         scratch,
         programs,
         metrics: health.metrics.clone(),
         has_operator: Arc::clone(&health.is_ready),
     };
-    let desk = Desk::new(Queue::new(identity), tools, orders, events, health);
-    desk.work(streamed, happened).await
+    let event_loop = EventLoop::new(Queue::new(identity), tools, configured, events, health);
+    event_loop.work(streamed, happened).await
+}
+
+/// What is loaded on the device, by the digests of the models.
+fn loaded_event(
+    loaded: Option<LoadedWeights>,
+    models: &ModelStore,
+    device: &candle_core::Device,
+) -> Event {
+    let loaded = loaded
+        .into_iter()
+        .flat_map(|LoadedWeights { sha256, bytes }| {
+            let digests = models.digests_of(sha256).into_iter();
+            digests.map(move |digest| LoadedModel { digest, bytes })
+        });
+    Event::Loaded {
+        models: loaded.collect(),
+        free: device::free_memory(device),
+    }
 }
 
 /// Errors that the GPU's driver reports: many concern another process, or are over; after some nothing works any more.
@@ -184,7 +216,7 @@ async fn look_into(mut reported: mpsc::Receiver<u64>, engine: Engine, events: mp
     }
 }
 
-/// A process that could not open its device tells so for a while; then another one tries, as the kubelet spaces them.
+/// A process that could not open its device reports that for a while; then another one tries, as the kubelet spaces them.
 async fn end_soon(message: String, events: mpsc::Sender<Event>) {
     tokio::time::sleep(TRY_DEVICE_AGAIN).await;
     let _ = events.send(Event::DeviceLost { message }).await;

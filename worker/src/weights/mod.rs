@@ -10,8 +10,8 @@ pub mod verify;
 
 use std::path::Path;
 
-use candle_core::Device;
 use candle_core::safetensors::MmapedSafetensors;
+use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
 use crate::device::compute_dtype;
@@ -49,21 +49,31 @@ pub enum WeightsError {
     Load { file: String, source: ModelError },
 }
 
-/// A model that lists no file, or several.
+/// How the name of a file with weights ends.
+const WEIGHTS_END: &str = ".safetensors";
+
+/// A model that lists no file of weights, or several.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "an upscaling model has exactly one file, and {listed} are listed; correct spec.models[].files"
+    "an upscaling model has exactly one {WEIGHTS_END} file, and {listed} are listed; correct spec.models[].files"
 )]
 pub struct NotOneFile {
     listed: usize,
 }
 
-/// The file that holds an upscaling model's network, of those that the model lists.
-pub fn upscaler_file<File>(files: &[File]) -> Result<&File, NotOneFile> {
-    match files {
+/// The file that holds an upscaling model's network, of those that the model lists. An upscale needs no other file: a model may list
+/// texts, such as a licence.
+pub fn upscaler_file<File>(
+    files: &[File],
+    path: impl Fn(&File) -> &str,
+) -> Result<&File, NotOneFile> {
+    let weights = files
+        .iter()
+        .filter(|file| path(file).ends_with(WEIGHTS_END));
+    match weights.collect::<Vec<_>>()[..] {
         [file] => Ok(file),
-        files => Err(NotOneFile {
-            listed: files.len(),
+        ref several => Err(NotOneFile {
+            listed: several.len(),
         }),
     }
 }
@@ -98,6 +108,16 @@ pub fn check_upscaler(file: WeightFile<'_>) -> Result<Architecture, WeightsError
         file: name.to_owned(),
         source,
     })
+}
+
+/// The memory that the weights of a safetensors file take in this type, in bytes.
+pub fn weight_bytes(file: WeightFile<'_>, dtype: DType) -> Result<u64, HeaderError> {
+    let header = Header::read(file.name, file.path)?;
+    let elements = header
+        .tensors
+        .into_values()
+        .map(|tensor| tensor.shape.iter().product::<usize>());
+    Ok((elements.sum::<usize>() * dtype.size_in_bytes()) as u64)
 }
 
 /// Loads a network that upscales, told by its tensors' shapes, from a safetensors file.
@@ -137,4 +157,28 @@ fn map(path: &Path) -> candle_core::Result<MmapedSafetensors> {
     // SAFETY: the file was verified, and nothing writes to it: the cache renames whole files into
     // place and never opens one for writing again, and volumes of weights are mounted read-only.
     unsafe { MmapedSafetensors::new(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upscaling_model_has_one_file_of_weights_and_any_number_of_texts() {
+        let found = |files: &[&'static str]| {
+            upscaler_file(files, |file| file)
+                .copied()
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(found(&["x.safetensors"]), Ok("x.safetensors"));
+        let files = ["LICENCE.txt", "config.json", "deep/x.safetensors"];
+        assert_eq!(found(&files), Ok("deep/x.safetensors"));
+        for (files, listed) in [
+            (&["config.json"][..], "0 are listed"),
+            (&["x.safetensors", "y.safetensors"], "2 are listed"),
+        ] {
+            let refused = found(files).expect_err(listed);
+            assert!(refused.contains(listed), "{refused}");
+        }
+    }
 }

@@ -18,7 +18,11 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get};
 use axum_server::tls_rustls::RustlsConfig;
-use framewright_crds::wire::{FileOrder, FileSource, InputOrder, ModelOrder, Pipeline, TaskOrder};
+use framewright_crds::names;
+use framewright_crds::pipelines::{BASE_MODEL, Pipeline};
+use framewright_crds::protocol::{
+    FileConfig, FileSource, InputFile, ModelConfig, RunTask, TaskModel,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -39,7 +43,7 @@ pub(crate) struct Peer {
     ca: String,
     streams: mpsc::Receiver<Stream>,
     pub(crate) folder: TempDir,
-    /// The digest of each model that was ordered, by name.
+    /// The digest of each model that was configured, by name.
     models: Mutex<BTreeMap<String, String>>,
 }
 
@@ -156,19 +160,20 @@ impl Peer {
 
     /// A link to what the store has, or will have, under this digest.
     pub(crate) fn url(&self, digest: &str) -> String {
-        self.grant(digest, usize::MAX)
+        self.link(digest, usize::MAX)
     }
 
-    /// The same, with a number that can be declared to be over.
-    pub(crate) fn grant(&self, digest: &str, number: usize) -> String {
+    /// The same, with a number that can be declared to have expired.
+    pub(crate) fn link(&self, digest: &str, number: usize) -> String {
         format!(
-            "https://localhost:{}/v1/artifacts/{digest}?grant={number}",
-            self.address.port()
+            "https://localhost:{}/v1/artifacts/{}?link={number}",
+            self.address.port(),
+            names::bare(digest)
         )
     }
 
     /// A model of one file that the store has.
-    pub(crate) fn model(&self, name: &str, weights: &[u8]) -> ModelOrder {
+    pub(crate) fn model(&self, name: &str, weights: &[u8]) -> ModelConfig {
         let sha256 = self.store.put(weights);
         self.model_from(
             name,
@@ -184,44 +189,73 @@ impl Peer {
         sha256: &str,
         bytes: usize,
         from: FileSource,
-    ) -> ModelOrder {
-        let weights_digest = digest(format!("x.safetensors {sha256}\n").as_bytes());
+    ) -> ModelConfig {
+        let file = FileConfig {
+            path: "x.safetensors".to_owned(),
+            digest: names::digest(sha256),
+            bytes: bytes as i64,
+            from,
+        };
+        self.model_of(name, vec![file])
+    }
+
+    /// A model of these files.
+    pub(crate) fn model_of(&self, name: &str, files: Vec<FileConfig>) -> ModelConfig {
+        let mut lines: Vec<String> = files
+            .iter()
+            .map(|file| format!("{}  {}\n", names::bare(&file.digest), file.path))
+            .collect();
+        lines.sort();
+        let model = names::digest(&digest(lines.concat().as_bytes()));
         let mut models = self.models.lock().unwrap();
-        models.insert(name.to_owned(), weights_digest.clone());
-        ModelOrder {
+        models.insert(name.to_owned(), model.clone());
+        ModelConfig {
             name: name.to_owned(),
-            digest: weights_digest,
-            files: vec![FileOrder {
-                path: "x.safetensors".to_owned(),
-                sha256: sha256.to_owned(),
-                bytes: bytes as i64,
-                from,
-            }],
+            digest: model,
+            files,
+        }
+    }
+
+    /// A file of a model that the store has.
+    pub(crate) fn file(&self, path: &str, content: &[u8]) -> FileConfig {
+        let sha256 = self.store.put(content);
+        FileConfig {
+            path: path.to_owned(),
+            digest: names::digest(&sha256),
+            bytes: content.len() as i64,
+            from: FileSource::Url(self.url(&sha256)),
         }
     }
 
     /// A task with one input that the store has.
-    pub(crate) fn task(&self, id: &str, model: &str, input: &str, content: &[u8]) -> TaskOrder {
+    pub(crate) fn task(&self, id: &str, model: &str, input: &str, content: &[u8]) -> RunTask {
         let sha256 = self.store.put(content);
-        TaskOrder {
+        RunTask {
             task: id.parse().unwrap(),
             job: "studio/lighthouse".to_owned(),
-            model: model.to_owned(),
-            digest: self
-                .models
-                .lock()
-                .unwrap()
-                .get(model)
-                .cloned()
-                .unwrap_or_default(),
             pipeline: Pipeline::Upscale(Default::default()),
-            inputs: vec![InputOrder {
+            models: vec![TaskModel {
+                role: BASE_MODEL.to_owned(),
+                name: model.to_owned(),
+                digest: self.model_digest(model),
+                scale: None,
+            }],
+            inputs: vec![InputFile {
                 name: input.to_owned(),
                 bytes: content.len() as i64,
                 url: self.url(&sha256),
-                sha256,
+                digest: names::digest(&sha256),
             }],
+            seed: 7,
+            resume: None,
+            max_units: None,
         }
+    }
+
+    /// The digest of a configured model.
+    pub(crate) fn model_digest(&self, name: &str) -> String {
+        let models = self.models.lock().unwrap();
+        models.get(name).cloned().unwrap_or_default()
     }
 }
 

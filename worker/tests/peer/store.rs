@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use framewright_crds::names::bare;
 
 use super::{Shared, digest};
 
@@ -16,8 +17,8 @@ use super::{Shared, digest};
 pub(crate) struct Store {
     artifacts: Mutex<HashMap<String, Vec<u8>>>,
     pub(crate) is_down: AtomicBool,
-    /// Grants of a lower number are over.
-    pub(crate) oldest_grant: AtomicUsize,
+    /// Links of a lower number have expired.
+    pub(crate) oldest_link: AtomicUsize,
     pub(crate) refused: AtomicUsize,
     /// The operator pings nobody.
     pub(crate) is_silent: AtomicBool,
@@ -27,7 +28,7 @@ impl Store {
     /// Gives these bytes to whoever asks for that digest.
     pub(crate) fn lie(&self, digest: &str, content: &[u8]) {
         let mut artifacts = self.artifacts.lock().unwrap();
-        artifacts.insert(digest.to_owned(), content.to_vec());
+        artifacts.insert(bare(digest).to_owned(), content.to_vec());
     }
 
     /// Keeps this and gives its digest.
@@ -39,17 +40,17 @@ impl Store {
     }
 
     pub(crate) fn get(&self, digest: &str) -> Option<Vec<u8>> {
-        self.artifacts.lock().unwrap().get(digest).cloned()
+        self.artifacts.lock().unwrap().get(bare(digest)).cloned()
     }
 
-    fn trouble(&self, query: &HashMap<String, String>) -> Option<Response> {
+    fn refusal(&self, query: &HashMap<String, String>) -> Option<Response> {
         let problem = |status: StatusCode, message: &str| {
             self.refused.fetch_add(1, Ordering::Relaxed);
             let body = serde_json::json!({"reason": "Test", "message": message});
             Some((status, axum::Json(body)).into_response())
         };
-        let grant: usize = query["grant"].parse().unwrap();
-        if grant < self.oldest_grant.load(Ordering::Relaxed) {
+        let link: usize = query["link"].parse().unwrap();
+        if link < self.oldest_link.load(Ordering::Relaxed) {
             return problem(StatusCode::FORBIDDEN, "the link ended");
         }
         if self.is_down.load(Ordering::Relaxed) {
@@ -64,8 +65,8 @@ pub(super) async fn download(
     UrlPath(digest): UrlPath<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    if let Some(trouble) = shared.store.trouble(&query) {
-        return trouble;
+    if let Some(refusal) = shared.store.refusal(&query) {
+        return refusal;
     }
     match shared.store.get(&digest) {
         Some(content) => content.into_response(),
@@ -79,8 +80,8 @@ pub(super) async fn upload(
     Query(query): Query<HashMap<String, String>>,
     content: Bytes,
 ) -> Response {
-    if let Some(trouble) = shared.store.trouble(&query) {
-        return trouble;
+    if let Some(refusal) = shared.store.refusal(&query) {
+        return refusal;
     }
     if digest(&content) != wanted {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();

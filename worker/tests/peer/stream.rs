@@ -8,33 +8,33 @@ use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use framewright_crds::wire::{Order, ToOperator, ToWorker};
+use framewright_crds::protocol::{Command, OperatorMessage, WorkerMessage};
 use tokio::sync::mpsc;
 
 use super::{Shared, within};
 
 /// One worker's stream.
 pub(crate) struct Stream {
-    heard: mpsc::Receiver<ToOperator>,
+    heard: mpsc::Receiver<WorkerMessage>,
     say: mpsc::Sender<Message>,
     pub(crate) token: String,
 }
 
 impl Stream {
     /// What the worker says next.
-    pub(crate) async fn hear(&mut self) -> ToOperator {
+    pub(crate) async fn hear(&mut self) -> WorkerMessage {
         self.try_hear().await.expect("the stream is open")
     }
 
     /// The same, or nothing when the worker has closed the stream.
-    pub(crate) async fn try_hear(&mut self) -> Option<ToOperator> {
+    pub(crate) async fn try_hear(&mut self) -> Option<WorkerMessage> {
         within(self.heard.recv()).await
     }
 
     /// Skips messages until one is as wanted.
     pub(crate) async fn hear_until<T>(
         &mut self,
-        mut wanted: impl FnMut(ToOperator) -> Option<T>,
+        mut wanted: impl FnMut(WorkerMessage) -> Option<T>,
     ) -> T {
         loop {
             if let Some(found) = wanted(self.hear().await) {
@@ -43,13 +43,18 @@ impl Stream {
         }
     }
 
-    /// Says this as the leader of epoch 1.
-    pub(crate) async fn order(&self, order: Order) {
-        self.order_of_epoch(1, order).await;
+    /// Sends this as the leader of epoch 1.
+    pub(crate) async fn send(&self, command: Command) {
+        self.send_in_epoch(1, command).await;
     }
 
-    pub(crate) async fn order_of_epoch(&self, epoch: u64, order: Order) {
-        let text = serde_json::to_string(&ToWorker { epoch, order }).unwrap();
+    pub(crate) async fn send_in_epoch(&self, epoch: u64, command: Command) {
+        let text = serde_json::to_string(&OperatorMessage { epoch, command }).unwrap();
+        self.send_text(text).await;
+    }
+
+    /// Sends what no [`Command`] says.
+    pub(crate) async fn send_text(&self, text: String) {
         let _ = self.say.send(Message::text(text)).await;
     }
 }

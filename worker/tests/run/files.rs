@@ -16,7 +16,7 @@ fn files_that_are_named_must_be_the_ones_that_are_pinned() {
   - name: large
     model: twice
     upscale: {{}}
-    inputs: [{{name: image, upload: {{sha256: {}, bytes: {}}}}}]
+    inputs: [{{name: image, upload: {{digest: 'sha256:{}', bytes: {}}}}}]
 ",
             digest(&image),
             image.len()
@@ -89,14 +89,14 @@ fn files_are_named_by_paths_relative_to_the_manifest() {
     let sha256 = digest(&image);
     let bytes = image.len();
     step(&format!(
-        ", upload: {{file: images/sea.png, sha256: {sha256}, bytes: {bytes}}}"
+        ", upload: {{file: images/sea.png, digest: 'sha256:{sha256}', bytes: {bytes}}}"
     ));
     succeeds(&[]);
     step("");
     succeeds(&["--input", "large.image=there/images/sea.png"]);
 
     step(&format!(
-        ", upload: {{file: images/sea.png, sha256: {}, bytes: {bytes}}}",
+        ", upload: {{file: images/sea.png, digest: 'sha256:{}', bytes: {bytes}}}",
         "a".repeat(64)
     ));
     refused("images/sea.png has SHA-256");

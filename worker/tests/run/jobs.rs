@@ -20,7 +20,7 @@ fn a_job_of_three_steps_is_done_from_files_beside_it() {
   - name: large
     model: twice
     upscale: {{frames: 4}}
-    inputs: [{{name: video, upload: {{sha256: {}, bytes: {}}}}}]
+    inputs: [{{name: video, upload: {{digest: 'sha256:{}', bytes: {}}}}}]
   - name: larger
     model: twice
     upscale: {{scale: 1}}
@@ -28,7 +28,7 @@ fn a_job_of_three_steps_is_done_from_files_beside_it() {
   - name: poster
     model: twice
     upscale: {{}}
-    inputs: [{{name: image, upload: {{sha256: {}, bytes: {}}}}}]
+    inputs: [{{name: image, upload: {{digest: 'sha256:{}', bytes: {}}}}}]
 ",
             digest(&video),
             video.len(),
@@ -86,7 +86,7 @@ fn an_input_name_that_two_steps_share_is_refused() {
   - name: {name}
     model: twice
     upscale: {{}}
-    inputs: [{{name: image, upload: {{sha256: {}, bytes: {}}}}}]",
+    inputs: [{{name: image, upload: {{digest: 'sha256:{}', bytes: {}}}}}]",
             digest(&image),
             image.len()
         )
@@ -132,7 +132,7 @@ fn a_bad_input_fails_its_step_with_a_sentence() {
   - name: large
     model: twice
     upscale: {{}}
-    inputs: [{{name: video, upload: {{sha256: {}, bytes: 9}}}}]
+    inputs: [{{name: video, upload: {{digest: 'sha256:{}', bytes: 9}}}}]
 ",
             digest(b"no video\n")
         ),

@@ -37,7 +37,7 @@ spec:
   models:
   - name: twice
     source: {{upload: {{}}}}
-    files: [{{path: x.safetensors, sha256: {}, bytes: {}}}]
+    files: [{{path: x.safetensors, digest: 'sha256:{}', bytes: {}}}]
 ",
         digest(&weights),
         weights.len()

@@ -1,9 +1,9 @@
-//! What becomes of weights that lie in a worker's cache?
+//! What becomes of weights in a worker's cache.
 
 use framewright_crds::aijob::Cause;
-use framewright_crds::wire::{ModelState, Order, Outcome, ToOperator};
+use framewright_crds::protocol::{Command, ModelState, Outcome, WorkerMessage};
 
-use crate::conversation::{TASK, finished, hello, state_of, uploaded, welcomed};
+use crate::conversation::{TASK, configured, finished, hello, state_of, uploaded};
 use crate::peer::{Peer, clip, digest, weights};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -19,10 +19,10 @@ async fn weights_that_were_damaged_in_the_cache_are_fetched_again() {
     let mut stream = peer.accept().await;
     stream.hear_until(hello).await;
     let models = vec![peer.model("twice", &good)];
-    stream.order(Order::Welcome { models }).await;
+    stream.send(Command::Configure { models }).await;
     stream
         .hear_until(|said| {
-            if let ToOperator::Model {
+            if let WorkerMessage::Model {
                 state: ModelState::Failed { message },
                 ..
             } = &said
@@ -39,7 +39,7 @@ async fn weights_that_were_damaged_in_the_cache_are_fetched_again() {
 async fn weights_that_were_damaged_after_they_were_verified_cost_one_attempt() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
-    let mut stream = welcomed(&mut peer).await;
+    let mut stream = configured(&mut peer).await;
     let good = weights();
     let cached = peer.folder.path().join("weights").join(digest(&good));
     let mut damaged = good.clone();
@@ -47,9 +47,9 @@ async fn weights_that_were_damaged_after_they_were_verified_cost_one_attempt() {
     std::fs::write(&cached, &damaged).unwrap();
 
     let input = clip(peer.folder.path(), 2);
-    let order = peer.task(TASK, "twice", "video", &input);
-    stream.order(Order::Run(Box::new(order))).await;
-    // Either may be told first.
+    let run = peer.task(TASK, "twice", "video", &input);
+    stream.send(Command::Run(Box::new(run))).await;
+    // Either may come first.
     let (mut outcome, mut is_ready) = (None, false);
     stream
         .hear_until(|said| {
@@ -58,13 +58,13 @@ async fn weights_that_were_damaged_after_they_were_verified_cost_one_attempt() {
             (outcome.is_some() && is_ready).then_some(())
         })
         .await;
-    let Some((_, Outcome::Failed { cause, message })) = outcome else {
+    let Some((_, Outcome::Failed { cause, message, .. })) = outcome else {
         panic!("{outcome:?}")
     };
     assert_eq!(cause, Cause::WeightsFailed, "{message}");
 
-    let order = peer.task(&TASK.replace("/1", "/2"), "twice", "video", &input);
-    stream.order(Order::Run(Box::new(order))).await;
+    let run = peer.task(&TASK.replace("/1", "/2"), "twice", "video", &input);
+    stream.send(Command::Run(Box::new(run))).await;
     uploaded(&peer, &mut stream).await;
     let (_, outcome) = stream.hear_until(finished).await;
     assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");

@@ -1,97 +1,121 @@
-//! What is said between operator and worker, in few words.
+//! The messages between operator and worker, in few words.
 
+use framewright_crds::names::ArtifactRole;
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{ModelState, Order, Outcome, OutputFile, TaskReport, ToOperator};
+use framewright_crds::protocol::{
+    Command, ModelState, Outcome, OutputFile, TaskReport, WorkerMessage,
+};
 
 use crate::peer::{Peer, Stream, weights};
 
 pub(crate) const TASK: &str = "0b5c/large/0/1";
 
 /// A worker that holds the model `twice`.
-pub(crate) async fn welcomed(peer: &mut Peer) -> Stream {
+pub(crate) async fn configured(peer: &mut Peer) -> Stream {
     let mut stream = peer.accept().await;
     let tasks = stream.hear_until(hello).await;
     assert_eq!(tasks, []);
     let models = vec![peer.model("twice", &weights())];
-    stream.order(Order::Welcome { models }).await;
+    stream.send(Command::Configure { models }).await;
     stream
         .hear_until(|said| state_of(said, "twice", ModelState::Ready))
         .await;
     stream
 }
 
-/// Grants the upload that is asked for.
+/// Gives a link for the upload that is asked for.
 pub(crate) async fn uploaded(peer: &Peer, stream: &mut Stream) -> OutputFile {
     let (task, output) = stream.hear_until(upload_request).await;
-    grant(peer, stream, &task, &output).await;
+    send_link(peer, stream, &task, &output).await;
     output
 }
 
-pub(crate) async fn grant(peer: &Peer, stream: &Stream, task: &TaskId, output: &OutputFile) {
-    let order = Order::Upload {
+pub(crate) async fn send_link(peer: &Peer, stream: &Stream, task: &TaskId, output: &OutputFile) {
+    let command = Command::Upload {
         task: task.clone(),
-        sha256: output.sha256.clone(),
-        url: peer.url(&output.sha256),
+        role: ArtifactRole::Output,
+        name: output.name.clone(),
+        digest: output.digest.clone(),
+        url: peer.url(&output.digest),
     };
-    stream.order(order).await;
+    stream.send(command).await;
 }
 
 pub(crate) fn id(text: &str) -> TaskId {
     text.parse().unwrap()
 }
 
-pub(crate) fn hello(said: ToOperator) -> Option<Vec<TaskReport>> {
+pub(crate) fn hello(said: WorkerMessage) -> Option<Vec<TaskReport>> {
     match said {
-        ToOperator::Hello { tasks, .. } => Some(tasks),
+        WorkerMessage::Hello(hello) => Some(hello.tasks),
         _ => None,
     }
 }
 
-pub(crate) fn started(said: ToOperator) -> Option<TaskId> {
+pub(crate) fn prepared(said: WorkerMessage) -> Option<(TaskId, u64)> {
     match said {
-        ToOperator::Started { task } => Some(task),
+        WorkerMessage::Prepared { task, units } => Some((task, units)),
         _ => None,
     }
 }
 
-pub(crate) fn progress(said: ToOperator) -> Option<TaskId> {
+pub(crate) fn started(said: WorkerMessage) -> Option<TaskId> {
     match said {
-        ToOperator::Progress { task, .. } => Some(task),
+        WorkerMessage::Started { task } => Some(task),
         _ => None,
     }
 }
 
-pub(crate) fn renewal(said: ToOperator) -> Option<Option<TaskId>> {
+pub(crate) fn progress(said: WorkerMessage) -> Option<TaskId> {
     match said {
-        ToOperator::RenewGrants { task } => Some(task),
+        WorkerMessage::Progress { task, .. } => Some(task),
         _ => None,
     }
 }
 
-pub(crate) fn store_trouble(said: ToOperator) -> Option<(TaskId, Option<String>)> {
+pub(crate) fn renewal(said: WorkerMessage) -> Option<Option<TaskId>> {
     match said {
-        ToOperator::StoreTrouble { task, trouble } => Some((task, trouble)),
+        WorkerMessage::RenewLinks { task } => Some(task),
         _ => None,
     }
 }
 
-pub(crate) fn upload_request(said: ToOperator) -> Option<(TaskId, OutputFile)> {
+pub(crate) fn store_error(said: WorkerMessage) -> Option<(TaskId, Option<String>)> {
     match said {
-        ToOperator::UploadRequest { task, output } => Some((task, output)),
+        WorkerMessage::StoreError { task, error } => Some((task, error)),
         _ => None,
     }
 }
 
-pub(crate) fn finished(said: ToOperator) -> Option<(TaskId, Outcome)> {
+pub(crate) fn upload_request(said: WorkerMessage) -> Option<(TaskId, OutputFile)> {
     match said {
-        ToOperator::Finished { task, outcome } => Some((task, outcome)),
+        WorkerMessage::UploadRequest { task, role, file } => {
+            assert_eq!(role, ArtifactRole::Output);
+            Some((task, file))
+        }
         _ => None,
     }
 }
 
-pub(crate) fn state_of(said: ToOperator, model: &str, wanted: ModelState) -> Option<()> {
+pub(crate) fn finished(said: WorkerMessage) -> Option<(TaskId, Outcome)> {
     match said {
-        ToOperator::Model { name, state, .. } if name == model => (state == wanted).then_some(()),
+        WorkerMessage::Finished { task, outcome } => Some((task, outcome)),
+        _ => None,
+    }
+}
+
+pub(crate) fn stopped(said: WorkerMessage) -> Option<TaskId> {
+    match said {
+        WorkerMessage::Stopped { task } => Some(task),
+        _ => None,
+    }
+}
+
+pub(crate) fn state_of(said: WorkerMessage, model: &str, wanted: ModelState) -> Option<()> {
+    match said {
+        WorkerMessage::Model { name, state, .. } if name == model => {
+            (state == wanted).then_some(())
+        }
         _ => None,
     }
 }

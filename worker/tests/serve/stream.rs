@@ -1,20 +1,20 @@
-//! Whom does a worker listen to, and what becomes of its tasks when the stream is away?
+//! Which operator a worker obeys, and what becomes of its tasks when the stream is away.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use framewright_crds::wire::{ModelState, Order, Outcome, TaskState};
+use framewright_crds::protocol::{Command, ModelState, Outcome, TaskState};
 
-use crate::conversation::{TASK, finished, hello, id, started, state_of, uploaded, welcomed};
+use crate::conversation::{TASK, configured, finished, hello, id, started, state_of, uploaded};
 use crate::peer::{Peer, clip, eventually, picture, weights};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_until_settled() {
+async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_until_acknowledged() {
     let mut peer = Peer::start().await;
     let _worker = peer.worker();
-    let mut stream = welcomed(&mut peer).await;
-    let order = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 300));
-    stream.order(Order::Run(Box::new(order))).await;
+    let mut stream = configured(&mut peer).await;
+    let run = peer.task(TASK, "twice", "video", &clip(peer.folder.path(), 300));
+    stream.send(Command::Run(Box::new(run))).await;
     stream.hear_until(started).await;
     drop(stream);
 
@@ -31,13 +31,10 @@ async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_unt
     ));
     let output = uploaded(&peer, &mut stream).await;
     let (_, outcome) = stream.hear_until(finished).await;
-    assert_eq!(
-        outcome,
-        Outcome::Succeeded {
-            output,
-            units: 128 * 72 * 300
-        }
-    );
+    let Outcome::Succeeded { outputs, usage, .. } = &outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!((outputs, usage.amount), (&vec![output], 128 * 72 * 300));
     drop(stream);
 
     for _ in 0..2 {
@@ -51,10 +48,10 @@ async fn a_task_goes_on_while_the_stream_is_away_and_its_outcome_is_repeated_unt
     }
     let mut stream = peer.accept().await;
     stream.hear_until(hello).await;
-    stream.order(Order::Settled { task: id(TASK) }).await;
-    // An answer to something later proves that the order was heard.
+    stream.send(Command::Ack { task: id(TASK) }).await;
+    // An answer to something later proves that the command has come.
     stream
-        .order(Order::Welcome {
+        .send(Command::Configure {
             models: vec![peer.model("twice", &weights())],
         })
         .await;
@@ -73,9 +70,9 @@ async fn an_older_operator_is_refused_and_left() {
     stream.hear_until(hello).await;
     let models = vec![peer.model("twice", &weights())];
     stream
-        .order_of_epoch(
+        .send_in_epoch(
             5,
-            Order::Welcome {
+            Command::Configure {
                 models: models.clone(),
             },
         )
@@ -84,18 +81,18 @@ async fn an_older_operator_is_refused_and_left() {
         .hear_until(|said| state_of(said, "twice", ModelState::Ready))
         .await;
 
-    let order = Box::new(peer.task(TASK, "twice", "image", &picture(peer.folder.path())));
-    stream.order_of_epoch(4, Order::Run(order.clone())).await;
+    let run = Box::new(peer.task(TASK, "twice", "image", &picture(peer.folder.path())));
+    stream.send_in_epoch(4, Command::Run(run.clone())).await;
     while stream.try_hear().await.is_some() {}
 
     let mut stream = peer.accept().await;
     assert_eq!(
         stream.hear_until(hello).await,
         [],
-        "the older order had no effect"
+        "the older command had no effect"
     );
-    stream.order_of_epoch(5, Order::Welcome { models }).await;
-    stream.order_of_epoch(5, Order::Run(order)).await;
+    stream.send_in_epoch(5, Command::Configure { models }).await;
+    stream.send_in_epoch(5, Command::Run(run)).await;
     assert_eq!(stream.hear_until(started).await, id(TASK));
 }
 

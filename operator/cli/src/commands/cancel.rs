@@ -8,7 +8,6 @@ use framewright_client::objects::owner::Owner;
 use framewright_client::screen::Screen;
 use framewright_crds::aijob::StepState;
 use framewright_crds::conditions::{self, job};
-use framewright_crds::names::OwnerKind;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep};
 
@@ -42,20 +41,13 @@ pub(crate) enum Error {
 
 pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Result<Ended, Error> {
     let Cancel { job, yes } = args;
-    let owner = Owner {
-        kind: OwnerKind::AIJobs,
-        namespace: cluster.namespace.clone(),
-        name: job,
-    };
+    let owner = Owner::job(&cluster.namespace, &job);
     screen.set_farewell(format!(
         "stopped; `kubectl get aijob {} -n {}` tells whether the job is still there",
         owner.name, owner.namespace
     ));
     let jobs = cluster.jobs(&owner.namespace);
-    let job = jobs
-        .get(&owner.name)
-        .await
-        .map_err(ApiError::when(format!("read {owner}")))?;
+    let job = owner.read_job(cluster).await?;
     let status = job.status.clone().unwrap_or_default();
     let done = status
         .steps
@@ -79,10 +71,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Res
         .map_err(ApiError::when(format!("delete {owner}")))?;
     let begun = Instant::now();
     loop {
-        let there = jobs
-            .get_opt(&owner.name)
-            .await
-            .map_err(ApiError::when(format!("read {owner}")))?;
+        let there = owner.find_job(cluster).await?;
         let Some(there) = there.filter(|there| there.metadata.uid == job.metadata.uid) else {
             break;
         };

@@ -10,14 +10,14 @@ pub(crate) async fn run(screen: &Screen, args: Digest) -> Result<Ended, digest::
     let Digest { paths } = args;
     let is_one = paths.len() == 1;
     for path in paths {
-        let LocalFile { path, digest } = digest::of_file(screen, path).await?;
-        let FileDigest { sha256, bytes } = digest;
+        let LocalFile { path, content } = digest::of_file(screen, path).await?;
+        let FileDigest { digest, bytes } = content;
         let remark = if is_one {
             String::new()
         } else {
             format!(" # {}", path.display())
         };
-        println!("{{sha256: {sha256}, bytes: {bytes}}}{remark}");
+        println!("{{digest: {digest}, bytes: {bytes}}}{remark}");
     }
     Ok(Ended::Well)
 }

@@ -10,7 +10,6 @@ use framewright_client::screen::Screen;
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{AIJobStatus, StepState, StepStatus};
 use framewright_crds::conditions::{self, job};
-use framewright_crds::names::OwnerKind;
 use futures::StreamExt as _;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -52,17 +51,8 @@ pub(crate) enum Error {
 
 pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Follow) -> Result<Ended, Error> {
     let Follow { job } = args;
-    let owner = Owner {
-        kind: OwnerKind::AIJobs,
-        namespace: cluster.namespace.clone(),
-        name: job,
-    };
-    let doing = ApiError::when(format!("read {owner}"));
-    cluster
-        .jobs(&owner.namespace)
-        .get(&owner.name)
-        .await
-        .map_err(doing)?;
+    let owner = Owner::job(&cluster.namespace, &job);
+    owner.read_job(cluster).await?;
     screen.set_farewell(farewell(&owner));
     let job = until_over(cluster, screen, &owner, &BTreeSet::new()).await?;
     let ended = report(screen, &owner, &job);
@@ -78,9 +68,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Follow) -> Res
 /// The message for Ctrl-C.
 pub(crate) fn farewell(owner: &Owner) -> String {
     let Owner {
-        kind: _,
-        namespace,
-        name,
+        namespace, name, ..
     } = owner;
     format!(
         "{owner} goes on in the cluster.\n  to follow it: kubectl framewright follow {name} -n {namespace}\n  to cancel it: kubectl framewright cancel {name} -n {namespace}"
@@ -99,7 +87,7 @@ pub(crate) async fn until_over(
     let mut watch = std::pin::pin!(watch);
     let mut bars = Bars::default();
     let mut before = AIJobStatus::default();
-    let mut heard = Instant::now();
+    let mut last_event = Instant::now();
     let mut is_away = false;
     let mut clock = interval(LINE_INTERVAL);
     clock.reset();
@@ -113,7 +101,7 @@ pub(crate) async fn until_over(
                     screen.say(&format!("{}: {}", owner.name, job_messages::in_words(state)));
                 }
                 if before.observed_generation.is_none() && !is_away {
-                    screen.say(&format!("{}: the operator has not looked at it for {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs", owner.name, LINE_INTERVAL.as_secs()));
+                    screen.say(&format!("{}: the operator has not reconciled it for {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs", owner.name, LINE_INTERVAL.as_secs()));
                 }
                 if !screen.is_terminal && !is_away {
                     for line in job_messages::progress(&owner.name, &before, Timestamp::now()) {
@@ -131,7 +119,7 @@ pub(crate) async fn until_over(
                 });
             }
             Some(Err(source)) => {
-                if is_final(&source) || heard.elapsed() > AWAY {
+                if is_final(&source) || last_event.elapsed() > AWAY {
                     return Err(Error::Away {
                         owner: owner.clone(),
                         source,
@@ -148,7 +136,7 @@ pub(crate) async fn until_over(
                 continue;
             }
         };
-        heard = Instant::now();
+        last_event = Instant::now();
         is_away = false;
         let status = job.status.clone().unwrap_or_default();
         let progress_at = (!screen.is_terminal).then(Timestamp::now);
@@ -191,18 +179,19 @@ impl Bars {
                 StepState::Starting | StepState::Running => {
                     let bar = self.0.entry(step.name.clone());
                     let bar = bar.or_insert_with(|| screen.step(format!("{job}/{}", step.name)));
-                    let percent = step.progress.map_or(0, |progress| progress.percent);
+                    let percent = step
+                        .progress
+                        .as_ref()
+                        .map_or(0, |progress| progress.percent);
                     bar.set_position(u64::try_from(percent).unwrap_or(0));
-                    let far = step_messages::how_far(step, Timestamp::now()).unwrap_or_default();
-                    // The bar itself shows the percentage.
-                    let frames = far.find("frame").map_or("", |start| &far[start..]);
-                    bar.set_message(frames.to_owned());
+                    bar.set_message(step_messages::beside_bar(step, Timestamp::now()));
                 }
                 StepState::Blocked
                 | StepState::Queued
                 | StepState::Succeeded
                 | StepState::Failed
-                | StepState::Skipped => {
+                | StepState::Skipped
+                | StepState::Unknown => {
                     if let Some(bar) = self.0.remove(&step.name) {
                         bar.finish_and_clear();
                     }

@@ -9,7 +9,6 @@ use framewright_client::transfers::fetch;
 use framewright_client::transfers::store::Store;
 use framewright_crds::AIJob;
 use framewright_crds::conditions::{self, job};
-use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 use kube::api::ListParams;
 
@@ -42,21 +41,12 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Get) -> Result
     let Some(name) = job else {
         return list(cluster, all_namespaces).await;
     };
-    let owner = Owner {
-        kind: OwnerKind::AIJobs,
-        namespace: cluster.namespace.clone(),
-        name,
-    };
+    let owner = Owner::job(&cluster.namespace, &name);
     screen.set_farewell(format!(
         "stopped; the same command goes on from here: kubectl framewright get {} -n {}",
         owner.name, owner.namespace
     ));
-    let doing = ApiError::when(format!("read {owner}"));
-    let job = cluster
-        .jobs(&owner.namespace)
-        .get(&owner.name)
-        .await
-        .map_err(doing)?;
+    let job = owner.read_job(cluster).await?;
     let status = job.status.clone().unwrap_or_default();
     if !conditions::is_true(&status.conditions, job::FINISHED) {
         let state =

@@ -23,7 +23,7 @@ use futures::future::join_all;
 use tokio::sync::Mutex;
 
 use crate::Ended;
-use crate::args::Submit;
+use crate::args::{OwnerName, Submit};
 use crate::commands::follow;
 use crate::commands::get;
 
@@ -211,44 +211,36 @@ async fn upload_files(
     let store = Store { cluster };
     for Needed {
         document: _,
-        label,
-        digest,
+        name,
+        content,
         path,
     } in needed
     {
-        if sent.contains(&digest.sha256) {
+        if sent.contains(&content.digest) {
             continue;
         }
         match path {
             Some(path) => {
                 let file = LocalFile {
                     path: path.clone(),
-                    digest: digest.clone(),
+                    content: content.clone(),
                 };
                 upload::upload(&store, screen, owner, &file).await?;
-                sent.insert(digest.sha256.clone());
+                sent.insert(content.digest.clone());
             }
-            None if is_received(&files, digest) => {}
-            None => {
-                let word = match owner.kind {
-                    OwnerKind::AIJobs => "job",
-                    OwnerKind::ModelPools => "pool",
-                };
-                screen.say(&format!(
-                    "{owner}: {label} names a file by its digest that does not lie beside the manifest; to give it: kubectl framewright upload {word}/{} PATH -n {}",
-                    owner.name, owner.namespace
-                ));
-            }
+            None if is_received(&files, content) => {}
+            None => screen.say(&format!(
+                "{owner}: no file beside the manifest has the digest of {name}; to upload the file: kubectl framewright upload {} PATH -n {}",
+                OwnerName::from(owner), owner.namespace
+            )),
         }
     }
     Ok(sent)
 }
 
-fn is_received(files: &owner::Files, digest: &FileDigest) -> bool {
-    files
-        .uploads
-        .iter()
-        .any(|upload| upload.received && upload.sha256 == digest.sha256)
+fn is_received(files: &owner::Files, content: &FileDigest) -> bool {
+    let mut received = files.uploads.iter().filter(|file| file.is_received());
+    received.any(|file| file.digest == content.digest)
 }
 
 /// A warning for a job whose results may be deleted before they are downloaded.

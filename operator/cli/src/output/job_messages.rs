@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use framewright_client::objects::owner;
 use framewright_crds::aijob::{AIJobStatus, StepState};
 use framewright_crds::conditions::{self, job, job_reason as reason};
 use jiff::Timestamp;
@@ -58,8 +59,8 @@ pub(crate) fn is_awaited_though_sent(
     state: &Condition,
     sent: &BTreeSet<String>,
 ) -> bool {
-    let mut awaited = status.uploads.iter().filter(|upload| !upload.received);
-    state.reason == reason::AWAITING_UPLOAD && awaited.all(|upload| sent.contains(&upload.sha256))
+    state.reason == reason::AWAITING_UPLOAD
+        && owner::awaited(&status.files).all(|file| sent.contains(&file.digest))
 }
 
 /// Whether the job's state is worth a line. While a step runs, its own lines say more. The reason of a failure is written at the end,
@@ -123,10 +124,10 @@ mod tests {
     }
 
     #[test]
-    fn a_step_tells_where_it_runs_and_how_far_it_is() {
+    fn a_step_says_where_it_runs_and_how_far_it_is() {
         let queued = status("Queued", "", json!([step("Queued", 0, json!({}))]));
         let runs = |percent| {
-            let more = json!({"attempts": [attempt(1, json!({}))], "progress": {"percent": percent, "frame": 3, "frames": 9}});
+            let more = json!({"attempts": [attempt(1, json!({}))], "progress": {"percent": percent, "stage": "frame", "done": 3, "of": 9}});
             status("Running", "1 step", json!([step("Running", 1, more)]))
         };
         assert_eq!(
@@ -142,10 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn the_time_left_is_told_once_some_has_passed() {
+    fn the_time_left_is_shown_once_some_has_passed() {
         let runs = |started: &str, frame| {
             let attempt = attempt(1, json!({"startedAt": started}));
-            let progress = json!({"percent": 100 * frame / 90, "frame": frame, "frames": 90});
+            let progress =
+                json!({"percent": 100 * frame / 90, "stage": "frame", "done": frame, "of": 90});
             let more = json!({"attempts": [attempt], "progress": progress});
             let runs = status("Running", "1 step", json!([step("Running", 1, more)]));
             step_messages::how_far(&runs.steps[0], now())
@@ -160,7 +162,46 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_is_told_once_with_its_cause() {
+    fn the_time_left_is_of_the_step_and_not_of_its_stage() {
+        let attempts = json!([attempt(1, json!({"startedAt": "2026-01-01T00:00:10Z"}))]);
+        let runs = |progress: Value| {
+            let more = json!({"attempts": attempts, "progress": progress});
+            let runs = status("Running", "1 step", json!([step("Running", 1, more)]));
+            step_messages::beside_bar(&runs.steps[0], now())
+        };
+        for (progress, message) in [
+            (
+                json!({"percent": 50, "stage": "encode", "done": 1, "of": 90}),
+                "encode 1 of 90, about 30 s left",
+            ),
+            (json!({"percent": 50}), "about 30 s left"),
+            (
+                json!({"percent": 0, "stage": "frame", "done": 7}),
+                "frame 7",
+            ),
+            (json!({"percent": 0}), ""),
+        ] {
+            assert_eq!(runs(progress), message);
+        }
+    }
+
+    #[test]
+    fn states_and_causes_of_newer_versions_are_shown_as_unknown() {
+        let failed = attempt(1, json!({"cause": "MeltedDown", "message": "it is hot"}));
+        let more = json!({"attempts": [failed], "message": "it cools down"});
+        let paused = status("Paused", "later", json!([step("Cooling", 1, more)]));
+        assert_eq!(
+            lines(&AIJobStatus::default(), &paused, true),
+            [
+                "demo/large: attempt 1 on fleet/upscaler-0 failed: Unknown, it is hot",
+                "demo/large: Unknown: it cools down",
+                "demo: waits (Paused): later"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failed_attempt_is_shown_once_with_its_cause() {
         let runs = status(
             "Running",
             "",
@@ -227,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_has_time_and_units() {
+    fn the_end_has_time_and_usage() {
         let ended = attempt(
             1,
             json!({"startedAt": "2026-01-01T00:00:10Z", "finishedAt": "2026-01-01T00:00:52Z"}),
@@ -238,29 +279,32 @@ mod tests {
             json!([step(
                 "Succeeded",
                 1,
-                json!({"attempts": [ended], "units": 1_000_000})
+                json!({"attempts": [ended], "usage": {"unit": "pixels", "amount": 1_000_000}})
             )]),
         );
         assert_eq!(
             lines(&AIJobStatus::default(), &done, true),
-            ["demo/large: done in 42 s, 1,000,000 units", "demo: done"]
+            ["demo/large: done in 42 s, 1,000,000 pixels", "demo: done"]
         );
     }
 
     #[test]
-    fn nothing_is_said_of_waiting_for_files_that_were_sent() {
+    fn files_that_were_sent_are_not_waited_for() {
         let mut waits = status(
             "AwaitingUpload",
             "step large waits for the upload",
             json!([]),
         );
-        waits.uploads = serde_json::from_value(json!([
-            {"sha256": "a", "bytes": 1, "received": true},
-            {"sha256": "b", "bytes": 1, "received": false},
+        let file = |name, digest, source, state| json!({"name": name, "digest": digest, "source": source, "state": state, "bytes": 1});
+        waits.files = serde_json::from_value(json!([
+            file("large/video", "sha256:a", "upload", "Received"),
+            file("large/mask", "sha256:b", "upload", "Awaited"),
+            file("poster/image", "sha256:b", "upload", "Awaited"),
+            file("large/sound", "sha256:c", "https", "Awaited"),
         ]))
-        .expect("are uploads");
+        .expect("are files");
         let before = AIJobStatus::default();
-        let sent = BTreeSet::from(["b".to_owned()]);
+        let sent = BTreeSet::from(["sha256:b".to_owned()]);
         assert!(changes("demo", &before, &waits, &sent, Some(now())).is_empty());
         assert_eq!(lines(&before, &waits, true).len(), 1);
     }
@@ -295,8 +339,8 @@ mod tests {
 
     fn attempt(number: i32, more: Value) -> Value {
         let attempt = json!({
-            "number": number, "namespace": "fleet", "worker": "upscaler-0", "podUid": "u",
-            "boundAt": "2026-01-01T00:00:00Z"
+            "number": number, "boundAt": "2026-01-01T00:00:00Z",
+            "worker": {"kind": "Pod", "namespace": "fleet", "name": "upscaler-0", "uid": "u"}
         });
         extended(attempt, more)
     }

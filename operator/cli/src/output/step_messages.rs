@@ -3,7 +3,7 @@
 use framewright_crds::aijob::{Attempt, Cause, Progress, StepState, StepStatus};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::output::table::{computing, duration, grouped};
+use crate::output::table::{amount, computing, duration, worker};
 
 /// One line for each change. If `progress_at` has the current time, each 10% of the progress is a change, too.
 pub(crate) fn changes(
@@ -36,27 +36,16 @@ fn is_known_failure(old: Option<&StepStatus>, attempt: &Attempt) -> bool {
 }
 
 fn failure(attempt: &Attempt) -> String {
-    let Attempt {
-        number,
-        worker,
-        namespace,
-        cause,
-        message,
-        pod_uid: _,
-        bound_at: _,
-        started_at: _,
-        finished_at: _,
-    } = attempt;
-    if *cause == Some(Cause::Suspended) {
-        return format!(
-            "attempt {number} on {namespace}/{worker} was stopped: the job is suspended"
-        );
+    let (number, worker) = (attempt.number, worker(attempt));
+    if attempt.cause == Some(Cause::Suspended) {
+        return format!("attempt {number} on {worker} was stopped: the job is suspended");
     }
-    let cause = cause.map_or("", Cause::as_str);
-    let message = message
+    let cause = attempt.cause.map_or("", Cause::as_str);
+    let message = attempt
+        .message
         .as_ref()
         .map_or_else(String::new, |message| format!(", {message}"));
-    format!("attempt {number} on {namespace}/{worker} failed: {cause}{message}")
+    format!("attempt {number} on {worker} failed: {cause}{message}")
 }
 
 fn state_words(step: &StepStatus) -> Option<String> {
@@ -65,10 +54,7 @@ fn state_words(step: &StepStatus) -> Option<String> {
         .as_ref()
         .map_or_else(String::new, |message| format!(": {message}"));
     let on = step.attempts.last().map_or_else(String::new, |attempt| {
-        format!(
-            " on {}/{}, attempt {}",
-            attempt.namespace, attempt.worker, attempt.number
-        )
+        format!(" on {}, attempt {}", worker(attempt), attempt.number)
     });
     match step.state {
         StepState::Blocked => None,
@@ -82,10 +68,11 @@ fn state_words(step: &StepStatus) -> Option<String> {
         StepState::Running => Some(format!("computes{on}")),
         StepState::Succeeded => {
             let time = step.attempts.last().map_or_else(String::new, time_taken);
-            let units = step
-                .units
-                .map_or_else(String::new, |units| format!(", {} units", grouped(units)));
-            Some(format!("done{time}{units}"))
+            let usage = step
+                .usage
+                .as_ref()
+                .map_or_else(String::new, |usage| format!(", {}", amount(usage)));
+            Some(format!("done{time}{usage}"))
         }
         // The attempt's line says why, if there was an attempt.
         StepState::Failed if step.message.is_some() && step.message == last_message(step) => {
@@ -93,6 +80,8 @@ fn state_words(step: &StepStatus) -> Option<String> {
         }
         StepState::Failed => Some(format!("failed{because}")),
         StepState::Skipped => Some(format!("was skipped{because}")),
+        // A state of a newer version.
+        StepState::Unknown => Some(format!("{}{because}", step.state)),
     }
 }
 
@@ -119,40 +108,55 @@ fn last_message(step: &StepStatus) -> Option<String> {
 }
 
 fn tenth(old: Option<&StepStatus>, new: &StepStatus, now: Timestamp) -> Option<String> {
-    let progress = new.progress?;
-    let before = old
-        .filter(|old| old.attempts_made == new.attempts_made)
-        .and_then(|old| old.progress);
-    let before = before.map_or(0, |progress| progress.percent / 10);
-    (progress.percent / 10 > before)
-        .then(|| how_far(new, now))
-        .flatten()
+    let before = old.filter(|old| old.attempts_made == new.attempts_made);
+    let tenths = |step: &StepStatus| step.progress.as_ref().map_or(0, |done| done.percent / 10);
+    if tenths(new) <= before.map_or(0, tenths) {
+        return None;
+    }
+    how_far(new, now)
 }
 
 /// Such as "33%, frame 3 of 9, about 4 min 10 s left".
 pub(crate) fn how_far(step: &StepStatus, now: Timestamp) -> Option<String> {
-    let progress = step.progress?;
+    let progress = step.progress.as_ref()?;
     let left = time_left(step, now).map_or_else(String::new, |left| {
         format!(", about {} left", duration(left))
     });
     Some(format!("{progress}{left}"))
 }
 
+/// The same without the percentage, which the bar shows.
+pub(crate) fn beside_bar(step: &StepStatus, now: Timestamp) -> String {
+    let far = how_far(step, now).unwrap_or_default();
+    let percent = step
+        .progress
+        .as_ref()
+        .map_or(0, |progress| progress.percent);
+    let rest = far.strip_prefix(&format!("{percent}%"));
+    rest.map_or(far.as_str(), |rest| rest.trim_start_matches(", "))
+        .to_owned()
+}
+
 /// The time left, if the step continues at this rate. None if it has only just started.
 fn time_left(step: &StepStatus, now: Timestamp) -> Option<SignedDuration> {
-    let Progress {
-        percent,
-        frame,
-        frames,
-    } = step.progress?;
-    let (done, all) = match (frame, frames) {
-        (Some(frame), Some(frames)) => (frame, frames),
-        (_, _) => (i64::from(percent), 100),
-    };
+    let progress = step.progress.as_ref()?;
+    let percent = (i64::from(progress.percent), 100);
+    let (done, all) = counts_of_step(progress).unwrap_or(percent);
     let passed = computing(step.attempts.last()?, now)?.as_secs();
     if done < 1 || done >= all || passed < 5 {
         return None;
     }
     let left = passed.saturating_mul(all - done) / done;
     Some(SignedDuration::from_secs(left))
+}
+
+/// How many are done, of how many. These numbers are finer than the percentage. None if they are of one stage only, and so disagree
+/// with the percentage, which is of the whole step.
+fn counts_of_step(progress: &Progress) -> Option<(i64, i64)> {
+    let (done, of) = (progress.done?, progress.of?);
+    let percent = |done: i64| done.saturating_mul(100).checked_div(of);
+    let agree = percent(done)?..=percent(done.saturating_add(1))?;
+    agree
+        .contains(&i64::from(progress.percent))
+        .then_some((done, of))
 }

@@ -1,7 +1,7 @@
 //! Tables, times and numbers for people. No I/O and no clock.
 
 use framewright_crds::AIJob;
-use framewright_crds::aijob::{Attempt, StepStatus};
+use framewright_crds::aijob::{Attempt, StepStatus, Usage};
 use framewright_crds::conditions::{self, job};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
@@ -39,26 +39,17 @@ pub(crate) fn steps(steps: &[StepStatus], now: Timestamp) -> String {
         let last = step.attempts.last();
         vec![
             step.name.clone(),
-            format!("{:?}", step.state),
-            last.map_or("-".to_owned(), |attempt| {
-                format!("{}/{}", attempt.namespace, attempt.worker)
-            }),
+            step.state.to_string(),
+            last.map_or("-".to_owned(), worker),
             step.attempts_made.to_string(),
             last.and_then(|attempt| computing(attempt, now))
                 .map_or("-".to_owned(), duration),
-            step.units.map_or("-".to_owned(), grouped),
+            step.usage.as_ref().map_or("-".to_owned(), amount),
         ]
     };
     let rows: Vec<Vec<String>> = steps.iter().map(row).collect();
     render(
-        &[
-            "STEP",
-            "STATE",
-            "WORKER",
-            "ATTEMPTS",
-            "TIME",
-            "UNITS (PIXELS)",
-        ],
+        &["STEP", "STATE", "WORKER", "ATTEMPTS", "TIME", "USAGE"],
         &rows,
     )
 }
@@ -78,7 +69,7 @@ pub(crate) fn jobs(jobs: &[AIJob], with_namespace: bool, now: Timestamp) -> Stri
             state.map_or_else(|| "New".to_owned(), |state| state.reason.clone()),
             status.progress.unwrap_or_else(dash),
             status.pool.unwrap_or_else(dash),
-            status.attempts.unwrap_or(0).to_string(),
+            status.attempts_made.unwrap_or(0).to_string(),
             job.metadata
                 .creation_timestamp
                 .as_ref()
@@ -91,6 +82,16 @@ pub(crate) fn jobs(jobs: &[AIJob], with_namespace: bool, now: Timestamp) -> Stri
     };
     let rows: Vec<Vec<String>> = jobs.iter().map(row).collect();
     render(&head, &rows)
+}
+
+/// The worker of an attempt, such as fleet/upscaler-0.
+pub(crate) fn worker(attempt: &Attempt) -> String {
+    format!("{}/{}", attempt.worker.namespace, attempt.worker.name)
+}
+
+/// Such as "3,686,400 pixels".
+pub(crate) fn amount(usage: &Usage) -> String {
+    format!("{} {}", grouped(usage.amount), usage.unit)
 }
 
 /// How long the worker has computed: until the end of the attempt, or until `now`.
@@ -123,7 +124,7 @@ fn age(age: SignedDuration) -> String {
 }
 
 /// Digits in groups of three.
-pub(crate) fn grouped(number: i64) -> String {
+fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -141,26 +142,33 @@ pub(crate) fn grouped(number: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use framewright_crds::aijob::StepState;
+    use framewright_crds::aijob::{AttemptWorker, StepState};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
 
     #[test]
-    fn the_steps_stand_in_columns() {
+    fn the_steps_are_in_columns() {
         let done = StepStatus {
             state: StepState::Succeeded,
             attempts_made: 2,
             attempts: vec![attempt(Some(10), Some(95))],
-            units: Some(3_686_400),
+            usage: Some(Usage {
+                unit: "pixels".to_owned(),
+                amount: 3_686_400,
+            }),
             ..StepStatus::blocked("large")
         };
+        let newer = StepStatus {
+            state: StepState::Unknown,
+            ..StepStatus::blocked("poster")
+        };
         assert_eq!(
-            steps(&[done, StepStatus::blocked("poster")], at(1000)),
+            steps(&[done, newer], at(1000)),
             "\
-STEP     STATE       WORKER             ATTEMPTS   TIME         UNITS (PIXELS)
-large    Succeeded   fleet/upscaler-0   2          1 min 25 s   3,686,400
-poster   Blocked     -                  0          -            -
+STEP     STATE       WORKER             ATTEMPTS   TIME         USAGE
+large    Succeeded   fleet/upscaler-0   2          1 min 25 s   3,686,400 pixels
+poster   Unknown     -                  0          -            -
 "
         );
     }
@@ -200,7 +208,7 @@ poster   Blocked     -                  0          -            -
         Attempt {
             started_at: started.map(|second| Time(at(second))),
             finished_at: finished.map(|second| Time(at(second))),
-            ..Attempt::bound(1, "fleet", "upscaler-0", "u", at(0))
+            ..Attempt::bound(1, AttemptWorker::pod("fleet", "upscaler-0", "u"), at(0))
         }
     }
 

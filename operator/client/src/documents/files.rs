@@ -1,8 +1,8 @@
 //! Finds the places in a manifest that name files, and replaces local paths by digests. No I/O.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use framewright_crds::names::OwnerKind;
 
@@ -14,10 +14,10 @@ use crate::documents::manifest::Document;
 pub struct Place {
     /// Index of the document.
     pub document: usize,
-    /// JSON pointer to the object that contains sha256 and bytes, or will contain them.
+    /// JSON pointer to the input of a step, or to the file of a model.
     pub pointer: String,
-    /// The name in messages, such as "input video of step large".
-    pub label: String,
+    /// The name that the file has in `status.files`: step/input in a job, model/path in a pool.
+    pub name: String,
     /// Step and input; None in a ModelPool.
     pub input: Option<(String, String)>,
     /// Whether the file is uploaded to the store. False where a pool reads it from a volume.
@@ -36,8 +36,6 @@ pub enum Named {
         /// Whether it comes from an [`InputFile`](crate::documents::inputs::InputFile). Such a path is relative to the working
         /// directory, and any other to the manifest.
         is_argument: bool,
-        /// The digest that the file must have, if the manifest has one, too.
-        sha256: Option<String>,
     },
     /// By digest only.
     Digest(FileDigest),
@@ -49,24 +47,24 @@ pub enum Named {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The value is not a path.
-    #[error("{label}: file must be a path in quotes or plain text, and is {found}")]
-    NoPath { label: String, found: String },
+    #[error("{name}: file must be a path in quotes or plain text, and is {found}")]
+    NoPath { name: String, found: String },
     /// The file has another digest than the manifest.
     #[error(
-        "{label}: {path} has SHA-256 {found}, and the manifest wants {wanted}; correct one of them, or remove sha256 and bytes from the manifest"
+        "{name}: {path} has the digest {found}, and the manifest wants {wanted}; correct one of them, or remove digest and bytes from the manifest"
     )]
     OtherContent {
-        label: String,
+        name: String,
         path: PathBuf,
         found: String,
         wanted: String,
     },
     /// The file has another size than the manifest.
     #[error(
-        "{label}: {path} has {found} bytes, and the manifest wants {wanted}; correct one of them, or remove bytes from the manifest"
+        "{name}: {path} has {found} bytes, and the manifest wants {wanted}; correct one of them, or remove bytes from the manifest"
     )]
     OtherSize {
-        label: String,
+        name: String,
         path: PathBuf,
         found: u64,
         wanted: u64,
@@ -82,7 +80,7 @@ pub fn places(documents: &[Document]) -> Result<Vec<Place>, Error> {
     for (index, document) in documents.iter().enumerate() {
         match document.kind {
             OwnerKind::AIJobs => inputs(index, &document.object, &mut places)?,
-            OwnerKind::ModelPools => weights(index, &document.object, &mut places)?,
+            OwnerKind::ModelPools => model_files(index, &document.object, &mut places)?,
         }
     }
     Ok(places)
@@ -94,14 +92,14 @@ fn inputs(document: usize, object: &Value, places: &mut Vec<Place>) -> Result<()
             if input.get("fromStep").is_some() {
                 continue;
             }
-            let (step, input_name) = (name(step), name(input));
-            let label = format!("input {input_name} of step {step}");
+            let (step, input_name) = (text(step, "name"), text(input, "name"));
+            let name = format!("{step}/{input_name}");
             places.push(Place {
                 document,
-                pointer: format!("/spec/steps/{i}/inputs/{j}/upload"),
-                named: named(&label, input.get("upload"))?,
-                label,
-                input: Some((step, input_name)),
+                pointer: format!("/spec/steps/{i}/inputs/{j}"),
+                named: named(&name, input.get("upload"))?,
+                name,
+                input: Some((step.to_owned(), input_name.to_owned())),
                 is_uploaded: true,
             });
         }
@@ -109,20 +107,16 @@ fn inputs(document: usize, object: &Value, places: &mut Vec<Place>) -> Result<()
     Ok(())
 }
 
-fn weights(document: usize, object: &Value, places: &mut Vec<Place>) -> Result<(), Error> {
+fn model_files(document: usize, object: &Value, places: &mut Vec<Place>) -> Result<(), Error> {
     for (i, model) in list(object.pointer("/spec/models")) {
         let is_uploaded = model.pointer("/source/upload").is_some();
         for (j, file) in list(model.get("files")) {
-            let path = file
-                .get("path")
-                .and_then(Value::as_str)
-                .unwrap_or("without a path");
-            let label = format!("file {path} of model {}", name(model));
+            let name = format!("{}/{}", text(model, "name"), text(file, "path"));
             places.push(Place {
                 document,
                 pointer: format!("/spec/models/{i}/files/{j}"),
-                named: named(&label, Some(file))?,
-                label,
+                named: named(&name, Some(file))?,
+                name,
                 input: None,
                 is_uploaded,
             });
@@ -139,100 +133,88 @@ fn list(value: Option<&Value>) -> impl Iterator<Item = (usize, &Value)> {
         .enumerate()
 }
 
-fn name(value: &Value) -> String {
-    let name = value.get("name").and_then(Value::as_str);
-    name.unwrap_or("without a name").to_owned()
+fn text<'a>(object: &'a Value, member: &str) -> &'a str {
+    object.get(member).and_then(Value::as_str).unwrap_or("?")
 }
 
-fn named(label: &str, holder: Option<&Value>) -> Result<Named, Error> {
-    let Some(holder) = holder else {
-        return Ok(Named::Nothing);
-    };
-    let sha256 = holder
-        .get("sha256")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    if let Some(file) = holder.get("file") {
+fn named(name: &str, holder: Option<&Value>) -> Result<Named, Error> {
+    let member = |member: &str| holder.and_then(|holder| holder.get(member));
+    if let Some(file) = member("file") {
         let path = file.as_str().filter(|path| !path.is_empty());
         let path = path.map(PathBuf::from).ok_or_else(|| Error::NoPath {
-            label: label.to_owned(),
+            name: name.to_owned(),
             found: file.to_string(),
         })?;
         return Ok(Named::Path {
             path,
             is_argument: false,
-            sha256,
         });
     }
-    let bytes = holder.get("bytes").and_then(Value::as_u64);
-    Ok(match (sha256, bytes) {
-        (Some(sha256), Some(bytes)) => Named::Digest(FileDigest { sha256, bytes }),
-        // What else is wrong with it, the API server says better.
-        (Some(_) | None, _) => Named::Nothing,
-    })
+    let digest = member("digest").and_then(Value::as_str).map(str::to_owned);
+    let bytes = member("bytes").and_then(Value::as_u64);
+    // If one of them is missing or wrong, the API server says so.
+    let content = digest.zip(bytes);
+    Ok(content.map_or(Named::Nothing, |(digest, bytes)| {
+        Named::Digest(FileDigest { digest, bytes })
+    }))
 }
 
-/// Replaces a path by digest and size.
+/// Replaces the path of a local file by its digest and size. `path` is as it was written.
 pub(crate) fn fill(
     documents: &mut [Document],
     place: &Place,
+    path: &Path,
     found: &FileDigest,
 ) -> Result<(), Error> {
-    if let Named::Path {
-        path,
-        is_argument: _,
-        sha256: Some(wanted),
-    } = &place.named
-        && *wanted != found.sha256
+    let Some(members) = holder(documents, place) else {
+        return Ok(());
+    };
+    let (name, path) = (place.name.clone(), path.to_owned());
+    if let Some(wanted) = members.get("digest").and_then(Value::as_str)
+        && wanted != found.digest
     {
         return Err(Error::OtherContent {
-            label: place.label.clone(),
-            path: path.clone(),
-            found: found.sha256.clone(),
-            wanted: wanted.clone(),
+            name,
+            path,
+            found: found.digest.clone(),
+            wanted: wanted.to_owned(),
         });
     }
-    let Some(document) = documents.get_mut(place.document) else {
-        return Ok(());
-    };
-    let holder = match document.object.pointer_mut(&place.pointer) {
-        Some(holder) => Some(holder),
-        // An input that `--input` fills may have had no upload member.
-        None => place
-            .pointer
-            .rsplit_once('/')
-            .and_then(|(parent, member)| Some((document.object.pointer_mut(parent)?, member)))
-            .and_then(|(parent, member)| {
-                Some(parent.as_object_mut()?.entry(member).or_insert(json!({})))
-            }),
-    };
-    let Some(holder) = holder else {
-        return Ok(());
-    };
-    if !holder.is_object() {
-        *holder = json!({});
+    if let Some(wanted) = members.get("bytes").and_then(Value::as_u64)
+        && wanted != found.bytes
+    {
+        return Err(Error::OtherSize {
+            name,
+            path,
+            found: found.bytes,
+            wanted,
+        });
     }
-    if let Some(members) = holder.as_object_mut() {
-        if let (Named::Path { path, .. }, Some(wanted)) =
-            (&place.named, members.get("bytes").and_then(Value::as_u64))
-            && wanted != found.bytes
-        {
-            return Err(Error::OtherSize {
-                label: place.label.clone(),
-                path: path.clone(),
-                found: found.bytes,
-                wanted,
-            });
-        }
-        members.remove("file");
-        members.insert("sha256".into(), json!(found.sha256));
-        members.insert("bytes".into(), json!(found.bytes));
-    }
+    members.remove("file");
+    members.insert("digest".into(), json!(found.digest));
+    members.insert("bytes".into(), json!(found.bytes));
     Ok(())
+}
+
+/// The object that contains digest and bytes, or will contain them. It is made if an input has none.
+fn holder<'a>(documents: &'a mut [Document], place: &Place) -> Option<&'a mut Map<String, Value>> {
+    let document = documents.get_mut(place.document)?;
+    let holder = document.object.pointer_mut(&place.pointer)?;
+    let members = holder.as_object_mut()?;
+    if place.input.is_none() {
+        return Some(members);
+    }
+    let upload = members.entry("upload").or_insert(Value::Null);
+    if !upload.is_object() {
+        *upload = json!({});
+    }
+    upload.as_object_mut()
 }
 
 #[cfg(test)]
 mod tests {
+    use framewright_crds::names;
+
     use super::*;
     use crate::documents::manifest;
 
@@ -264,32 +246,33 @@ spec:
   models:
   - name: x2
     source: {upload: {}}
-    files: [{path: x2.safetensors, file: ../x2.safetensors}]
+    files: [{path: x2.safetensors, file: ../x2.safetensors}, {path: config.json, digest: sha256:00, bytes: 7}]
   - name: x4
     source: {volume: {claimName: weights}}
     files: [{path: x4.safetensors, file: x4.safetensors}]
 ";
 
     #[test]
-    fn a_job_names_its_inputs_and_a_pool_its_weights() {
-        let seen: Vec<_> = places(&documents(&format!("{JOB}---{POOL}")))
+    fn a_job_names_its_inputs_and_a_pool_its_files() {
+        let found: Vec<_> = places(&documents(&format!("{JOB}---{POOL}")))
             .expect("is fine")
             .into_iter()
             .map(|place| {
                 (
-                    place.label,
+                    place.name,
                     place.is_uploaded,
                     matches!(place.named, Named::Path { .. }),
                 )
             })
             .collect();
         assert_eq!(
-            seen,
+            found,
             [
-                ("input video of step large".to_owned(), true, true),
-                ("input image of step poster".to_owned(), true, false),
-                ("file x2.safetensors of model x2".to_owned(), true, true),
-                ("file x4.safetensors of model x4".to_owned(), false, true),
+                ("large/video".to_owned(), true, true),
+                ("poster/image".to_owned(), true, false),
+                ("x2/x2.safetensors".to_owned(), true, true),
+                ("x2/config.json".to_owned(), true, false),
+                ("x4/x4.safetensors".to_owned(), false, true),
             ]
         );
     }
@@ -297,17 +280,17 @@ spec:
     #[test]
     fn digest_and_size_take_the_place_of_the_path() {
         let mut documents = documents(&format!("{JOB}---{POOL}"));
-        let mut places = places(&documents).expect("is fine");
-        let poster = places.get_mut(1).expect("the poster's input");
-        poster.named = Named::Path {
-            path: "sea.png".into(),
-            is_argument: true,
-            sha256: None,
-        };
-        for place in &places {
-            fill(&mut documents, place, &digest("a")).expect("wants no other");
+        let places = places(&documents).expect("is fine");
+        let config = Named::Digest(FileDigest {
+            digest: "sha256:00".to_owned(),
+            bytes: 7,
+        });
+        assert_eq!(places[3].named, config);
+        for place in [&places[0], &places[1], &places[2]] {
+            fill(&mut documents, place, Path::new("x"), &digest("a")).expect("wants no other");
         }
-        let upload = json!({"sha256": "a".repeat(64), "bytes": 7});
+        let digest = digest("a").digest;
+        let upload = json!({"digest": digest, "bytes": 7});
         let [job, pool] = documents.as_slice() else {
             panic!("two objects")
         };
@@ -321,7 +304,7 @@ spec:
         );
         assert_eq!(
             pool.object.pointer("/spec/models/0/files/0"),
-            Some(&json!({"path": "x2.safetensors", "sha256": "a".repeat(64), "bytes": 7}))
+            Some(&json!({"path": "x2.safetensors", "digest": digest, "bytes": 7}))
         );
     }
 
@@ -329,12 +312,12 @@ spec:
     fn a_file_of_another_digest_than_the_manifest_wants_is_refused() {
         let pinned = JOB.replace(
             "file: clips/sea.mp4",
-            &format!("file: sea.mp4, sha256: {}", "b".repeat(64)),
+            &format!("file: sea.mp4, digest: {}", digest("b").digest),
         );
         let mut documents = documents(&pinned);
         let places = places(&documents).expect("is fine");
         assert!(matches!(
-            fill(&mut documents, &places[0], &digest("a")),
+            fill(&mut documents, &places[0], Path::new("x"), &digest("a")),
             Err(Error::OtherContent { .. })
         ));
     }
@@ -345,7 +328,7 @@ spec:
         let mut documents = documents(&pinned);
         let places = places(&documents).expect("is fine");
         assert!(matches!(
-            fill(&mut documents, &places[0], &digest("a")),
+            fill(&mut documents, &places[0], Path::new("x"), &digest("a")),
             Err(Error::OtherSize {
                 found: 7,
                 wanted: 9,
@@ -355,7 +338,7 @@ spec:
     }
 
     #[test]
-    fn a_path_that_is_no_text_is_refused() {
+    fn a_path_that_is_not_text_is_refused() {
         let wrong = JOB.replace("file: clips/sea.mp4", "file: [a]");
         assert!(matches!(
             places(&documents(&wrong)),
@@ -369,7 +352,7 @@ spec:
 
     fn digest(letter: &str) -> FileDigest {
         FileDigest {
-            sha256: letter.repeat(64),
+            digest: names::digest(&letter.repeat(64)),
             bytes: 7,
         }
     }

@@ -40,10 +40,10 @@ impl FromStr for InputFile {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No input has this name.
-    #[error("--input {asked}: no step takes an upload by that name; there are: {known}")]
+    #[error("--input {asked}: no step takes an upload of this name; there are: {known}")]
     NoSuchInput { asked: String, known: String },
     /// Several inputs have this name.
-    #[error("--input {asked}: more than one input is called so; write one of: {known}")]
+    #[error("--input {asked}: more than one input has this name; write one of: {known}")]
     Ambiguous { asked: String, known: String },
 }
 
@@ -78,15 +78,9 @@ pub fn assign(places: &mut [Place], inputs: &[InputFile]) -> Result<(), Error> {
         let mut meant = (0..places.len()).filter(|&index| is_meant(&places[index]));
         match (meant.next(), meant.next()) {
             (Some(index), None) => {
-                let sha256 = match &places[index].named {
-                    Named::Digest(digest) => Some(digest.sha256.clone()),
-                    Named::Path { sha256, .. } => sha256.clone(),
-                    Named::Nothing => None,
-                };
                 places[index].named = Named::Path {
                     path: path.clone(),
                     is_argument: true,
-                    sha256,
                 };
             }
             (None, _) => {
@@ -126,7 +120,7 @@ mod tests {
     #[test]
     fn an_input_argument_needs_no_step_where_its_name_is_the_only_one() {
         let mut places = places(&["large.video", "poster.image"]);
-        assign(&mut places, &[input("image=sea.png")]).expect("only one is called so");
+        assign(&mut places, &[input("image=sea.png")]).expect("only one has this name");
         let error = assign(&mut places, &[input("larger.video=x")]).expect_err("there is none");
         assert!(
             error
@@ -139,19 +133,19 @@ mod tests {
     #[test]
     fn an_input_name_that_two_steps_share_is_refused() {
         let mut places = places(&["large.video", "larger.video"]);
-        let error = assign(&mut places, &[input("video=x")]).expect_err("two are called so");
+        let error = assign(&mut places, &[input("video=x")]).expect_err("two have this name");
         assert!(
             error.to_string().ends_with("large.video, larger.video"),
             "{error}"
         );
     }
 
-    /// Inputs that are called step.input, none of which has a file.
+    /// Inputs with names of the form step.input, none of which has a file.
     fn places(names: &[&str]) -> Vec<Place> {
         let place = |name: &&str| Place {
             document: 0,
             pointer: String::new(),
-            label: (*name).to_owned(),
+            name: (*name).to_owned(),
             input: name
                 .split_once('.')
                 .map(|(step, input)| (step.to_owned(), input.to_owned())),

@@ -157,7 +157,7 @@ metadata: {name: demo}
     #[test]
     fn empty_documents_are_passed_over() {
         let documents = parse("x.yaml", TWO.as_bytes(), None).expect("is fine");
-        let seen: Vec<_> = documents
+        let found: Vec<_> = documents
             .iter()
             .map(|document| {
                 (
@@ -168,7 +168,7 @@ metadata: {name: demo}
             })
             .collect();
         assert_eq!(
-            seen,
+            found,
             [
                 (OwnerKind::ModelPools, "upscaler", Some("fleet")),
                 (OwnerKind::AIJobs, "demo", None)

@@ -11,10 +11,10 @@ use crate::screen::Screen;
 pub struct Needed {
     /// Index of the document.
     pub document: usize,
-    /// The name in messages.
-    pub label: String,
+    /// The name that the file has in `status.files`.
+    pub name: String,
     /// Its content.
-    pub digest: FileDigest,
+    pub content: FileDigest,
     /// The local file, if there is one.
     pub path: Option<PathBuf>,
 }
@@ -23,9 +23,10 @@ pub struct Needed {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("{label}")]
+    #[error("{owner}: {name}")]
     File {
-        label: String,
+        owner: String,
+        name: String,
         #[source]
         source: digest::Error,
     },
@@ -47,38 +48,36 @@ pub async fn resolve(
 ) -> Result<Vec<Needed>, Error> {
     let mut needed = Vec::new();
     for place in places {
-        let (digest, path) = match &place.named {
-            Named::Path {
-                path,
-                is_argument,
-                sha256: _,
-            } => {
+        let (content, path) = match &place.named {
+            Named::Path { path, is_argument } => {
                 // An argument is relative to the working directory.
-                let path = if *is_argument {
+                let found = if *is_argument {
                     path.clone()
                 } else {
                     folder.join(path)
                 };
-                let LocalFile { path, digest } =
-                    digest::of_file(screen, path)
-                        .await
-                        .map_err(|source| Error::File {
-                            label: label_in(documents, place),
-                            source,
-                        })?;
-                files::fill(documents, place, &digest)?;
-                (digest, Some(path))
+                let found = digest::of_file(screen, found).await;
+                let LocalFile {
+                    path: found,
+                    content,
+                } = found.map_err(|source| Error::File {
+                    owner: owner(documents, place),
+                    name: place.name.clone(),
+                    source,
+                })?;
+                files::fill(documents, place, path, &content)?;
+                (content, Some(found))
             }
-            Named::Digest(digest) if place.is_uploaded => {
-                (digest.clone(), beside(screen, folder, digest).await)
+            Named::Digest(content) if place.is_uploaded => {
+                (content.clone(), beside(screen, folder, content).await)
             }
             Named::Digest(_) | Named::Nothing => continue,
         };
         if place.is_uploaded {
             needed.push(Needed {
                 document: place.document,
-                label: place.label.clone(),
-                digest,
+                name: place.name.clone(),
+                content,
                 path,
             });
         }
@@ -86,17 +85,12 @@ pub async fn resolve(
     Ok(needed)
 }
 
-/// Such as "AIJob demo: input video of step large".
-fn label_in(documents: &[Document], place: &Place) -> String {
-    match documents.get(place.document) {
-        Some(document) => format!(
-            "{} {}: {}",
-            kind_name(document.kind),
-            document.name,
-            place.label
-        ),
-        None => place.label.clone(),
-    }
+/// Such as "AIJob demo".
+fn owner(documents: &[Document], place: &Place) -> String {
+    let owner = documents.get(place.document);
+    owner.map_or_else(String::new, |document| {
+        format!("{} {}", kind_name(document.kind), document.name)
+    })
 }
 
 /// A file in the manifest's folder that has this content.
@@ -113,10 +107,94 @@ async fn beside(screen: &Screen, folder: &Path, wanted: &FileDigest) -> Option<P
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == wanted.bytes);
         if is_candidate
             && let Ok(file) = digest::of_file(screen, entry.path()).await
-            && file.digest == *wanted
+            && file.content == *wanted
         {
             return Some(file.path);
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use framewright_crds::aijob::{AIJobSpec, Upload};
+    use framewright_crds::modelpool::{ModelFile, ModelPoolSpec};
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::documents::manifest;
+
+    const ABC: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const MANIFEST: &str = "
+apiVersion: framewright.dev/v1alpha1
+kind: AIJob
+metadata: {name: demo}
+spec:
+  steps:
+  - {name: large, model: x2, upscale: {}, inputs: [{name: video, upload: {file: abc.mp4}}]}
+  - {name: larger, model: x2, upscale: {}, inputs: [{name: video, upload: {digest: DIGEST, bytes: 3}}]}
+---
+apiVersion: framewright.dev/v1alpha1
+kind: ModelPool
+metadata: {name: upscaler}
+spec:
+  device: cpu
+  models:
+  - name: x2
+    source: {volume: {claimName: weights}}
+    files: [{path: x2.safetensors, file: abc.mp4}]
+";
+
+    #[tokio::test]
+    async fn local_files_become_digests_that_the_types_of_the_api_accept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("abc.mp4");
+        std::fs::write(&path, "abc").expect("is written");
+        let text = MANIFEST.replace("DIGEST", ABC);
+        let mut documents = manifest::parse("x.yaml", text.as_bytes(), None).expect("is fine");
+        let places = files::places(&documents).expect("is fine");
+        let needed = resolve(&Screen::new(), &mut documents, &places, folder.path()).await;
+        let needed = needed.expect("the file is there");
+
+        let content = FileDigest {
+            digest: ABC.to_owned(),
+            bytes: 3,
+        };
+        let names: Vec<&str> = needed.iter().map(|needed| needed.name.as_str()).collect();
+        assert_eq!(names, ["large/video", "larger/video"]);
+        for needed in &needed {
+            assert_eq!(needed.content, content);
+            assert_eq!(needed.path.as_ref(), Some(&path));
+        }
+        let job: AIJobSpec = spec(&documents[0]);
+        let upload = Upload {
+            digest: ABC.to_owned(),
+            bytes: 3,
+        };
+        for step in &job.steps {
+            assert_eq!(step.inputs[0].upload.as_ref(), Some(&upload));
+        }
+        let pool: ModelPoolSpec = spec(&documents[1]);
+        let file = ModelFile {
+            path: "x2.safetensors".to_owned(),
+            digest: ABC.to_owned(),
+            bytes: 3,
+        };
+        assert_eq!(pool.models[0].files, [file]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_missing_is_named_with_its_object() {
+        let text = MANIFEST.replace("DIGEST", ABC);
+        let mut documents = manifest::parse("x.yaml", text.as_bytes(), None).expect("is fine");
+        let places = files::places(&documents).expect("is fine");
+        let folder = tempfile::tempdir().expect("a folder");
+        let result = resolve(&Screen::new(), &mut documents, &places, folder.path()).await;
+        let error = result.err().expect("there is no file");
+        assert_eq!(error.to_string(), "AIJob demo: large/video");
+    }
+
+    fn spec<Spec: DeserializeOwned>(document: &Document) -> Spec {
+        serde_json::from_value(document.object["spec"].clone()).expect("a spec")
+    }
 }

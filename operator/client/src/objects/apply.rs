@@ -4,7 +4,6 @@ use framewright_crds::AIJob;
 use framewright_crds::aijob::AIJobSpec;
 use framewright_crds::names::OwnerKind;
 use kube::api::{Patch, PatchParams, ValidationDirective};
-use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 
 use crate::cluster::{ApiError, Cluster};
@@ -72,11 +71,7 @@ pub async fn check(
     force: bool,
 ) -> Result<(), Error> {
     if owner.kind == OwnerKind::AIJobs
-        && let Some(job) = cluster
-            .jobs(&owner.namespace)
-            .get_opt(&owner.name)
-            .await
-            .map_err(ApiError::when(format!("read {owner}")))?
+        && let Some(job) = owner.find_job(cluster).await?
     {
         return stays(owner, &job);
     }
@@ -117,21 +112,13 @@ pub async fn apply(
             written.map_err(|source| conflict(owner, source))?;
             Ok(Applied::Pool)
         }
-        OwnerKind::AIJobs => {
-            let doing = ApiError::when(format!("read {owner}"));
-            let there = cluster
-                .jobs(&owner.namespace)
-                .get_opt(&owner.name)
-                .await
-                .map_err(doing)?;
-            match there {
-                Some(job) => same(owner, &job, document),
-                None => {
-                    write(cluster, owner, document, false, Write::Kept).await?;
-                    Ok(Applied::Job)
-                }
+        OwnerKind::AIJobs => match owner.find_job(cluster).await? {
+            Some(job) => same(owner, &job, document),
+            None => {
+                write(cluster, owner, document, false, Write::Kept).await?;
+                Ok(Applied::Job)
             }
-        }
+        },
     }
 }
 
@@ -142,10 +129,6 @@ async fn write(
     force: bool,
     kept: Write,
 ) -> Result<(), ApiError> {
-    let resource = match owner.kind {
-        OwnerKind::AIJobs => ApiResource::erase::<AIJob>(&()),
-        OwnerKind::ModelPools => ApiResource::erase::<framewright_crds::ModelPool>(&()),
-    };
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         force,
@@ -153,8 +136,8 @@ async fn write(
         // A misspelt field must not be dropped in silence.
         field_validation: Some(ValidationDirective::Strict),
     };
-    let objects: kube::Api<DynamicObject> = cluster.objects(&owner.namespace, &resource);
-    objects
+    cluster
+        .objects(&owner.namespace, &owner.resource())
         .patch(&owner.name, &params, &Patch::Apply(&document.object))
         .await
         .map_err(ApiError::when(format!("apply {owner}")))?;
@@ -208,6 +191,7 @@ fn differing(there: &AIJobSpec, asked: &AIJobSpec) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use framewright_crds::names;
     use serde_json::json;
 
     use super::*;
@@ -226,25 +210,21 @@ mod tests {
 
     #[test]
     fn a_job_that_is_being_deleted_is_not_taken_up() {
-        let owner = Owner {
-            kind: OwnerKind::AIJobs,
-            namespace: "studio".to_owned(),
-            name: "a".to_owned(),
-        };
+        let owner = Owner::job("studio", "a");
         let mut job = AIJob::new("a", spec(json!({})));
         job.metadata.finalizers = Some(vec!["x/y".to_owned()]);
         assert!(stays(&owner, &job).is_ok());
         let deleted =
             k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
         job.metadata.deletion_timestamp = Some(deleted);
-        let told = stays(&owner, &job).expect_err("it is deleted").to_string();
-        assert!(told.contains("its finalizers keep it: x/y;"), "{told}");
+        let error = stays(&owner, &job).expect_err("it is deleted").to_string();
+        assert!(error.contains("its finalizers keep it: x/y;"), "{error}");
     }
 
     fn spec(more: Value) -> AIJobSpec {
         let mut spec = json!({"steps": [{
             "name": "large", "model": "x2", "upscale": {},
-            "inputs": [{"name": "video", "upload": {"sha256": "a".repeat(64), "bytes": 1}}]
+            "inputs": [{"name": "video", "upload": {"digest": names::digest(&"a".repeat(64)), "bytes": 1}}]
         }]});
         if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
             spec.extend(more);

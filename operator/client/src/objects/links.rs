@@ -11,7 +11,7 @@ const SOON: SignedDuration = SignedDuration::from_secs(120);
 /// The link that a transfer needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// To upload the file with this SHA-256.
+    /// To upload the file with this digest.
     Upload(String),
     /// To download the result of this name.
     Output(String),
@@ -35,18 +35,19 @@ pub(crate) enum Choice {
     Unknown,
 }
 
-/// Looks the link up in a status.
+/// Finds the link in a status.
 pub(crate) fn choose(files: &Files, wanted: &Wanted, now: Timestamp) -> Choice {
     let usable = |link: &Option<String>, expires_at: &Option<Time>| match link {
         Some(link) if lasts(expires_at, now) => Choice::Found(Found::Link(link.clone())),
         Some(_) | None => Choice::Renew,
     };
     match wanted {
-        Wanted::Upload(sha256) => {
-            match files.uploads.iter().find(|upload| upload.sha256 == *sha256) {
-                Some(upload) if upload.received => Choice::Found(Found::Received),
+        Wanted::Upload(digest) => {
+            // Files with the same digest are one upload. The first of them has the link.
+            match files.uploads.iter().find(|file| file.digest == *digest) {
+                Some(file) if file.is_received() => Choice::Found(Found::Received),
                 Some(_) if files.over.is_some() => Choice::Unknown,
-                Some(upload) => usable(&upload.link, &upload.expires_at),
+                Some(file) => usable(&file.link, &file.expires_at),
                 None => Choice::Unknown,
             }
         }
@@ -65,33 +66,49 @@ fn lasts(expires_at: &Option<Time>, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use framewright_crds::aijob::UploadStatus;
+    use framewright_crds::aijob::{FileState, FileStatus};
 
     use super::*;
 
     #[test]
-    fn a_link_that_ends_soon_is_renewed_first() {
-        let wanted = Wanted::Upload("a".into());
-        assert!(matches!(
-            choose(&files(Some(600), false), &wanted, at(0)),
-            Choice::Found(Found::Link(_))
-        ));
-        assert!(matches!(
-            choose(&files(Some(60), false), &wanted, at(0)),
-            Choice::Renew
-        ));
-        assert!(matches!(
-            choose(&files(None, false), &wanted, at(0)),
-            Choice::Renew
-        ));
+    fn a_link_that_expires_soon_is_renewed_first() {
+        let choice = |expires_at| choose(&files(expires_at, FileState::Awaited), &wanted(), at(0));
+        assert!(matches!(choice(Some(600)), Choice::Found(Found::Link(_))));
+        assert!(matches!(choice(Some(60)), Choice::Renew));
+        assert!(matches!(choice(None), Choice::Renew));
     }
 
     #[test]
     fn what_the_store_has_needs_no_link() {
-        let wanted = Wanted::Upload("a".into());
+        let received = files(None, FileState::Received);
         assert!(matches!(
-            choose(&files(None, true), &wanted, at(0)),
+            choose(&received, &wanted(), at(0)),
             Choice::Found(Found::Received)
+        ));
+    }
+
+    #[test]
+    fn files_with_the_same_digest_have_one_link() {
+        let mut files = files(Some(600), FileState::Awaited);
+        let second = FileStatus {
+            name: "poster/video".into(),
+            link: None,
+            expires_at: None,
+            ..files.uploads[0].clone()
+        };
+        files.uploads.push(second);
+        assert!(matches!(
+            choose(&files, &wanted(), at(0)),
+            Choice::Found(Found::Link(_))
+        ));
+    }
+
+    #[test]
+    fn a_file_in_a_state_of_a_newer_version_is_still_uploaded() {
+        let files = files(Some(600), FileState::Unknown);
+        assert!(matches!(
+            choose(&files, &wanted(), at(0)),
+            Choice::Found(Found::Link(_))
         ));
     }
 
@@ -99,23 +116,27 @@ mod tests {
     fn a_job_that_is_over_takes_no_files() {
         let over = Files {
             over: Some("Failed".into()),
-            ..files(Some(600), false)
+            ..files(Some(600), FileState::Awaited)
         };
-        assert!(matches!(
-            choose(&over, &Wanted::Upload("a".into()), at(0)),
-            Choice::Unknown
-        ));
+        assert!(matches!(choose(&over, &wanted(), at(0)), Choice::Unknown));
     }
 
-    fn files(ends: Option<i64>, received: bool) -> Files {
+    fn wanted() -> Wanted {
+        Wanted::Upload("sha256:a".into())
+    }
+
+    fn files(expires_at: Option<i64>, state: FileState) -> Files {
         Files {
             is_observed: true,
-            uploads: vec![UploadStatus {
-                sha256: "a".into(),
+            uploads: vec![FileStatus {
+                name: "large/video".into(),
+                source: "upload".into(),
+                state,
+                digest: "sha256:a".into(),
                 bytes: 1,
-                received,
-                link: ends.map(|_| "https://x/v1/a".into()),
-                expires_at: ends.map(|second| Time(at(second))),
+                link: expires_at.map(|_| "https://x/v1/a".into()),
+                expires_at: expires_at.map(|second| Time(at(second))),
+                message: None,
             }],
             ..Files::default()
         }

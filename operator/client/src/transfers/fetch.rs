@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use framewright_crds::aijob::OutputStatus;
+use framewright_crds::error_chain::error_chain;
 use framewright_crds::file_names;
 use tokio::fs;
 use tokio::time::sleep;
@@ -12,7 +13,7 @@ use crate::objects::links::{Found, Wanted};
 use crate::objects::owner::{self, Owner};
 use crate::screen::Screen;
 use crate::transfers::download::get;
-use crate::transfers::retry::{Next, Retries, error_chain};
+use crate::transfers::retry::{Next, Retries};
 use crate::transfers::store::{self, Store};
 
 /// Why a result was not downloaded.
@@ -54,7 +55,7 @@ pub enum Error {
     Read(#[from] digest::Error),
     /// Its content is not what the status says.
     #[error(
-        "result {output} came twice with another digest than {wanted}, last with sha256:{found}; the store's volume may be damaged"
+        "result {output} came twice with another digest than {wanted}, last with {found}; the store's volume may be damaged"
     )]
     Digest {
         output: String,
@@ -86,13 +87,12 @@ pub async fn fetch(
         screen.say(&format!("{}: is here already", target.display()));
         return Ok(target);
     }
-    let digest = output.sha256();
-    let part = folder.join(part_name(&name, digest));
+    let part = folder.join(part_name(&name, output.sha256()));
     let mut is_second = false;
     loop {
         complete(store, screen, owner, output, &part).await?;
-        let found = digest::of_file(screen, part.clone()).await?.digest.sha256;
-        if found == digest {
+        let found = digest::of_file(screen, part.clone()).await?.content.digest;
+        if found == output.digest {
             break;
         }
         // The bytes of an earlier run may be the reason, so try once more from the start.
@@ -140,7 +140,7 @@ async fn is_here(
         .is_ok_and(|found| found.is_file() && i64::try_from(found.len()) == Ok(output.bytes));
     if is_as_long {
         let found = digest::of_file(screen, target.to_owned()).await?;
-        if found.digest.sha256 == output.sha256() {
+        if found.content.digest == output.digest {
             return Ok(true);
         }
     }
@@ -218,15 +218,13 @@ fn file_name(job: &str, output: &OutputStatus) -> String {
 }
 
 /// The partial file. Its digest keeps it apart from that of another job of this name.
-fn part_name(file_name: &str, digest: &str) -> String {
-    let start = digest.get(..12).unwrap_or(digest);
+fn part_name(file_name: &str, sha256: &str) -> String {
+    let start = sha256.get(..12).unwrap_or(sha256);
     format!(".{file_name}.{start}.part")
 }
 
 #[cfg(test)]
 mod tests {
-    use framewright_crds::names::OwnerKind;
-
     use super::*;
 
     #[test]
@@ -247,11 +245,7 @@ mod tests {
         let target = folder.path().join(file_name("a-b", &output));
         let other = file_name("a", &self::output("b-c", "video/mp4"));
         assert_eq!(target, folder.path().join(other));
-        let owner = Owner {
-            kind: OwnerKind::AIJobs,
-            namespace: "studio".into(),
-            name: "a-b".into(),
-        };
+        let owner = Owner::job("studio", "a-b");
         let screen = Screen::new();
         let check = || is_here(&screen, &owner, &output, &target);
 
@@ -273,7 +267,7 @@ mod tests {
     fn output(name: &str, media_type: &str) -> OutputStatus {
         let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         serde_json::from_value(serde_json::json!({
-            "name": name, "step": name, "digest": format!("sha256:{sha256}"), "bytes": 4, "mediaType": media_type,
+            "name": name, "step": name, "output": "video", "digest": format!("sha256:{sha256}"), "bytes": 4, "mediaType": media_type,
         }))
         .expect("an output")
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use framewright_crds::error_chain::error_chain;
 use futures::StreamExt as _;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
@@ -18,7 +19,7 @@ use crate::objects::links::{Found, Wanted};
 use crate::objects::owner::{self, Owner};
 use crate::screen::{Meter, Screen};
 use crate::transfers::link;
-use crate::transfers::retry::{Next, Retries, error_chain, unless_stalled};
+use crate::transfers::retry::{Next, Retries, unless_stalled};
 use crate::transfers::store::{self, Store};
 
 /// How much is read from the file at a time.
@@ -57,7 +58,7 @@ pub async fn upload(
     file: &LocalFile,
 ) -> Result<(), Error> {
     let path = file.path.display().to_string();
-    let wanted = Wanted::Upload(file.digest.sha256.clone());
+    let wanted = Wanted::Upload(file.content.digest.clone());
     let link = async |is_new| {
         owner
             .link(store.cluster, &wanted, is_new)
@@ -74,13 +75,13 @@ pub async fn upload(
             screen.say(&format!("{path}: the store has it already"));
             return Ok(());
         };
-        let meter = screen.transfer(format!("uploads {path}"), file.digest.bytes, 0);
+        let meter = screen.transfer(format!("uploads {path}"), file.content.bytes, 0);
         let result = put(store, file, &address, &meter).await;
         drop(meter);
         let Err(error) = result else {
             screen.say(&format!(
                 "{path}: uploaded, {}",
-                HumanBytes(file.digest.bytes)
+                HumanBytes(file.content.bytes)
             ));
             return Ok(());
         };
@@ -114,7 +115,7 @@ async fn put(
 ) -> Result<(), store::Error> {
     let LocalFile {
         path,
-        digest: FileDigest { sha256: _, bytes },
+        content: FileDigest { digest: _, bytes },
     } = file;
     let failed = |source| store::Error::ReadFile {
         path: path.clone(),

@@ -2,11 +2,12 @@
 
 use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::names::OwnerKind;
-use framewright_crds::wire::Order;
+use framewright_crds::protocol::Command;
 use framewright_crds::{AIJob, ModelPool};
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::jobs::plan::notes::Note;
+use crate::jobs::plan::Outcome;
+use crate::jobs::plan::kubernetes_events::KubernetesEvent;
 use crate::names::{JobName, ObjectName, PoolName, WorkerRef};
 use crate::workers::sessions::SessionId;
 
@@ -24,7 +25,10 @@ pub enum Effect {
         request: Request,
     },
     /// Send a command to a worker. Its session ends if it cannot be queued.
-    Send { session: SessionId, command: Order },
+    Send {
+        session: SessionId,
+        command: Command,
+    },
     /// End a session.
     CloseSession { session: SessionId },
     /// Tell whether this file is in the store: now, and whenever that changes. To ask again is harmless.
@@ -37,7 +41,7 @@ pub enum Effect {
         name: ObjectName,
         uid: String,
         version: String,
-        note: Note,
+        note: KubernetesEvent,
     },
     /// A job's status has become durable: for the log and the metrics.
     JobWritten {
@@ -45,6 +49,8 @@ pub enum Effect {
         before: Box<AIJobStatus>,
         after: Box<AIJobStatus>,
     },
+    /// The API server shows an older state than before, as after the restore of a backup: start again, and read all objects anew.
+    Restart { reason: String },
     /// Something that belongs in the log.
     Log(Log),
 }
@@ -74,6 +80,12 @@ pub enum Request {
     /// Write the status, on top of the version that the object has.
     WriteJob(Box<AIJob>),
     WritePool(Box<ModelPool>),
+    /// Record what a job that ends has used, before its status says that it is over.
+    WriteOutcome {
+        name: JobName,
+        uid: String,
+        outcome: Outcome,
+    },
     /// Delete the job, if it is this one and this version.
     DeleteJob {
         name: JobName,

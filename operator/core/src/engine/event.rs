@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use framewright_crds::wire::ToOperator;
+use framewright_crds::protocol::WorkerMessage;
 use framewright_crds::{AIJob, ModelPool};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -49,7 +49,7 @@ pub enum Event {
     SessionMessage {
         session: SessionId,
         worker_uid: String,
-        message: ToOperator,
+        message: WorkerMessage,
     },
     /// A worker's session has ended.
     SessionClosed {

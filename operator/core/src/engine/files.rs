@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use framewright_crds::aijob::UploadStatus;
+use framewright_crds::aijob::FileStatus;
 
 use super::effect::{Effect, FileKey};
 use crate::links::Place;
@@ -35,15 +35,15 @@ pub struct Doubt {
 }
 
 impl Files {
-    /// The digests of an owner's files that are in the store, by its word or else by that of the status.
+    /// SHA-256 of an owner's files that are in the store, by its word or else by that of the status.
     #[must_use]
-    pub fn received(&self, uid: &str, uploads: &[UploadStatus]) -> BTreeSet<String> {
+    pub fn received(&self, uid: &str, files: &[FileStatus]) -> BTreeSet<String> {
         let owner = self.owners.get(uid);
         let is_missing = |sha256: &str| owner.is_some_and(|owner| owner.missing.contains(sha256));
-        let told = uploads
+        let told = files
             .iter()
-            .filter(|upload| upload.received && !is_missing(&upload.sha256))
-            .map(|upload| upload.sha256.clone());
+            .filter(|file| file.is_received() && !is_missing(file.sha256()))
+            .map(|file| file.sha256().to_owned());
         let present = owner
             .into_iter()
             .flat_map(|owner| owner.present.iter().cloned());
@@ -60,20 +60,20 @@ impl Files {
     pub fn watch(
         &mut self,
         place: &Place<'_>,
-        uploads: &[UploadStatus],
+        files: &[FileStatus],
         doubt: Doubt,
         effects: &mut Vec<Effect>,
     ) {
-        let received = self.received(place.uid, uploads);
+        let received = self.received(place.uid, files);
         let is_asked = doubt.renewal.is_some();
-        let wanted: BTreeSet<FileKey> = uploads
+        let wanted: BTreeSet<FileKey> = files
             .iter()
-            .filter(|upload| doubt.worker || is_asked || !received.contains(&upload.sha256))
-            .map(|upload| FileKey {
+            .filter(|file| doubt.worker || is_asked || !received.contains(file.sha256()))
+            .map(|file| FileKey {
                 namespace: place.namespace.to_owned(),
                 kind: place.kind,
                 uid: place.uid.to_owned(),
-                sha256: upload.sha256.clone(),
+                sha256: file.sha256().to_owned(),
             })
             .collect();
         if wanted.is_empty() && !self.owners.contains_key(place.uid) {
@@ -131,6 +131,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use framewright_crds::aijob::FileState;
     use framewright_crds::names::OwnerKind;
 
     const PLACE: Place<'_> = Place {
@@ -139,13 +140,21 @@ mod tests {
         uid: "u",
     };
 
-    fn upload(received: bool) -> UploadStatus {
-        UploadStatus {
-            sha256: "a".to_owned(),
+    fn upload(is_received: bool) -> FileStatus {
+        let state = if is_received {
+            FileState::Received
+        } else {
+            FileState::Awaited
+        };
+        FileStatus {
+            name: "large/video".to_owned(),
+            source: "upload".to_owned(),
+            state,
+            digest: "sha256:a".to_owned(),
             bytes: 1,
-            received,
             link: None,
             expires_at: None,
+            message: None,
         }
     }
 

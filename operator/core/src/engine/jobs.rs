@@ -1,34 +1,35 @@
 //! From one job to its effects.
 
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{AIJobStatus, Attempt, StepState};
 use framewright_crds::deletion::{goes_by_itself, kept_by};
-use framewright_crds::names::{OwnerKind, TaskId};
-use framewright_crds::wire::{self, TaskState};
+use framewright_crds::names::{ArtifactRole, OwnerKind, TaskId, bare};
+use framewright_crds::protocol::{self, TaskState};
 use jiff::{SignedDuration, Timestamp};
 use kube_core::ResourceExt;
 
-use super::Engine;
 use super::deadlines::Cause;
 use super::effect::{Effect, Log, Request, StatusWrite};
 use super::event::Now;
 use super::files::Doubt;
+use super::guard::{guarded, report};
 use super::term::{Object, Open, PodCheck, Term, Urgency};
 use super::world::{Finished, Job, World};
-use crate::jobs::plan::notes::Note;
-use crate::jobs::plan::orders::{Addressed, Order};
-use crate::jobs::plan::{self, Plan, attempt, is_finished, presence, resolve};
-use crate::jobs::seen::{Binding, Ended, Observed, Presence, StepSeen};
+use super::{Engine, Settings};
+use crate::clock::Jumps;
+use crate::files::{is_renewal_due, renewal};
+use crate::jobs::admission::Gate;
+use crate::jobs::plan::commands::{Addressed, Command};
+use crate::jobs::plan::{self, Outcome, Plan, attempt, is_finished, presence, resolve};
+use crate::jobs::snapshot::{Binding, Ended, Presence, Snapshot, StepSnapshot, WorkerTask};
 use crate::links::{Place, Signer};
 use crate::names::{JobName, ObjectName, WorkerRef};
 use crate::pools::pod as pods;
-use crate::uploads::{is_renewal_due, renewal};
+use crate::schedule::gather;
 
 /// How long a worker's links live; it asks for new ones when it needs them longer.
 const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
@@ -65,63 +66,77 @@ impl Engine {
         }
         let job = match entry {
             Job::Live(job) => Arc::clone(job),
-            Job::Finished(finished) => match Self::finished(term, finished, name, now) {
-                Step::Nothing => return,
-                Step::Read => return self.read_job(name, &uid, effects),
-                Step::Decide(job) => job,
-            },
+            Job::Finished(finished) => {
+                match Self::finished(term, finished, name, (now, self.clock.jumps())) {
+                    Step::Nothing => return,
+                    Step::Read => return self.read_job(name, &uid, effects),
+                    Step::Decide(job) => job,
+                }
+            }
             Job::Unreadable { .. } => return,
         };
         if goes_by_itself(&job.metadata) {
             return;
         }
-        let Some((seen, plan)) = self.plan_job(name, &job, now, effects) else {
+        let Some((snapshot, plan)) = self.plan_job(name, &job, now, effects) else {
             return;
         };
         let is_confirmed = self
             .term
             .as_ref()
             .is_some_and(|term| term.jobs.get(&uid).is_some_and(|state| state.is_confirmed));
-        if !plan.orders.is_empty() && !is_confirmed {
+        if !plan.commands.is_empty() && !is_confirmed {
             return self.read_job(name, &uid, effects);
         }
-        for order in &plan.orders {
-            self.command(&seen, order, effects);
-        }
+        // A command is signed before anything is changed, so that a panic leaves nothing half done.
+        let given = guarded(|| {
+            for addressed in &plan.commands {
+                self.command(&snapshot, addressed, effects);
+            }
+        });
         let Some(term) = &mut self.term else {
             return;
         };
+        if let Err(error) = given {
+            let version = job.resource_version();
+            term.jobs.entry(uid.clone()).or_default().panicked = version.clone();
+            term.dirty.gather.insert(name.clone());
+            let version = version.unwrap_or_default();
+            return report(OwnerKind::AIJobs, (name, uid, version), error, effects);
+        }
         if plan.delete {
             return self.delete_job(name, &job, effects);
         }
-        let place = place(&seen);
+        if let Some(outcome) = plan.outcome {
+            return self.write_outcome(name, uid, outcome, effects);
+        }
+        let place = place(&snapshot);
         let doubt = Doubt {
-            worker: seen.held.iter().any(|held| held.store_trouble.is_some()),
-            renewal: seen.renew_links.clone().filter(|asked| {
-                is_renewal_due(Some(asked), seen.status.links_renewed_for.as_deref())
+            worker: snapshot.held.iter().any(|held| held.store_error.is_some()),
+            renewal: snapshot.renew_links.clone().filter(|asked| {
+                is_renewal_due(Some(asked), snapshot.status.links_renewed_for.as_deref())
             }),
         };
         if is_finished(&plan.status) {
             term.files.forget(&uid, effects);
         } else {
-            term.files
-                .watch(&place, &plan.status.uploads, doubt, effects);
+            term.files.watch(&place, &plan.status.files, doubt, effects);
         }
         let object = Object::Job(name.clone());
         if job.status.as_ref() == Some(&plan.status) {
             term.writes.clear(&object);
             if let Some(state) = term.jobs.get_mut(&uid) {
                 state.fresh = None;
-                state.sent = None;
             }
-        } else if is_pruned(term, &uid, &plan.status) {
-            // A CRD of another version drops fields. To write them again would change nothing, for ever.
+        } else if is_pruned(term, &uid, &job, &plan.status) {
+            // A CRD of another version drops fields. To write them again would change nothing.
             term.writes.clear(&object);
         } else {
-            term.writes.due(object, urgency(&seen.status, &plan.status));
+            term.writes
+                .due(object, urgency(&snapshot.status, &plan.status));
         }
         match plan
-            .look_again
+            .requeue_after
             .and_then(|wait| Duration::try_from(wait).ok())
         {
             Some(wait) => term
@@ -131,12 +146,18 @@ impl Engine {
         }
     }
 
-    /// What is to be done about a job that is over: its tasks are settled, its links are renewed, and it is deleted in time.
-    fn finished(term: &mut Term, finished: &Finished, name: &JobName, now: Now) -> Step {
+    /// What is to be done about a job that is over: its tasks are acknowledged, its links are renewed, and it is deleted in time.
+    fn finished(
+        term: &mut Term,
+        finished: &Finished,
+        name: &JobName,
+        (now, jumps): (Now, &Jumps),
+    ) -> Step {
         let Finished {
             uid,
             version: _,
-            deleted_at,
+            finished_at,
+            ttl,
             is_renewal_due,
             is_leaving,
         } = finished;
@@ -149,25 +170,20 @@ impl Engine {
             return Step::Read;
         }
         for held in held {
-            let order = match held.state {
-                TaskState::Finished { .. } => wire::Order::Settled {
-                    task: held.task.clone(),
-                },
-                TaskState::Starting | TaskState::Running { .. } | TaskState::Uploading { .. } => {
-                    wire::Order::Cancel {
-                        task: held.task.clone(),
-                    }
-                }
-            };
-            if term.sessions.send(&held.worker.uid, order) {
-                term.sessions.forget(&held.worker.uid, &held.task, now.wall);
-                term.dirty.worker(&held.worker.uid);
+            match held.state {
+                TaskState::Finished { .. } => ack(term, &held.worker, &held.task, now.wall),
+                TaskState::Starting
+                | TaskState::Prepared { .. }
+                | TaskState::Running { .. }
+                | TaskState::Uploading { .. } => cancel(term, &held.worker, &held.task, now.wall),
+                TaskState::Stopping => {}
             }
         }
         let cause = Cause::Job(name.clone());
-        let left = deleted_at
-            .filter(|_| !is_leaving)
-            .map(|at| at.duration_since(now.wall));
+        let left = finished_at.filter(|_| !is_leaving).and_then(|finished| {
+            let end = jumps.shifted(finished).checked_add(*ttl).ok()?;
+            Some(end.duration_since(now.wall))
+        });
         if *is_renewal_due || left.is_some_and(|left| !left.is_positive()) {
             return Step::Read;
         }
@@ -207,11 +223,12 @@ impl Engine {
         let (_, plan) = planned?;
         let is_new = job.status.as_ref() != Some(&plan.status);
         if plan.delete
+            || plan.outcome.is_some()
             || !is_new
             || self
                 .term
                 .as_ref()
-                .is_some_and(|term| is_pruned(term, &uid, &plan.status))
+                .is_some_and(|term| is_pruned(term, &uid, &job, &plan.status))
         {
             return None;
         }
@@ -245,7 +262,7 @@ impl Engine {
         job: &AIJob,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) -> Option<(Observed, Plan)> {
+    ) -> Option<(Snapshot, Plan)> {
         let term = self.term.as_mut()?;
         let uid = job.uid().unwrap_or_default();
         let version = job.resource_version();
@@ -262,19 +279,19 @@ impl Engine {
             self.check_pod(worker, effects);
         }
         let term = self.term.as_mut()?;
-        let (world, settings) = (&self.world, &self.settings);
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            let seen = snapshot(world, term, &settings.catalog, job, now);
-            let plan = plan::plan(&seen, settings.signer.as_ref());
-            (seen, plan)
-        }));
+        let (world, settings, jumps) = (&self.world, &self.settings, self.clock.jumps());
+        let decided = guarded(|| {
+            let snapshot = snapshot(world, term, settings, job, (now, jumps));
+            let plan = plan::plan(&snapshot, settings.signer.as_ref());
+            (snapshot, plan)
+        });
         match decided {
             Ok(decided) => Some(decided),
-            Err(panic) => {
-                let error = panic_message(&*panic);
+            Err(error) => {
                 term.jobs.entry(uid.clone()).or_default().panicked = version.clone();
+                term.dirty.gather.insert(name.clone());
                 let version = version.unwrap_or_default();
-                panicked(OwnerKind::AIJobs, (name, uid, version), error, effects);
+                report(OwnerKind::AIJobs, (name, uid, version), error, effects);
                 None
             }
         }
@@ -282,6 +299,7 @@ impl Engine {
 
     fn read_job(&mut self, name: &JobName, uid: &str, effects: &mut Vec<Effect>) {
         let id = self.request_id();
+        let known = self.world.job(name).map_or(0, Job::version);
         let Some(term) = &mut self.term else {
             return;
         };
@@ -289,12 +307,41 @@ impl Engine {
         let open = Open::ReadJob {
             name: name.clone(),
             uid: uid.to_owned(),
+            known,
         };
         term.requests.insert(id, open);
         effects.push(Effect::Request {
             id,
             epoch: term.epoch,
             request: Request::ReadJob(name.clone()),
+        });
+    }
+
+    fn write_outcome(
+        &mut self,
+        name: &JobName,
+        uid: String,
+        outcome: Outcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = self.request_id();
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        term.jobs.entry(uid.clone()).or_default().request = Some(id);
+        let open = Open::WriteOutcome {
+            name: name.clone(),
+            uid: uid.clone(),
+        };
+        term.requests.insert(id, open);
+        effects.push(Effect::Request {
+            id,
+            epoch: term.epoch,
+            request: Request::WriteOutcome {
+                name: name.clone(),
+                uid,
+                outcome,
+            },
         });
     }
 
@@ -342,50 +389,52 @@ impl Engine {
     }
 
     /// Gives one command to its worker.
-    fn command(&mut self, seen: &Observed, addressed: &Addressed, effects: &mut Vec<Effect>) {
+    fn command(&mut self, snapshot: &Snapshot, addressed: &Addressed, effects: &mut Vec<Effect>) {
         let Some(term) = &mut self.term else {
             return;
         };
-        let Addressed { worker, order } = addressed;
+        let Addressed { worker, command } = addressed;
         let signer = self.settings.signer.as_ref();
-        let place = place(seen);
-        match order {
-            Order::Run { .. } => {
-                let Some(order) = run_order(signer, seen, order) else {
+        let place = place(snapshot);
+        match command {
+            Command::Run { .. } => {
+                let Some(run) = run_task(signer, snapshot, command) else {
                     return;
                 };
-                if term.sessions.run(&worker.uid, order, seen.now) == Some(true)
+                if term.sessions.run(&worker.uid, run, snapshot.now) == Some(true)
                     && let Some(pool) = term.sessions.pool(&worker.uid).cloned()
                 {
                     term.dirty.pool(&pool);
                 }
                 term.dirty.worker(&worker.uid);
             }
-            Order::Upload { task, output } => {
-                let expires = seen.now.checked_add(LINK_LIFE).unwrap_or(seen.now);
-                match signer.worker_put(&place, output, expires) {
-                    Some(url) => {
-                        let upload = wire::Order::Upload {
-                            task: task.clone(),
-                            sha256: output.sha256.clone(),
-                            url,
-                        };
-                        term.sessions.send(&worker.uid, upload);
+            Command::Upload { task, outputs } => {
+                let expires = snapshot.now.checked_add(LINK_LIFE).unwrap_or(snapshot.now);
+                for output in outputs {
+                    match signer.worker_put(&place, output, expires) {
+                        Some(url) => {
+                            let upload = protocol::Command::Upload {
+                                task: task.clone(),
+                                role: ArtifactRole::Output,
+                                name: output.name.clone(),
+                                digest: output.digest.clone(),
+                                url,
+                            };
+                            term.sessions.send(&worker.uid, upload);
+                        }
+                        None => effects.push(Effect::Log(Log::Failed {
+                            what: format!("sign a link for the output of task {task}"),
+                            error: "its names cannot be part of a key".to_owned(),
+                        })),
                     }
-                    None => effects.push(Effect::Log(Log::Failed {
-                        what: format!("sign a link for the output of task {task}"),
-                        error: "its names cannot be part of a key".to_owned(),
-                    })),
                 }
             }
-            Order::Settle { task } => {
-                let settled = wire::Order::Settled { task: task.clone() };
-                forget(term, worker, task, settled, seen.now);
+            Command::Proceed { task } => {
+                let proceed = protocol::Command::Proceed { task: task.clone() };
+                term.sessions.send(&worker.uid, proceed);
             }
-            Order::Cancel { task } => {
-                let cancel = wire::Order::Cancel { task: task.clone() };
-                forget(term, worker, task, cancel, seen.now);
-            }
+            Command::Ack { task } => ack(term, worker, task, snapshot.now),
+            Command::Cancel { task } => cancel(term, worker, task, snapshot.now),
         }
     }
 
@@ -437,66 +486,36 @@ enum Step {
     Decide(Arc<AIJob>),
 }
 
-/// A worker that is told to forget a task is thought to have; if it has not, its next Hello says so.
-pub(super) fn forget(
-    term: &mut Term,
-    worker: &WorkerRef,
-    task: &TaskId,
-    order: wire::Order,
-    now: Timestamp,
-) {
-    if term.sessions.send(&worker.uid, order) {
+/// Tells a worker that the outcome of a task is recorded. It is thought to have forgotten the task; if not, its next Hello says so.
+fn ack(term: &mut Term, worker: &WorkerRef, task: &TaskId, now: Timestamp) {
+    let ack = protocol::Command::Ack { task: task.clone() };
+    if term.sessions.send(&worker.uid, ack) {
         term.sessions.forget(&worker.uid, task, now);
         term.dirty.worker(&worker.uid);
     }
 }
 
-/// An object about which deciding panicked gets an Event.
-pub(super) fn panicked(
-    kind: OwnerKind,
-    (name, uid, version): (&ObjectName, String, String),
-    error: String,
-    effects: &mut Vec<Effect>,
-) {
-    effects.push(Effect::Publish {
-        kind,
-        name: name.clone(),
-        uid,
-        version,
-        note: Note {
-            warning: true,
-            reason: "OperatorDefect".to_owned(),
-            message: format!(
-                "the operator has a defect that this object meets, please report it: {error}; the object is left alone until it changes"
-            ),
-            action: "Reconcile".to_owned(),
-        },
-    });
-    effects.push(Effect::Log(Log::Panicked {
-        name: name.clone(),
-        error,
-    }));
-}
-
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("it panicked")
-        .to_owned()
-}
-
-fn place(seen: &Observed) -> Place<'_> {
-    Place {
-        namespace: &seen.namespace,
-        kind: OwnerKind::AIJobs,
-        uid: &seen.uid,
+/// Tells a worker to stop a task.
+pub(super) fn cancel(term: &mut Term, worker: &WorkerRef, task: &TaskId, now: Timestamp) {
+    let cancel = protocol::Command::Cancel { task: task.clone() };
+    if term.sessions.send(&worker.uid, cancel) {
+        term.sessions.stopping(&worker.uid, task, now);
+        term.dirty.worker(&worker.uid);
     }
 }
 
-/// Whether the API server made another status of this one when it was written last.
-fn is_pruned(term: &Term, uid: &str, status: &AIJobStatus) -> bool {
-    let state = term.jobs.get(uid);
-    state.is_some_and(|state| state.sent.as_deref() == Some(status))
+fn place(snapshot: &Snapshot) -> Place<'_> {
+    Place {
+        namespace: &snapshot.namespace,
+        kind: OwnerKind::AIJobs,
+        uid: &snapshot.uid,
+    }
+}
+
+/// Whether the API server made the present status of this one when it was written last.
+fn is_pruned(term: &Term, uid: &str, job: &AIJob, status: &AIJobStatus) -> bool {
+    let sent = term.jobs.get(uid).and_then(|state| state.sent.as_deref());
+    sent.is_some_and(|(wanted, made)| wanted == status && Some(made) == job.status.as_ref())
 }
 
 /// How urgent it is that a status becomes another one.
@@ -512,7 +531,7 @@ fn urgency(old: &AIJobStatus, new: &AIJobStatus) -> Urgency {
     });
     if is_moved {
         Urgency::Step
-    } else if old.uploads != new.uploads || old.links_renewed_for != new.links_renewed_for {
+    } else if old.files != new.files || old.links_renewed_for != new.links_renewed_for {
         Urgency::Links
     } else {
         Urgency::Rest
@@ -520,17 +539,23 @@ fn urgency(old: &AIJobStatus, new: &AIJobStatus) -> Urgency {
 }
 
 /// All that a plan needs to know about one job.
-fn snapshot(world: &World, term: &Term, catalog: &[String], job: &AIJob, now: Now) -> Observed {
+fn snapshot(
+    world: &World,
+    term: &Term,
+    settings: &Settings,
+    job: &AIJob,
+    (now, jumps): (Now, &Jumps),
+) -> Snapshot {
     let uid = job.uid().unwrap_or_default();
     let status = job.status.clone().unwrap_or_default();
     let is_over = is_finished(&status);
     let received = if is_over {
         BTreeSet::new()
     } else {
-        term.files.received(&uid, &status.uploads)
+        term.files.received(&uid, &status.files)
     };
     let created = job.metadata.creation_timestamp.as_ref();
-    Observed {
+    Snapshot {
         namespace: job.namespace().unwrap_or_default(),
         name: job.name_any(),
         generation: job.metadata.generation,
@@ -538,19 +563,36 @@ fn snapshot(world: &World, term: &Term, catalog: &[String], job: &AIJob, now: No
         spec: job.spec.clone(),
         renew_links: renewal(job.annotations()),
         now: now.wall,
+        jumps: jumps.clone(),
         written_at: term.jobs.get(&uid).and_then(|state| state.written_at),
         received,
-        store_trouble: term.files.error().filter(|_| !is_over).cloned(),
+        store_error: term.files.error().filter(|_| !is_over).cloned(),
         steps: if is_over {
             BTreeMap::new()
         } else {
-            steps(world, term, catalog, job, now)
+            steps(world, term, &settings.catalog, job)
         },
-        held: term.sessions.held_by(&uid),
+        held: held(term, &uid, settings.gate.as_ref()),
+        admission: settings.gate.may_start(job),
+        is_outcome_durable: term
+            .jobs
+            .get(&uid)
+            .is_some_and(|state| state.is_outcome_durable),
         kept_by: kept_by(&job.metadata),
         uid,
         status,
     }
+}
+
+/// The tasks of a job that workers hold, and whether those that wait for it may compute.
+fn held(term: &Term, job_uid: &str, gate: &dyn Gate) -> Vec<WorkerTask> {
+    let mut held = term.sessions.held_by(job_uid);
+    for held in &mut held {
+        if let TaskState::Prepared { units } = held.state {
+            held.may_proceed = gate.may_proceed(&held.task, units);
+        }
+    }
+    held
 }
 
 fn steps(
@@ -558,16 +600,15 @@ fn steps(
     term: &Term,
     catalog: &[String],
     job: &AIJob,
-    _now: Now,
-) -> BTreeMap<String, StepSeen> {
+) -> BTreeMap<String, StepSnapshot> {
     let uid = job.uid().unwrap_or_default();
     let namespace = job.namespace().unwrap_or_default();
     let known = job.status.as_ref().map_or(&[][..], |status| &status.steps);
-    let seen = job.spec.steps.iter().map(|step| {
+    let snapshot = job.spec.steps.iter().map(|step| {
         let known = known.iter().find(|status| status.name == step.name);
         let is_over = known.is_some_and(|known| known.state.is_terminal());
         if is_over {
-            return (step.name.clone(), StepSeen::default());
+            return (step.name.clone(), StepSnapshot::default());
         }
         let open = known.and_then(attempt::open);
         let (presence, leaves_at, restart) = match open {
@@ -578,30 +619,33 @@ fn steps(
             None => (None, None, None),
         };
         let placement = term.queue.placement(&uid, &step.name);
-        let seen = StepSeen {
-            resolution: Some(resolve::resolve(
-                &namespace,
-                step,
-                world.facts(),
-                catalog,
-                &world.namespaces,
-            )),
+        let snapshot = StepSnapshot {
+            resolution: gather::requires(step).map(|requires| {
+                resolve::resolve(
+                    &namespace,
+                    step.pool_ref.as_ref(),
+                    &requires,
+                    world.facts(),
+                    catalog,
+                    &world.namespaces,
+                )
+            }),
             binding: placement.map(|placement| Binding {
                 worker: placement.worker.clone(),
                 pool: placement.pool.clone(),
-                weights_digest: placement.weights_digest.clone(),
+                models: placement.models.clone(),
             }),
             presence,
             leaves_at,
             restart,
             begun_at: open.and_then(|open| {
                 let task = attempt::task_id(&uid, &step.name, open.number);
-                term.sessions.begun_at(&open.pod_uid, &task)
+                term.sessions.begun_at(&open.worker.uid, &task)
             }),
         };
-        (step.name.clone(), seen)
+        (step.name.clone(), snapshot)
     });
-    seen.collect()
+    snapshot.collect()
 }
 
 /// The worker of an attempt: whether it is there, when its pod ends, if that was asked for, and how its process ended, if it did.
@@ -610,14 +654,14 @@ fn worker(
     term: &Term,
     open: &Attempt,
 ) -> (Presence, Option<Timestamp>, Option<Ended>) {
-    let stream = term.sessions.presence(&open.pod_uid);
+    let stream = term.sessions.presence(&open.worker.uid);
     let pod = world.pod(&worker_ref(open));
     let is_gone = pod.is_none()
         && stream != Some(Presence::Connected)
-        && term.pod_checks.get(&open.pod_uid) == Some(&PodCheck::Gone);
+        && term.pod_checks.get(&open.worker.uid) == Some(&PodCheck::Gone);
     let leaves_at = pod.and_then(|pod| pods::leaves_at(pod));
     let restart = pod.and_then(|pod| pods::ended_since(pod, open.bound_at.0));
-    let is_leaving = world.is_leaving(&open.pod_uid);
+    let is_leaving = world.is_leaving(&open.worker.uid);
     let presence = presence::presence(
         open,
         stream,
@@ -641,8 +685,8 @@ fn missing_pods(world: &World, term: &Term, job: &AIJob, now: Now) -> Vec<Worker
         .filter_map(attempt::open);
     open.filter(|open| {
         world.pod(&worker_ref(open)).is_none()
-            && term.sessions.presence(&open.pod_uid) != Some(Presence::Connected)
-            && match term.pod_checks.get(&open.pod_uid) {
+            && term.sessions.presence(&open.worker.uid) != Some(Presence::Connected)
+            && match term.pod_checks.get(&open.worker.uid) {
                 None => true,
                 Some(PodCheck::There { until }) => *until <= now.monotonic,
                 Some(PodCheck::Asked | PodCheck::Gone) => false,
@@ -659,43 +703,56 @@ pub(super) fn believed_until(now: Now) -> Duration {
 
 fn worker_ref(open: &Attempt) -> WorkerRef {
     WorkerRef {
-        namespace: open.namespace.clone(),
-        name: open.worker.clone(),
-        uid: open.pod_uid.clone(),
+        namespace: open.worker.namespace.clone(),
+        name: open.worker.name.clone(),
+        uid: open.worker.uid.clone(),
     }
 }
 
-/// The order to run a task, with its links signed.
-fn run_order(signer: &dyn Signer, seen: &Observed, order: &Order) -> Option<wire::TaskOrder> {
-    let Order::Run {
+/// The command to run a task, with its links signed.
+fn run_task(
+    signer: &dyn Signer,
+    snapshot: &Snapshot,
+    command: &Command,
+) -> Option<protocol::RunTask> {
+    let Command::Run {
         task,
-        model,
-        weights_digest,
         pipeline,
+        models,
         inputs,
-    } = order
+        seed,
+    } = command
     else {
         return None;
     };
-    let place = place(seen);
-    let expires = seen.now.checked_add(LINK_LIFE).ok()?;
+    let place = place(snapshot);
+    let expires = snapshot.now.checked_add(LINK_LIFE).ok()?;
     let inputs = inputs
         .iter()
         .map(|input| {
-            Some(wire::InputOrder {
+            let artifact = (input.role, bare(&input.digest));
+            Some(protocol::InputFile {
                 name: input.name.clone(),
-                sha256: input.sha256.clone(),
+                digest: input.digest.clone(),
                 bytes: input.bytes,
-                url: signer.worker_get(&place, (input.role, &input.sha256), expires)?,
+                url: signer.worker_get(&place, artifact, expires)?,
             })
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(wire::TaskOrder {
+    let models = models.iter().map(|model| protocol::TaskModel {
+        role: model.role.clone(),
+        name: model.name.clone(),
+        digest: model.digest.clone(),
+        scale: None,
+    });
+    Some(protocol::RunTask {
         task: task.clone(),
-        job: format!("{}/{}", seen.namespace, seen.name),
-        model: model.clone(),
-        digest: weights_digest.clone(),
+        job: format!("{}/{}", snapshot.namespace, snapshot.name),
         pipeline: pipeline.clone(),
+        models: models.collect(),
         inputs,
+        seed: *seed,
+        resume: None,
+        max_units: None,
     })
 }

@@ -15,12 +15,14 @@
 //! - [`event`]: what goes in; [`effect`]: what comes out
 //! - [`world`]: the objects as last seen; [`term`]: what is true in this term only
 //! - `jobs`, `pools`: from one object to its effects; `requests`: what follows from answers
+//! - `guard`: decisions that panic
 //! - [`files`]: what the store has said; [`deadlines`]: when time alone changes something
 
 pub mod deadlines;
 pub mod effect;
 pub mod event;
 pub mod files;
+mod guard;
 mod jobs;
 mod pools;
 mod requests;
@@ -31,12 +33,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use framewright_crds::names::OwnerKind;
-use framewright_crds::wire::ToOperator;
+use framewright_crds::protocol::WorkerMessage;
 use framewright_crds::{AIJob, ModelPool};
 use k8s_openapi::api::core::v1::Pod;
 use kube_core::{Resource, ResourceExt};
 
-use crate::jobs::plan::notes::Note;
+use crate::clock::Clock;
+use crate::jobs::admission::{Admission, Gate};
+use crate::jobs::plan::kubernetes_events::KubernetesEvent;
 use crate::links::Signer;
 use crate::names::{JobName, ObjectName, PoolName};
 use crate::pools::template;
@@ -56,6 +60,8 @@ const ORPHANS_EVERY: Duration = Duration::from_secs(2);
 /// Jobs whose reason for waiting has changed are decided about this many at a time, this often: 20 a second.
 const WAITING_AT_A_TIME: usize = 4;
 const WAITING_EVERY: Duration = Duration::from_millis(200);
+/// Each of them is decided about at most this often.
+const REASON_EVERY: Duration = Duration::from_secs(60);
 
 /// What the engine is set up with.
 pub struct Settings {
@@ -64,6 +70,8 @@ pub struct Settings {
     /// Namespaces whose pools anybody may find by a model's name.
     pub catalog: Vec<String>,
     pub signer: Box<dyn Signer + Send>,
+    /// Which jobs may start, and which tasks may compute.
+    pub gate: Box<dyn Gate + Send>,
 }
 
 /// The operator's decisions.
@@ -71,6 +79,7 @@ pub struct Engine {
     settings: Settings,
     world: World,
     term: Option<Term>,
+    clock: Clock,
     /// Effects of events, until the next decision takes them along.
     outbox: Vec<Effect>,
     last_request: u64,
@@ -85,6 +94,7 @@ impl Engine {
             settings,
             world: World::default(),
             term: None,
+            clock: Clock::default(),
             outbox: Vec::new(),
             last_request: 0,
             store_error: None,
@@ -105,6 +115,7 @@ impl Engine {
 
     /// Records what happened and marks what it concerns. Cheap; decides nothing.
     pub fn handle(&mut self, now: Now, event: Event) {
+        self.clock.tick(now);
         match event {
             Event::Job(change) => self.job_changed(change),
             Event::Pool(change) => self.pool_changed(change),
@@ -304,7 +315,15 @@ impl Engine {
             if change == FactsChange::Reason {
                 let jobs = term.queue.waiting_in(&name);
                 let names = jobs.iter().filter_map(|uid| self.world.job_name(uid));
-                term.waiting.extend(names.cloned());
+                for name in names {
+                    let last = self
+                        .world
+                        .job(name)
+                        .and_then(|job| term.jobs.get(job.uid()));
+                    let last = last.and_then(|state| state.reason_changed_at);
+                    let due = last.map_or(Duration::ZERO, |last| last.saturating_add(REASON_EVERY));
+                    term.waiting.insert(name.clone(), due);
+                }
             }
         }
         if change == FactsChange::Offer {
@@ -316,8 +335,8 @@ impl Engine {
         if let Some(term) = &mut self.term {
             term.pools.remove(uid);
             term.refusals.clear(uid);
-            term.failures.retain(|known| known != uid);
-            term.deleted.retain(|known| known != uid);
+            term.failures.forget_pool(uid);
+            term.deleted.forget_pool(uid);
             term.files.forget(uid, &mut self.outbox);
             term.deadlines.clear(&Cause::Pool(name.clone()));
             term.writes.clear(&Object::Pool(name.clone()));
@@ -408,7 +427,7 @@ impl Engine {
                 name,
                 uid,
                 version,
-                note: Note {
+                note: KubernetesEvent {
                     warning: true,
                     reason: "Unreadable".to_owned(),
                     message: format!("this operator cannot read the object: {error}"),
@@ -453,7 +472,7 @@ impl Engine {
         self.worker_changed(uid);
     }
 
-    fn session_message(&mut self, now: Now, session: SessionId, uid: &str, said: ToOperator) {
+    fn session_message(&mut self, now: Now, session: SessionId, uid: &str, said: WorkerMessage) {
         // What was said in an earlier session counts for nothing in a newer one.
         let Some(term) = self
             .term
@@ -505,6 +524,7 @@ impl Engine {
 
     /// Decides about what is marked: placements over all first, then each object. At most `budget` objects; whether some are left.
     pub fn decide(&mut self, now: Now, budget: usize, effects: &mut Vec<Effect>) -> bool {
+        self.clock.tick(now);
         effects.append(&mut self.outbox);
         if self.term.is_none() || !self.world.is_complete() {
             return false;
@@ -574,21 +594,34 @@ impl Engine {
                 Cause::Pool(name) => term.dirty.pool(&name),
                 Cause::Orphans => term.dirty.orphans = true,
                 Cause::Waiting => {
-                    for _ in 0..WAITING_AT_A_TIME {
-                        if let Some(name) = term.waiting.pop_first() {
-                            term.dirty.jobs.insert(name);
+                    let due = term
+                        .waiting
+                        .iter()
+                        .filter(|(_, due)| **due <= now.monotonic);
+                    let due: Vec<JobName> = due.map(|(name, _)| name.clone()).collect();
+                    for name in due.into_iter().take(WAITING_AT_A_TIME) {
+                        term.waiting.remove(&name);
+                        if let Some(job) = self.world.job(&name) {
+                            let state = term.jobs.entry(job.uid().to_owned()).or_default();
+                            state.reason_changed_at = Some(now.monotonic);
                         }
+                        term.dirty.jobs.insert(name);
                     }
                 }
                 Cause::Housekeeping => {
                     let world = &self.world;
+                    let clock = (now.wall, self.clock.jumps());
                     term.sessions
-                        .forget_gone(now.wall, |worker| world.pod(worker).is_some());
+                        .forget_gone(clock, |worker| world.pod(worker).is_some());
                     term.deadlines.set(
                         Cause::Housekeeping,
                         now.monotonic.saturating_add(HOUSEKEEPING_EVERY),
                     );
-                    self.world.forget_old(now.wall);
+                    let Term {
+                        pod_checks, queue, ..
+                    } = term;
+                    pod_checks.retain(|uid, _| queue.bound(uid).is_some());
+                    self.world.forget_old(now.wall, self.clock.jumps());
                 }
             }
         }
@@ -608,19 +641,31 @@ impl Engine {
         };
         let uid = entry.uid().to_owned();
         let gathered = match entry {
-            Job::Live(job) if gather::is_live(job) => {
+            Job::Live(job)
+                if gather::is_live(job)
+                    && self.settings.gate.may_start(job) == Admission::Admitted =>
+            {
                 let around = Around {
                     pools: self.world.facts(),
                     catalog: &self.settings.catalog,
                     labels: &self.world.namespaces,
                     now: now.wall,
+                    jumps: self.clock.jumps(),
                 };
-                let uploads = job
-                    .status
-                    .as_ref()
-                    .map_or(&[][..], |status| &status.uploads);
-                let received = term.files.received(&uid, uploads);
-                gather::gather(job, &around, &received, &term.sessions.succeeded(&uid))
+                let files = job.status.as_ref().map_or(&[][..], |status| &status.files);
+                let received = term.files.received(&uid, files);
+                let succeeded = term.sessions.succeeded(&uid);
+                // If this panics, so does the decision about the job, which says so.
+                let mut gathered =
+                    guard::guarded(|| gather::gather(job, &around, &received, &succeeded))
+                        .unwrap_or_default();
+                let state = term.jobs.get(&uid);
+                let panicked = state.and_then(|state| state.panicked.as_ref());
+                // A job that is left alone holds no room for what it does not begin.
+                if panicked.is_some() && panicked == job.metadata.resource_version.as_ref() {
+                    gathered.pending.clear();
+                }
+                gathered
             }
             Job::Live(_) | Job::Finished(_) => Gathered::default(),
             // What was known of it before stays.
@@ -663,6 +708,7 @@ impl Engine {
 
     /// The most urgent status write, computed now from the newest state. The shell asks when it has a free permit.
     pub fn next_write(&mut self, now: Now) -> Option<StatusWrite> {
+        self.clock.tick(now);
         loop {
             let object = self.term.as_mut()?.writes.pop()?;
             let write = match object {

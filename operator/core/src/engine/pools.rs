@@ -1,7 +1,6 @@
 //! From one pool to its effects.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use framewright_crds::ModelPool;
 use framewright_crds::deletion::{goes_by_itself, kept_by};
 use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::{ArtifactRole, OwnerKind};
-use framewright_crds::wire::FileSource;
+use framewright_crds::protocol::FileSource;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube_core::ResourceExt;
@@ -19,18 +18,19 @@ use super::deadlines::Cause;
 use super::effect::{Effect, Request, StatusWrite};
 use super::event::Now;
 use super::files::Doubt;
-use super::jobs::{panic_message, panicked};
+use super::guard::{guarded, report};
 use super::term::{Object, Open, PodWork, PoolState, Term, Urgency};
 use super::world::World;
+use crate::clock::Jumps;
+use crate::files::{is_renewal_due, renewal};
 use crate::links::Place;
 use crate::names::PoolName;
 use crate::pools::failures::{Outcome, Request as PodRequest};
 use crate::pools::plan::pods::another_name;
 use crate::pools::plan::{self, Plan, models};
-use crate::pools::pod::{pod_seen, pool_of};
-use crate::pools::seen::{Observed, PodSeen};
+use crate::pools::pod::{pod_snapshot, pool_of};
+use crate::pools::snapshot::{PodSnapshot, Snapshot};
 use crate::pools::template::{self, Template};
-use crate::uploads::{is_renewal_due, renewal};
 
 /// How long a link for weights lives; a worker asks for new ones when it needs them longer.
 const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
@@ -53,6 +53,7 @@ impl Engine {
         let uid = pool.uid().unwrap_or_default();
         let cause = || Cause::Pool(name.clone());
         let state = term.pools.entry(uid.clone()).or_default();
+        state.done.retain(|_, until| *until > now.monotonic);
         if state.is_unknown && state.request.is_none() {
             if let Some(until) = state.backoff.waits(now.monotonic) {
                 return term.deadlines.set(cause(), until);
@@ -64,12 +65,20 @@ impl Engine {
             state.live = None;
             state.tried.clear();
         }
-        let Some((seen, plan)) = self.plan_pool(name, &pool, now, effects) else {
+        let Some((snapshot, plan)) = self.plan_pool(name, &pool, now, effects) else {
             return;
         };
-        self.drain(name, &seen, &plan);
-        self.welcome(name, &seen);
-        self.work_on_pods(name, &uid, (&seen, &plan), now, effects);
+        self.drain(name, &snapshot, &plan);
+        // Links are signed before anything is changed, so that a panic leaves nothing half done.
+        if let Err(error) = guarded(|| self.configure(name, &snapshot)) {
+            if let Some(term) = &mut self.term {
+                let state = term.pools.entry(uid.clone()).or_default();
+                state.panicked = pool.resource_version();
+            }
+            let version = pool.resource_version().unwrap_or_default();
+            return report(OwnerKind::ModelPools, (name, uid, version), error, effects);
+        }
+        self.work_on_pods(name, &uid, (&snapshot, &plan), now, effects);
         let Some(term) = &mut self.term else {
             return;
         };
@@ -78,7 +87,7 @@ impl Engine {
                 .note(&uid, PodRequest::List, Outcome::Answered);
             term.failures
                 .note(&uid, PodRequest::Create, Outcome::Answered);
-            if seen.pods_wait_until().is_none() {
+            if snapshot.pods_wait_until().is_none() {
                 term.refusals.clear(&uid);
             }
         }
@@ -87,30 +96,28 @@ impl Engine {
                 .note(&uid, PodRequest::Delete, Outcome::Answered);
         }
         let place = Place {
-            namespace: &seen.namespace,
+            namespace: &snapshot.namespace,
             kind: OwnerKind::ModelPools,
             uid: &uid,
         };
         let doubt = Doubt {
-            worker: seen.pods.iter().any(PodSeen::waits_for_weights),
-            renewal: seen.renew_links.clone().filter(|asked| {
-                is_renewal_due(Some(asked), seen.status.links_renewed_for.as_deref())
+            worker: snapshot.pods.iter().any(PodSnapshot::waits_for_weights),
+            renewal: snapshot.renew_links.clone().filter(|asked| {
+                is_renewal_due(Some(asked), snapshot.status.links_renewed_for.as_deref())
             }),
         };
-        term.files
-            .watch(&place, &plan.status.uploads, doubt, effects);
+        term.files.watch(&place, &plan.status.files, doubt, effects);
         let object = Object::Pool(name.clone());
         if pool.status.as_ref() == Some(&plan.status) {
             term.writes.clear(&object);
-            term.pools.entry(uid.clone()).or_default().sent = None;
-        } else if is_pruned(term, &uid, &plan.status) {
-            // A CRD of another version drops fields. To write them again would change nothing, for ever.
+        } else if is_pruned(term, &uid, &pool, &plan.status) {
+            // A CRD of another version drops fields. To write them again would change nothing.
             term.writes.clear(&object);
         } else {
             term.writes.due(object, Urgency::Links);
         }
         if let Some(wait) = plan
-            .look_again
+            .requeue_after
             .and_then(|wait| Duration::try_from(wait).ok())
         {
             let mut at = now.monotonic.saturating_add(wait);
@@ -118,6 +125,8 @@ impl Engine {
             if let Some(until) = state.pod_backoff.waits(now.monotonic) {
                 at = at.min(until);
             }
+            // A worker whose deletion failed takes tasks again then.
+            at = state.done.values().fold(at, |at, until| at.min(*until));
             term.deadlines.set(cause(), at);
         }
     }
@@ -142,7 +151,7 @@ impl Engine {
         self.outbox.append(&mut effects);
         let (_, plan) = planned?;
         let is_new = pool.status.as_ref() != Some(&plan.status);
-        if !is_new || is_pruned(self.term.as_ref()?, &uid, &plan.status) {
+        if !is_new || is_pruned(self.term.as_ref()?, &uid, &pool, &plan.status) {
             return None;
         }
         let id = self.request_id();
@@ -173,60 +182,41 @@ impl Engine {
         pool: &ModelPool,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) -> Option<(Observed, Plan)> {
-        let template = self.template(pool)?;
+    ) -> Option<(Snapshot, Plan)> {
         let term = self.term.as_mut()?;
         let uid = pool.uid().unwrap_or_default();
         let version = pool.resource_version();
-        if version.is_some()
-            && term
-                .pools
-                .get(&uid)
-                .is_some_and(|state| state.panicked == version)
-        {
+        let state = term.pools.entry(uid.clone()).or_default();
+        if version.is_some() && state.panicked == version {
             return None;
         }
-        let (world, signer) = (&self.world, self.settings.signer.as_ref());
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            let seen = snapshot(world, term, pool, &template, now);
-            let plan = plan::plan(&seen, signer);
-            (seen, plan)
-        }));
-        term.pools.entry(uid.clone()).or_default().is_list_new = false;
+        let known = state.template.take();
+        let (world, settings, jumps) = (&self.world, &self.settings, self.clock.jumps());
+        let decided = guarded(|| {
+            let template = template(known, pool, &settings.template);
+            let snapshot = snapshot(world, term, pool, &template, (now, jumps));
+            let plan = plan::plan(&snapshot, settings.signer.as_ref());
+            (template, snapshot, plan)
+        });
+        let state = term.pools.entry(uid.clone()).or_default();
+        state.is_list_new = false;
         match decided {
-            Ok(decided) => Some(decided),
-            Err(panic) => {
-                let error = panic_message(&*panic);
-                term.pools.entry(uid.clone()).or_default().panicked = version.clone();
+            Ok((template, snapshot, plan)) => {
+                state.template = Some((pool.metadata.generation, template));
+                Some((snapshot, plan))
+            }
+            Err(error) => {
+                state.panicked.clone_from(&version);
                 let version = version.unwrap_or_default();
-                panicked(OwnerKind::ModelPools, (name, uid, version), error, effects);
+                report(OwnerKind::ModelPools, (name, uid, version), error, effects);
                 None
-            }
-        }
-    }
-
-    /// What a pool's pods look like; made once for each generation of its spec.
-    fn template(&mut self, pool: &ModelPool) -> Option<Arc<Template>> {
-        let term = self.term.as_mut()?;
-        let state = term
-            .pools
-            .entry(pool.uid().unwrap_or_default())
-            .or_default();
-        let generation = pool.metadata.generation;
-        match &state.template {
-            Some((of, template)) if *of == generation && generation.is_some() => {
-                Some(Arc::clone(template))
-            }
-            Some(_) | None => {
-                let template = Arc::new(template::build(pool, &self.settings.template));
-                state.template = Some((generation, Arc::clone(&template)));
-                Some(template)
             }
         }
     }
 
     fn read_pool(&mut self, name: &PoolName, uid: &str, effects: &mut Vec<Effect>) {
         let id = self.request_id();
+        let known = self.world.pool_version(name);
         let Some(term) = &mut self.term else {
             return;
         };
@@ -234,6 +224,7 @@ impl Engine {
         let open = Open::ReadPool {
             name: name.clone(),
             uid: uid.to_owned(),
+            known,
         };
         term.requests.insert(id, open);
         effects.push(Effect::Request {
@@ -244,7 +235,7 @@ impl Engine {
     }
 
     /// Says which workers get no new task: those that the pool gives up, and those whose pod was taken from it.
-    fn drain(&mut self, name: &PoolName, seen: &Observed, plan: &Plan) {
+    fn drain(&mut self, name: &PoolName, snapshot: &Snapshot, plan: &Plan) {
         let Some(term) = &mut self.term else {
             return;
         };
@@ -253,7 +244,7 @@ impl Engine {
             .iter()
             .map(|worker| worker.uid.as_str())
             .collect();
-        let own: BTreeSet<&str> = seen
+        let own: BTreeSet<&str> = snapshot
             .pods
             .iter()
             .map(|pod| pod.worker.uid.as_str())
@@ -267,6 +258,7 @@ impl Engine {
             Open::Pod { work, .. } => deleting(work),
             Open::ReadJob { .. }
             | Open::WriteJob { .. }
+            | Open::WriteOutcome { .. }
             | Open::DeleteJob { .. }
             | Open::ReadPool { .. }
             | Open::WritePool { .. }
@@ -275,7 +267,7 @@ impl Engine {
             | Open::CheckPod { .. }
             | Open::Orphans { .. } => None,
         });
-        let state = term.pools.get(&seen.uid);
+        let state = term.pools.get(&snapshot.uid);
         let done = state
             .into_iter()
             .flat_map(|state| state.done.keys())
@@ -292,27 +284,29 @@ impl Engine {
     }
 
     /// Tells each connected worker the models, once for each change.
-    fn welcome(&mut self, name: &PoolName, seen: &Observed) {
+    fn configure(&mut self, name: &PoolName, snapshot: &Snapshot) {
         let Some(term) = &mut self.term else {
             return;
         };
         let signer = self.settings.signer.as_ref();
-        let expires = seen.now.checked_add(LINK_LIFE).unwrap_or(seen.now);
+        let expires = snapshot.now.checked_add(LINK_LIFE).unwrap_or(snapshot.now);
         let place = Place {
-            namespace: &seen.namespace,
+            namespace: &snapshot.namespace,
             kind: OwnerKind::ModelPools,
-            uid: &seen.uid,
+            uid: &snapshot.uid,
         };
         // The key is the command without its signatures, which differ each time.
-        let key = serde_json::to_string(&models::orders(seen, &|_| FileSource::Url(String::new())))
-            .unwrap_or_default();
+        let key = serde_json::to_string(&models::configs(snapshot, &|_| {
+            FileSource::Url(String::new())
+        }))
+        .unwrap_or_default();
         let sign = |sha256: &str| {
             let url = signer.worker_get(&place, (ArtifactRole::Model, sha256), expires);
             url.map_or(FileSource::AwaitingUpload, FileSource::Url)
         };
         for uid in term.sessions.of_pool(name) {
             term.sessions
-                .welcome(&uid, &key, || models::orders(seen, &sign));
+                .configure(&uid, &key, || models::configs(snapshot, &sign));
             term.dirty.worker(&uid);
         }
     }
@@ -323,7 +317,7 @@ impl Engine {
         &mut self,
         name: &PoolName,
         uid: &str,
-        (seen, plan): (&Observed, &Plan),
+        (snapshot, plan): (&Snapshot, &Plan),
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
@@ -339,7 +333,7 @@ impl Engine {
         }
         // A worker that has not been heard in this term may have begun to run since the watch showed its pod.
         let is_unheard = plan.delete.iter().any(|worker| {
-            let pod = seen.pods.iter().find(|pod| pod.worker == *worker);
+            let pod = snapshot.pods.iter().find(|pod| pod.worker == *worker);
             pod.is_none_or(|pod| pod.stream.is_none())
         });
         if (!plan.create.is_empty() || is_unheard) && state.live.is_none() {
@@ -351,7 +345,7 @@ impl Engine {
             delete,
             protection,
             status: _,
-            look_again: _,
+            requeue_after: _,
         } = plan;
         let protect = |is_protected| {
             move |worker: &crate::names::WorkerRef| PodWork::Protect {
@@ -359,7 +353,6 @@ impl Engine {
                 is_protected,
             }
         };
-        state.done.retain(|_, until| *until > now.monotonic);
         // Autoscalers' annotations come last: they hold up no pod.
         let made = create
             .iter()
@@ -473,35 +466,53 @@ impl Engine {
         let Some(pool) = self.world.pool(name).cloned() else {
             return;
         };
-        let Some(template) = self.template(&pool) else {
-            return;
-        };
         let Some(term) = &mut self.term else {
             return;
         };
-        let seen = snapshot(&self.world, term, &pool, &template, now);
+        let known = term
+            .pools
+            .get(uid)
+            .and_then(|state| state.template.as_ref());
+        let Some((_, template)) = known.cloned() else {
+            return;
+        };
+        let clock = (now, self.clock.jumps());
+        let snapshot = snapshot(&self.world, term, &pool, &template, clock);
         let state = term.pools.entry(uid.to_owned()).or_default();
-        if let Some(name) = another_name(&seen, &state.tried) {
+        if let Some(name) = another_name(&snapshot, &state.tried) {
             state.tried.push(name.clone());
             state.work.push_back(PodWork::Create { name });
         }
     }
 }
 
-/// Whether the API server made another status of this one when it was written last.
-fn is_pruned(term: &Term, uid: &str, status: &ModelPoolStatus) -> bool {
-    let state = term.pools.get(uid);
-    state.is_some_and(|state| state.sent.as_deref() == Some(status))
+/// Whether the API server made the present status of this one when it was written last.
+fn is_pruned(term: &Term, uid: &str, pool: &ModelPool, status: &ModelPoolStatus) -> bool {
+    let sent = term.pools.get(uid).and_then(|state| state.sent.as_deref());
+    sent.is_some_and(|(wanted, made)| wanted == status && Some(made) == pool.status.as_ref())
+}
+
+/// What a pool's pods look like; made once for each generation of its spec.
+fn template(
+    known: Option<(Option<i64>, Arc<Template>)>,
+    pool: &ModelPool,
+    settings: &template::Settings,
+) -> Arc<Template> {
+    let generation = pool.metadata.generation;
+    match known {
+        Some((of, template)) if of == generation && generation.is_some() => template,
+        Some(_) | None => Arc::new(template::build(pool, settings)),
+    }
 }
 
 /// All that a plan needs to know about one pool.
 fn snapshot(
     world: &World,
-    term: &Term,
+    term: &mut Term,
     pool: &ModelPool,
     template: &Template,
-    now: Now,
-) -> Observed {
+    (now, jumps): (Now, &Jumps),
+) -> Snapshot {
     let namespace = pool.namespace().unwrap_or_default();
     let uid = pool.uid().unwrap_or_default();
     let state = term.pools.get(&uid);
@@ -517,7 +528,7 @@ fn snapshot(
     let see = |pod: &Arc<Pod>| {
         let uid = pod.uid().unwrap_or_default();
         let bound = term.queue.bound(&uid).map_or(0, BTreeSet::len);
-        pod_seen(
+        pod_snapshot(
             pod,
             annotations,
             term.sessions.stream_seen(&uid),
@@ -525,7 +536,7 @@ fn snapshot(
             now.wall,
         )
     };
-    let mut pods: Vec<PodSeen> = pods.iter().map(see).collect();
+    let mut pods: Vec<PodSnapshot> = pods.iter().map(see).collect();
     pods.sort_by(|a, b| a.worker.cmp(&b.worker));
     match state {
         Some(state) if state.live.is_some() => {
@@ -533,27 +544,28 @@ fn snapshot(
                 term.deleted.listed(&uid, &pods, now.wall);
             }
         }
-        Some(_) | None => term.deleted.seen(&uid, &pods),
+        Some(_) | None => term.deleted.observe(&uid, &pods),
     }
     let status = pool.status.clone().unwrap_or_default();
-    let received = term.files.received(&uid, &status.uploads);
+    let received = term.files.received(&uid, &status.files);
     let awaits = status
-        .uploads
+        .files
         .iter()
-        .any(|upload| !received.contains(&upload.sha256));
-    Observed {
+        .any(|file| !received.contains(file.sha256()));
+    Snapshot {
         name: pool.name_any(),
         generation: pool.metadata.generation,
         spec: pool.spec.clone(),
         renew_links: renewal(pool.annotations()),
         now: now.wall,
+        jumps: jumps.clone(),
         leads_since: term.since,
         revision: template.revision.clone(),
         refused: term.refusals.get(&uid),
         failing: term.failures.get(&uid),
         deleted: term.deleted.get(&uid),
         kept_by: kept_by(&pool.metadata),
-        store_trouble: term.files.error().filter(|_| awaits).cloned(),
+        store_error: term.files.error().filter(|_| awaits).cloned(),
         namespace,
         uid,
         status,

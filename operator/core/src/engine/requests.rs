@@ -7,22 +7,24 @@
 
 use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::conditions::{get, pool, pool_reason};
+use framewright_crds::deletion::goes_by_itself;
 use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::{LABEL_POOL, OwnerKind};
-use framewright_crds::wire::Order;
 use framewright_crds::{AIJob, ModelPool};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_core::ResourceExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Engine;
 use super::deadlines::Cause;
 use super::effect::{Effect, Log, Request, RequestId};
 use super::event::{Answer, Now};
-use super::jobs::{believed_until, forget};
+use super::jobs::{believed_until, cancel};
 use super::term::{Open, PodCheck, PodWork};
-use super::world::Job;
-use crate::jobs::plan::notes::Note;
-use crate::names::{JobName, PoolName};
+use super::world::{Job, version};
+use crate::jobs::plan::kubernetes_events::KubernetesEvent;
+use crate::names::{JobName, ObjectName, PoolName};
 use crate::pools::failures::{Outcome, Request as PodRequest};
 use crate::workers::sessions::Orphan;
 
@@ -52,6 +54,7 @@ impl Engine {
         let is_gone = open.as_ref().is_some_and(|open| match open {
             Open::ReadJob { uid, .. }
             | Open::WriteJob { uid, .. }
+            | Open::WriteOutcome { uid, .. }
             | Open::DeleteJob { uid, .. } => self.world.job_name(uid).is_none(),
             Open::ReadPool { uid, .. }
             | Open::WritePool { uid, .. }
@@ -69,7 +72,12 @@ impl Engine {
                 wanted,
                 notes,
             }) => self.job_written(now, (&name, &uid), (&before, wanted), notes, answer),
-            Some(Open::ReadJob { name, uid }) => self.job_was_read(now, &name, &uid, answer),
+            Some(Open::ReadJob { name, uid, known }) => {
+                self.job_was_read(now, (&name, &uid), known, answer)
+            }
+            Some(Open::WriteOutcome { name, uid }) => {
+                self.outcome_written(now, &name, &uid, &answer)
+            }
             Some(Open::DeleteJob { name, uid }) => match answer {
                 // One that a finalizer keeps is shown by the watch again.
                 Answer::Done | Answer::Gone => self.job_gone(&name, &uid),
@@ -81,7 +89,9 @@ impl Engine {
                 before,
                 wanted,
             }) => self.pool_written(now, (&name, &uid), (&before, wanted), answer),
-            Some(Open::ReadPool { name, uid }) => self.pool_was_read(now, &name, &uid, answer),
+            Some(Open::ReadPool { name, uid, known }) => {
+                self.pool_was_read(now, (&name, &uid), known, answer)
+            }
             Some(Open::ListPods { pool, uid }) => self.pods_listed(now, &pool, &uid, answer),
             Some(Open::Pod { pool, uid, work }) => {
                 self.pod_work_done(now, &pool, &uid, work, answer)
@@ -97,7 +107,7 @@ impl Engine {
         now: Now,
         (name, uid): (&JobName, &str),
         (before, wanted): (&AIJob, Box<AIJobStatus>),
-        notes: Vec<Note>,
+        notes: Vec<KubernetesEvent>,
         answer: Answer,
     ) {
         let written = match answer {
@@ -116,7 +126,7 @@ impl Engine {
         state.backoff.succeeded();
         state.fresh = None;
         let after: AIJobStatus = written.status.clone().unwrap_or_default();
-        state.sent = (after != *wanted).then_some(wanted);
+        state.sent = dropped(&wanted, &after);
         self.outbox.push(Effect::JobWritten {
             name: name.clone(),
             before: Box::new(before.status.clone().unwrap_or_default()),
@@ -135,7 +145,35 @@ impl Engine {
         term.dirty.job(name);
     }
 
-    fn job_was_read(&mut self, now: Now, name: &JobName, uid: &str, answer: Answer) {
+    fn outcome_written(&mut self, now: Now, name: &JobName, uid: &str, answer: &Answer) {
+        if !matches!(answer, Answer::Done) {
+            return self.job_unanswered(now, name, uid, "record what was used by", answer);
+        }
+        if let Some(term) = &mut self.term {
+            let state = term.jobs.entry(uid.to_owned()).or_default();
+            state.request = None;
+            state.is_outcome_durable = true;
+            term.dirty.job(name);
+        }
+    }
+
+    /// What is read is never older than what was known when it was asked for, unless the API server's state is not the one that it was.
+    fn is_of_the_past(&mut self, what: &str, name: &ObjectName, read: u64, known: u64) {
+        if read < known {
+            let reason = format!(
+                "{what} {name} was at version {known}, and the API server says that it is at version {read}: its state was restored from a backup"
+            );
+            self.outbox.push(Effect::Restart { reason });
+        }
+    }
+
+    fn job_was_read(
+        &mut self,
+        now: Now,
+        (name, uid): (&JobName, &str),
+        known: u64,
+        answer: Answer,
+    ) {
         let live = match answer {
             Answer::Job(live) if live.uid().as_deref() == Some(uid) => live,
             // Another job of that name: this one is gone.
@@ -149,12 +187,14 @@ impl Engine {
         state.request = None;
         state.is_confirmed = true;
         state.is_unknown = false;
+        let read = version(&*live);
         let job = (*live).clone();
         self.world.take_job(*live);
         if let Some(Job::Finished(_)) = self.world.job(name) {
             state.fresh = Some(std::sync::Arc::new(job));
         }
         term.dirty.job(name);
+        self.is_of_the_past("job", name, read, known);
     }
 
     /// A request about a job ended in a way that leaves open what the job is now: it is read after a while, before anything else.
@@ -197,7 +237,8 @@ impl Engine {
             state.request = None;
             state.is_unknown = false;
             state.backoff.succeeded();
-            state.sent = (written.status.as_ref() != Some(&*wanted)).then_some(wanted);
+            let after = written.status.clone().unwrap_or_default();
+            state.sent = dropped(&wanted, &after);
             term.dirty.pool(name);
         }
         if let Some(note) = pool_note(before, &written) {
@@ -212,7 +253,13 @@ impl Engine {
         self.take_pool(*written);
     }
 
-    fn pool_was_read(&mut self, now: Now, name: &PoolName, uid: &str, answer: Answer) {
+    fn pool_was_read(
+        &mut self,
+        now: Now,
+        (name, uid): (&PoolName, &str),
+        known: u64,
+        answer: Answer,
+    ) {
         let live = match answer {
             Answer::Pool(live) if live.uid().as_deref() == Some(uid) => live,
             Answer::Pool(_) | Answer::Gone => return self.pool_gone(name, uid),
@@ -224,6 +271,7 @@ impl Engine {
             state.is_unknown = false;
             term.dirty.pool(name);
         }
+        self.is_of_the_past("pool", name, version(&*live), known);
         self.take_pool(*live);
     }
 
@@ -474,14 +522,12 @@ impl Engine {
         };
         for Orphan { task, job, worker } in tasks {
             let is_wanted = found.is_some_and(|found| {
-                found.uid.as_deref() == Some(task.job_uid.as_str())
-                    && found.deletion_timestamp.is_none()
+                found.uid.as_deref() == Some(task.job_uid.as_str()) && !goes_by_itself(found)
             });
             if is_wanted {
                 continue;
             }
-            let cancel = Order::Cancel { task: task.clone() };
-            forget(term, &worker, &task, cancel, now.wall);
+            cancel(term, &worker, &task, now.wall);
             self.outbox.push(Effect::Log(Log::OrphanCancelled {
                 job,
                 task: task.to_string(),
@@ -489,6 +535,20 @@ impl Engine {
             }));
         }
     }
+}
+
+/// The status that was wanted and the one that the API server made of it, if that is another one. Both are compared as JSON has them:
+/// a status of which nothing is dropped loses the fractions of its seconds.
+fn dropped<S>(wanted: &S, made: &S) -> Option<Box<(S, S)>>
+where
+    S: Serialize + DeserializeOwned + Clone + PartialEq,
+{
+    if wanted == made {
+        return None;
+    }
+    let json = serde_json::to_vec(wanted).ok()?;
+    let wanted: S = serde_json::from_slice(&json).ok()?;
+    (wanted != *made).then(|| Box::new((wanted, made.clone())))
 }
 
 /// What an answer that is no success says.
@@ -523,7 +583,7 @@ fn is_own(pod: &ObjectMeta, pool: &str, pool_uid: &str) -> bool {
 }
 
 /// What people are told of a pool whose Ready condition has another reason now.
-fn pool_note(before: &ModelPool, after: &ModelPool) -> Option<Note> {
+fn pool_note(before: &ModelPool, after: &ModelPool) -> Option<KubernetesEvent> {
     let ready = |pool: &ModelPool| {
         let status = pool.status.as_ref()?;
         get(&status.conditions, pool::READY).cloned()
@@ -532,7 +592,7 @@ fn pool_note(before: &ModelPool, after: &ModelPool) -> Option<Note> {
     if ready(before).is_some_and(|old| old.reason == new.reason) {
         return None;
     }
-    Some(Note {
+    Some(KubernetesEvent {
         warning: WARNINGS.contains(&new.reason.as_str()),
         reason: new.reason,
         message: new.message,

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::deadlines::Deadlines;
 use super::effect::RequestId;
 use super::files::Files;
-use crate::jobs::plan::notes::Note;
+use crate::jobs::plan::kubernetes_events::KubernetesEvent;
 use crate::names::{JobName, PoolName, WorkerRef};
 use crate::pools::deleted::Deleted;
 use crate::pools::failures::Failures;
@@ -45,8 +45,8 @@ pub struct Term {
     pub dirty: Dirty,
     pub deadlines: Deadlines,
     pub writes: Writes,
-    /// Jobs whose reason for waiting has changed.
-    pub waiting: BTreeSet<JobName>,
+    /// Jobs whose reason for waiting has changed, and from when on they are decided about.
+    pub waiting: BTreeMap<JobName, Duration>,
     /// Jobs about whose orphaned tasks the API server is being asked, as namespace/name.
     pub orphans: BTreeSet<String>,
 }
@@ -100,12 +100,16 @@ pub struct JobState {
     pub request: Option<RequestId>,
     pub written_at: Option<Timestamp>,
     pub backoff: Backoff,
+    /// What the job has used is recorded.
+    pub is_outcome_durable: bool,
+    /// When it was last decided about because its reason for waiting had changed.
+    pub reason_changed_at: Option<Duration>,
     /// The version about which deciding has panicked.
     pub panicked: Option<String>,
     /// A job that is over, as it was just read.
     pub fresh: Option<Arc<AIJob>>,
-    /// The status that was written last, if the API server made another one of it.
-    pub sent: Option<Box<AIJobStatus>>,
+    /// The status that was written last, and the one that the API server made of it, if that is another one.
+    pub sent: Option<Box<(AIJobStatus, AIJobStatus)>>,
 }
 
 /// What is known of one pool in this term.
@@ -115,8 +119,8 @@ pub struct PoolState {
     pub request: Option<RequestId>,
     pub backoff: Backoff,
     pub panicked: Option<String>,
-    /// The status that was written last, if the API server made another one of it.
-    pub sent: Option<Box<ModelPoolStatus>>,
+    /// The status that was written last, and the one that the API server made of it, if that is another one.
+    pub sent: Option<Box<(ModelPoolStatus, ModelPoolStatus)>>,
     /// The pods' template, by the generation of the spec.
     pub template: Option<(Option<i64>, Arc<Template>)>,
     /// What is to be done about pods, in this order.
@@ -159,7 +163,7 @@ pub enum PodCheck {
     There {
         until: Duration,
     },
-    /// It is gone, and so for ever.
+    /// It is gone, and does not come back.
     Gone,
 }
 
@@ -169,13 +173,19 @@ pub enum Open {
     ReadJob {
         name: JobName,
         uid: String,
+        /// The newest version that was known when it was asked for.
+        known: u64,
+    },
+    WriteOutcome {
+        name: JobName,
+        uid: String,
     },
     WriteJob {
         name: JobName,
         uid: String,
         before: Arc<AIJob>,
         wanted: Box<AIJobStatus>,
-        notes: Vec<Note>,
+        notes: Vec<KubernetesEvent>,
     },
     DeleteJob {
         name: JobName,
@@ -184,6 +194,7 @@ pub enum Open {
     ReadPool {
         name: PoolName,
         uid: String,
+        known: u64,
     },
     WritePool {
         name: PoolName,
@@ -333,7 +344,7 @@ impl Term {
             dirty: Dirty::default(),
             deadlines: Deadlines::default(),
             writes: Writes::default(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             orphans: BTreeSet::new(),
         }
     }

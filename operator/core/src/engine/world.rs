@@ -10,13 +10,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube_core::{Resource, ResourceExt};
 
+use super::guard::guarded;
+use crate::clock::Jumps;
+use crate::files::{is_renewal_due, renewal};
 use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts};
-use crate::jobs::plan::{deleted_at, is_finished};
+use crate::jobs::plan::{is_finished, ttl};
 use crate::names::{JobName, ObjectName, PoolName, WorkerRef};
 use crate::pools::facts;
 use crate::pools::pod::pool_of;
 use crate::trim::{trim, trim_own};
-use crate::uploads::{is_renewal_due, renewal};
 
 /// How long the deletion of a pod is remembered; longer than a pod's grace, which a pool's template may set to a day.
 const LEAVING_REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
@@ -33,6 +35,8 @@ pub struct World {
     pods_of: HashMap<String, BTreeSet<ObjectName>>,
     /// When a deletion of a pod was first seen, by its UID: what happens to its work is nobody's failure.
     leaving: HashMap<String, Timestamp>,
+    /// The versions that could not be read, by UID: a list shows them again.
+    unreadable: HashMap<String, u64>,
     pub namespaces: NamespaceLabels,
     /// What jobs need to know about pools, by name.
     facts: Vec<PoolFacts>,
@@ -66,8 +70,9 @@ pub enum Job {
 pub struct Finished {
     pub uid: String,
     pub version: u64,
-    /// When it is to be deleted.
-    pub deleted_at: Option<Timestamp>,
+    /// When it succeeded or failed, and how long after that it is deleted.
+    pub finished_at: Option<Timestamp>,
+    pub ttl: SignedDuration,
     pub is_renewal_due: bool,
     /// Its deletion was asked for, or something keeps it from being deleted.
     pub is_leaving: bool,
@@ -98,7 +103,7 @@ impl Job {
         }
     }
 
-    fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u64 {
         match self {
             Job::Live(job) => version(&**job),
             Job::Finished(Finished { version, .. }) | Job::Unreadable { version, .. } => *version,
@@ -188,12 +193,16 @@ impl World {
     /// A job cannot be read: what was known of it stays. Whether that is news.
     pub fn job_unreadable(&mut self, name: &JobName, uid: &str, version: &str) -> bool {
         let version = parse(version);
+        let known = self.jobs.get(name).filter(|known| known.uid() == uid);
+        if known.is_some_and(|known| known.version() >= version) {
+            return false;
+        }
         match self.jobs.get_mut(name) {
             Some(Job::Unreadable {
                 uid: known,
                 version: old,
-            }) if known == uid => std::mem::replace(old, version) != version,
-            Some(known) if known.uid() == uid => true,
+            }) if known == uid => *old = version,
+            Some(known) if known.uid() == uid => {}
             Some(_) | None => {
                 if let Some(other) = self.jobs.get(name) {
                     self.job_names.remove(other.uid());
@@ -202,9 +211,12 @@ impl World {
                 self.job_names.insert(uid.clone(), name.clone());
                 self.jobs
                     .insert(name.clone(), Job::Unreadable { uid, version });
-                true
             }
         }
+        let last = self.unreadable.entry(uid.to_owned()).or_insert(0);
+        let is_new = *last < version;
+        *last = version.max(*last);
+        is_new
     }
 
     /// A job is gone; whether it was known.
@@ -214,6 +226,7 @@ impl World {
         }
         self.jobs.remove(name);
         self.job_names.remove(uid);
+        self.unreadable.remove(uid);
         true
     }
 
@@ -233,12 +246,12 @@ impl World {
         gone
     }
 
-    /// Whether a job is there, and is not being deleted.
+    /// Whether a job is there, and its tasks are the business of its own status. One that is being deleted and that nothing keeps is gone.
     #[must_use]
     pub fn has_job(&self, uid: &str) -> bool {
         let job = self.job_names.get(uid).and_then(|name| self.jobs.get(name));
         job.is_some_and(|job| match job {
-            Job::Live(job) => job.metadata.deletion_timestamp.is_none(),
+            Job::Live(job) => !goes_by_itself(&job.metadata),
             Job::Finished(_) | Job::Unreadable { .. } => true,
         })
     }
@@ -251,6 +264,12 @@ impl World {
             Pool::Known(pool) => Some(pool),
             Pool::Unreadable { .. } => None,
         }
+    }
+
+    /// The version of a pool that is known.
+    #[must_use]
+    pub fn pool_version(&self, name: &PoolName) -> u64 {
+        self.pools.get(name).map_or(0, Pool::version)
     }
 
     /// The pool with this UID.
@@ -294,12 +313,16 @@ impl World {
     /// A pool cannot be read: what was known of it stays. Whether that is news.
     pub fn pool_unreadable(&mut self, name: &PoolName, uid: &str, version: &str) -> bool {
         let version = parse(version);
+        let known = self.pools.get(name).filter(|known| known.uid() == uid);
+        if known.is_some_and(|known| known.version() >= version) {
+            return false;
+        }
         match self.pools.get_mut(name) {
             Some(Pool::Unreadable {
                 uid: known,
                 version: old,
-            }) if known == uid => std::mem::replace(old, version) != version,
-            Some(known) if known.uid() == uid => true,
+            }) if known == uid => *old = version,
+            Some(known) if known.uid() == uid => {}
             Some(_) | None => {
                 if let Some(other) = self.pools.get(name) {
                     self.pool_names.remove(other.uid());
@@ -309,9 +332,12 @@ impl World {
                 self.pools
                     .insert(name.clone(), Pool::Unreadable { uid, version });
                 self.set_facts(name);
-                true
             }
         }
+        let last = self.unreadable.entry(uid.to_owned()).or_insert(0);
+        let is_new = *last < version;
+        *last = version.max(*last);
+        is_new
     }
 
     /// A pool is gone; whether it was known.
@@ -321,6 +347,7 @@ impl World {
         }
         self.pools.remove(name);
         self.pool_names.remove(uid);
+        self.unreadable.remove(uid);
         self.set_facts(name);
         true
     }
@@ -345,19 +372,23 @@ impl World {
         let new = self
             .pool(name)
             .filter(|pool| pool.metadata.deletion_timestamp.is_none())
-            .map(|pool| facts::of(pool));
+            .and_then(|pool| guarded(|| facts::of(pool)).ok());
         let place = self.facts.binary_search_by(|known| known.name.cmp(name));
         match (place, new) {
             (Ok(index), Some(new)) => {
                 let old = std::mem::replace(&mut self.facts[index], new);
                 let new = &self.facts[index];
                 let reasons = |facts: &PoolFacts| -> Vec<Option<String>> {
-                    let troubles = facts.models.values().map(Option::as_ref);
-                    troubles
-                        .map(|trouble| trouble.map(|trouble| trouble.reason.clone()))
+                    let problems = facts.models.values().chain([&facts.problem]);
+                    let problems = problems.map(Option::as_ref);
+                    problems
+                        .map(|problem| problem.map(|problem| problem.reason.clone()))
                         .collect()
                 };
-                if old.access != new.access || !old.models.keys().eq(new.models.keys()) {
+                if old.access != new.access
+                    || old.pipelines != new.pipelines
+                    || !old.models.keys().eq(new.models.keys())
+                {
                     FactsChange::Offer
                 } else if reasons(&old) == reasons(new) {
                     // A waiting job does not repeat the pool's words.
@@ -471,9 +502,9 @@ impl World {
     }
 
     /// Forgets deletions of pods that are long gone.
-    pub fn forget_old(&mut self, now: Timestamp) {
+    pub fn forget_old(&mut self, now: Timestamp, jumps: &Jumps) {
         self.leaving
-            .retain(|_, since| now.duration_since(*since) < LEAVING_REMEMBERED);
+            .retain(|_, since| now.duration_since(jumps.shifted(*since)) < LEAVING_REMEMBERED);
     }
 }
 
@@ -484,7 +515,8 @@ fn entry(job: AIJob, version: u64) -> Job {
     Job::Finished(Finished {
         uid: job.uid().unwrap_or_default(),
         version,
-        deleted_at: deleted_at(&job.spec, status),
+        finished_at: status.finished_at.as_ref().map(|finished| finished.0),
+        ttl: ttl(&job.spec),
         is_renewal_due: is_renewal_due(
             renewal(job.annotations()).as_deref(),
             status.links_renewed_for.as_deref(),
@@ -494,7 +526,7 @@ fn entry(job: AIJob, version: u64) -> Job {
 }
 
 /// Resource versions are numbers that grow, and since Kubernetes 1.35 officially so (KEP-5504).
-fn version<K: Resource>(object: &K) -> u64 {
+pub(super) fn version<K: Resource>(object: &K) -> u64 {
     parse(
         object
             .meta()

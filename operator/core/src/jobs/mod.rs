@@ -1,8 +1,10 @@
 //! One AIJob.
 //!
 //! # Layout
-//! - [`seen`]: what is known about a job
+//! - [`admission`]: whether it may start
+//! - [`snapshot`]: what is known about a job
 //! - [`plan`]: what is to be done about it
 
+pub mod admission;
 pub mod plan;
-pub mod seen;
+pub mod snapshot;

@@ -3,20 +3,19 @@
 //! The first one is replaced at once. From the second in a row on, the next one waits, and the pool's condition says why.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
 use super::refusals::Refusal;
-use super::seen::{Phase, PodSeen};
+use super::snapshot::{Phase, PodSnapshot};
 
 /// What became of the pods that this replica has made, by the UIDs of their pools.
 #[derive(Debug, Default)]
-pub struct Deleted(Mutex<HashMap<String, Pool>>);
+pub struct Deleted(HashMap<String, Pool>);
 
 #[derive(Debug, Default)]
 struct Pool {
-    /// Pods that have not been seen running, by UID.
+    /// Pods that have not been snapshot running, by UID.
     made: BTreeMap<String, Made>,
     /// So many in a row are gone.
     in_a_row: u32,
@@ -32,28 +31,28 @@ struct Made {
 
 impl Deleted {
     /// A pod was made.
-    pub fn made(&self, pool_uid: &str, pod_uid: &str, name: &str) {
+    pub fn made(&mut self, pool_uid: &str, pod_uid: &str, name: &str) {
         let made = Made {
             name: name.to_owned(),
             why: None,
         };
-        let mut pools = self.lock();
+        let pools = &mut self.0;
         let pool = pools.entry(pool_uid.to_owned()).or_default();
         pool.made.insert(pod_uid.to_owned(), made);
     }
 
     /// The operator itself deletes the pod.
-    pub fn forget(&self, pool_uid: &str, pod_uid: &str) {
-        if let Some(pool) = self.lock().get_mut(pool_uid) {
+    pub fn forget(&mut self, pool_uid: &str, pod_uid: &str) {
+        if let Some(pool) = self.0.get_mut(pool_uid) {
             pool.made.remove(pod_uid);
         }
     }
 
     /// The pool's pods as a cache shows them. A pod that it lacks may be too new for it.
-    pub fn seen(&self, pool_uid: &str, pods: &[PodSeen]) {
-        let mut pools = self.lock();
+    pub fn observe(&mut self, pool_uid: &str, pods: &[PodSnapshot]) {
+        let pools = &mut self.0;
         if let Some(pool) = pools.get_mut(pool_uid) {
-            pool.seen(pods);
+            pool.observe(pods);
             if pool.made.is_empty() && pool.in_a_row == 0 {
                 pools.remove(pool_uid);
             }
@@ -61,12 +60,12 @@ impl Deleted {
     }
 
     /// The pool's pods as the API server has just listed them: what is not there is gone.
-    pub fn listed(&self, pool_uid: &str, pods: &[PodSeen], now: Timestamp) {
-        let mut pools = self.lock();
+    pub fn listed(&mut self, pool_uid: &str, pods: &[PodSnapshot], now: Timestamp) {
+        let pools = &mut self.0;
         let Some(pool) = pools.get_mut(pool_uid) else {
             return;
         };
-        pool.seen(pods);
+        pool.observe(pods);
         let is_gone = |uid: &String, _: &mut Made| pods.iter().all(|pod| pod.worker.uid != *uid);
         let gone: Vec<(String, Made)> = pool.made.extract_if(.., is_gone).collect();
         if let Some((_, last)) = gone.last() {
@@ -77,21 +76,17 @@ impl Deleted {
     /// Why the next pod waits, and until when.
     #[must_use]
     pub fn get(&self, pool_uid: &str) -> Option<Refusal> {
-        self.lock().get(pool_uid)?.wait.clone()
+        self.0.get(pool_uid)?.wait.clone()
     }
 
-    /// Forgets pools that are gone.
-    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.lock().retain(|uid, _| is_there(uid));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Pool>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A pool is gone.
+    pub fn forget_pool(&mut self, pool_uid: &str) {
+        self.0.remove(pool_uid);
     }
 }
 
 impl Pool {
-    fn seen(&mut self, pods: &[PodSeen]) {
+    fn observe(&mut self, pods: &[PodSnapshot]) {
         for pod in pods {
             match pod.phase {
                 Phase::Pending => {}
@@ -136,7 +131,7 @@ impl Pool {
 mod tests {
     use super::super::plan::pods::fixture::pod;
     use super::*;
-    use crate::pools::seen::PodTrouble;
+    use crate::pools::snapshot::PodProblem;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap_or_default()
@@ -145,18 +140,18 @@ mod tests {
     #[test]
     fn pods_that_others_delete_before_they_run_are_replaced_later_each_time_and_the_reason_is_told()
     {
-        let deleted = Deleted::default();
+        let mut deleted = Deleted::default();
         let mut waits = Vec::new();
         for round in 0..5 {
             deleted.made("p", "u", "p-r2-0");
             // A cache that does not show it yet proves nothing.
-            deleted.seen("p", &[]);
+            deleted.observe("p", &[]);
             let mut ending = pod("u", "r2", "ending");
-            ending.waits_for = Some(PodTrouble {
+            ending.waits_for = Some(PodProblem {
                 reason: "Progressing",
                 message: "is being deleted: Preempted".to_owned(),
             });
-            deleted.seen("p", &[ending]);
+            deleted.observe("p", &[ending]);
             deleted.listed("p", &[], at(round));
             waits.push(
                 deleted
@@ -171,20 +166,20 @@ mod tests {
             "{message}"
         );
         deleted.made("p", "v", "p-r2-0");
-        deleted.seen("p", &[pod("v", "r2", "away")]);
+        deleted.observe("p", &[pod("v", "r2", "away")]);
         assert_eq!(deleted.get("p"), None);
-        assert!(deleted.lock().is_empty());
+        assert!(deleted.0.is_empty());
     }
 
     #[test]
     fn a_pod_that_has_run_or_that_the_pool_itself_deletes_is_not_missed() {
-        let deleted = Deleted::default();
+        let mut deleted = Deleted::default();
         for round in 0..5 {
             deleted.made("p", "u", "p-r2-0");
             deleted.forget("p", "u");
             deleted.listed("p", &[], at(round));
             deleted.made("p", "v", "p-r2-0");
-            deleted.seen("p", &[pod("v", "r2", "")]);
+            deleted.observe("p", &[pod("v", "r2", "")]);
             deleted.listed("p", &[], at(round));
             deleted.made("p", "w", "p-r2-0");
             deleted.listed("p", &[pod("w", "r2", "pending")], at(round));

@@ -3,7 +3,6 @@
 //! One failure is nothing to speak of, and the next try often succeeds. After three in a row the pool's condition has the error.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Failures in a row after which they are told.
 const TOLD_AFTER: u32 = 3;
@@ -37,7 +36,7 @@ pub struct Failing {
 
 /// The failures in a row of each pool, by UID.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<String, BTreeMap<Request, Failure>>>);
+pub struct Failures(HashMap<String, BTreeMap<Request, Failure>>);
 
 #[derive(Debug)]
 struct Failure {
@@ -47,8 +46,8 @@ struct Failure {
 
 impl Failures {
     /// A round is over.
-    pub fn note(&self, pool_uid: &str, request: Request, outcome: Outcome) {
-        let mut pools = self.lock();
+    pub fn note(&mut self, pool_uid: &str, request: Request, outcome: Outcome) {
+        let pools = &mut self.0;
         let (message, least) = match outcome {
             Outcome::Failed(message) => (message, 1),
             Outcome::Refused(message) => (message, TOLD_AFTER),
@@ -70,7 +69,7 @@ impl Failures {
 
     #[must_use]
     pub fn get(&self, pool_uid: &str) -> Failing {
-        let pools = self.lock();
+        let pools = &self.0;
         let told = |request: Request| {
             let failure = pools.get(pool_uid)?.get(&request)?;
             (failure.in_a_row >= TOLD_AFTER).then(|| failure.message.clone())
@@ -82,13 +81,9 @@ impl Failures {
         }
     }
 
-    /// Forgets pools that are gone.
-    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.lock().retain(|uid, _| is_there(uid));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<Request, Failure>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A pool is gone.
+    pub fn forget_pool(&mut self, pool_uid: &str) {
+        self.0.remove(pool_uid);
     }
 }
 
@@ -96,15 +91,15 @@ impl Failures {
 mod tests {
     use super::*;
 
-    fn failed(failures: &Failures, request: Request, message: &str) {
+    fn failed(failures: &mut Failures, request: Request, message: &str) {
         failures.note("p", request, Outcome::Failed(message.to_owned()));
     }
 
     #[test]
     fn the_third_failure_in_a_row_is_told_in_the_words_of_the_last_until_one_succeeds() {
         for request in [Request::List, Request::Create, Request::Delete] {
-            let failures = Failures::default();
-            let told = || {
+            let mut failures = Failures::default();
+            let told = |failures: &Failures| {
                 let Failing {
                     list,
                     create,
@@ -112,26 +107,26 @@ mod tests {
                 } = failures.get("p");
                 list.or(create).or(delete)
             };
-            failed(&failures, request, "reset");
+            failed(&mut failures, request, "reset");
             failures.note("p", request, Outcome::Answered);
-            failed(&failures, request, "reset");
-            failed(&failures, request, "reset");
-            assert_eq!(told(), None);
-            failed(&failures, request, "late");
-            assert_eq!(told().as_deref(), Some("late"));
+            failed(&mut failures, request, "reset");
+            failed(&mut failures, request, "reset");
+            assert_eq!(told(&failures), None);
+            failed(&mut failures, request, "late");
+            assert_eq!(told(&failures).as_deref(), Some("late"));
             assert_eq!(failures.get("q"), Failing::default());
             failures.note("p", request, Outcome::Answered);
-            assert_eq!(told(), None);
-            assert!(failures.lock().is_empty());
+            assert_eq!(told(&failures), None);
+            assert!(failures.0.is_empty());
         }
     }
 
     #[test]
     fn requests_of_another_kind_say_nothing_of_the_failing_ones() {
-        let failures = Failures::default();
+        let mut failures = Failures::default();
         for _ in 0..3 {
             failures.note("p", Request::List, Outcome::Answered);
-            failed(&failures, Request::Create, "reset");
+            failed(&mut failures, Request::Create, "reset");
         }
         let told = failures.get("p");
         assert_eq!(told.create.as_deref(), Some("reset"));
@@ -140,11 +135,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_at_once() {
-        let failures = Failures::default();
+        let mut failures = Failures::default();
         let refused = Outcome::Refused("not on Fridays".to_owned());
         failures.note("p", Request::Delete, refused);
         assert_eq!(failures.get("p").delete.as_deref(), Some("not on Fridays"));
-        failures.retain(|uid| uid != "p");
+        failures.forget_pool("p");
         assert_eq!(failures.get("p"), Failing::default());
     }
 }

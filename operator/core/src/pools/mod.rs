@@ -1,7 +1,7 @@
 //! One ModelPool.
 //!
 //! # Layout
-//! - [`seen`]: what is known about a pool; [`pod`]: what a pod says
+//! - [`snapshot`]: what is known about a pool; [`pod`]: what a pod says
 //! - [`template`]: what a worker pod looks like
 //! - [`plan`]: what is to be done about it
 //! - [`facts`]: what jobs need to know about a pool
@@ -14,5 +14,5 @@ pub mod failures;
 pub mod plan;
 pub mod pod;
 pub mod refusals;
-pub mod seen;
+pub mod snapshot;
 pub mod template;

@@ -1,7 +1,6 @@
 //! What the API server said when it refused a pool's pods: quota, admission, a wrong field. In memory.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,7 +11,7 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(30);
 
 /// The refusals in a row of each pool, by UID.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<String, Refusal>>);
+pub struct Refusals(HashMap<String, Refusal>);
 
 /// The last refusal, if the last try was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +60,8 @@ impl Refusal {
 
 impl Refusals {
     /// One more refusal.
-    pub fn add(&self, pool_uid: &str, message: &str, generation: Option<i64>, now: Timestamp) {
-        let mut refusals = self.lock();
+    pub fn add(&mut self, pool_uid: &str, message: &str, generation: Option<i64>, now: Timestamp) {
+        let refusals = &mut self.0;
         let refusal = match refusals.get(pool_uid) {
             Some(last) if last.generation == generation => last.again(message, now),
             Some(_) | None => Refusal::first(message, generation, now),
@@ -71,22 +70,18 @@ impl Refusals {
     }
 
     /// Its pods are made, or none is missing.
-    pub fn clear(&self, pool_uid: &str) {
-        self.lock().remove(pool_uid);
+    pub fn clear(&mut self, pool_uid: &str) {
+        self.0.remove(pool_uid);
     }
 
     #[must_use]
     pub fn get(&self, pool_uid: &str) -> Option<Refusal> {
-        self.lock().get(pool_uid).cloned()
+        self.0.get(pool_uid).cloned()
     }
 
-    /// Forgets pools that are gone.
-    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.lock().retain(|uid, _| is_there(uid));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Refusal>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A pool is gone.
+    pub fn forget_pool(&mut self, pool_uid: &str) {
+        self.0.remove(pool_uid);
     }
 }
 
@@ -100,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_up_to_half_a_minute_and_another_spec_is_tried_at_once() {
-        let refusals = Refusals::default();
+        let mut refusals = Refusals::default();
         let mut waits = Vec::new();
         for _ in 0..7 {
             refusals.add("p", "quota", Some(1), at(0));

@@ -8,10 +8,11 @@ use framewright_crds::names::TaskId;
 use jiff::Timestamp;
 use kube_core::ResourceExt;
 
+use crate::clock::Jumps;
 use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
 use crate::jobs::plan::{attempt, is_finished, steps};
-use crate::jobs::seen::Resolution;
-use crate::schedule::Pending;
+use crate::jobs::snapshot::Resolution;
+use crate::schedule::{Pending, Requires};
 
 /// What surrounds the jobs.
 pub struct Around<'a> {
@@ -19,6 +20,7 @@ pub struct Around<'a> {
     pub catalog: &'a [String],
     pub labels: &'a NamespaceLabels,
     pub now: Timestamp,
+    pub jumps: &'a Jumps,
 }
 
 /// What the scheduler needs to know of a job.
@@ -64,11 +66,23 @@ fn open_tasks(steps: &[StepStatus], uid: &str) -> Vec<(String, TaskId)> {
         .filter_map(|step| {
             let open = attempt::open(step)?;
             Some((
-                open.pod_uid.clone(),
+                open.worker.uid.clone(),
                 attempt::task_id(uid, &step.name, open.number),
             ))
         })
         .collect()
+}
+
+/// What a step needs of a worker; none of a step whose pipeline this version does not know.
+#[must_use]
+pub fn requires(step: &Step) -> Option<Requires> {
+    let models = step.models().into_iter();
+    Some(Requires {
+        pipeline: step.pipeline()?.spec().name.to_owned(),
+        models: models
+            .map(|(role, name)| (role.to_owned(), name.to_owned()))
+            .collect(),
+    })
 }
 
 fn pending_steps(
@@ -94,15 +108,29 @@ fn pending_steps(
     }
     let pending = |(position, step): (usize, &Step)| {
         let known = known_steps.iter().find(|known| known.name == step.name);
-        if !steps::is_pending(step, known, known_steps, received, around.now) {
+        if !steps::is_pending(
+            step,
+            known,
+            known_steps,
+            received,
+            (around.now, around.jumps),
+        ) {
             return None;
         }
-        let resolution = resolve(namespace, step, around.pools, around.catalog, around.labels);
+        let requires = requires(step)?;
+        let resolution = resolve(
+            namespace,
+            step.pool_ref.as_ref(),
+            &requires,
+            around.pools,
+            around.catalog,
+            around.labels,
+        );
         let pools = match resolution {
             Resolution::Pools { pools, .. } => pools,
-            Resolution::ModelNotFound { .. }
+            Resolution::NotFound { .. }
             | Resolution::PoolNotFound { .. }
-            | Resolution::ModelNotInPool { .. }
+            | Resolution::NotInPool { .. }
             | Resolution::NotAllowed { .. } => Vec::new(),
         };
         let attempts = known.iter().flat_map(|known| &known.attempts);
@@ -112,20 +140,20 @@ fn pending_steps(
             .filter_map(|input| input.from_step.as_ref())
             .filter_map(|from| {
                 let maker = known_steps.iter().find(|maker| maker.name == from.name)?;
-                Some(maker.attempts.last()?.pod_uid.clone())
+                Some(maker.attempts.last()?.worker.uid.clone())
             });
         Some(Pending {
             job_uid: uid.to_owned(),
             step: step.name.clone(),
             namespace: namespace.to_owned(),
-            model: step.model.clone(),
+            requires,
             pools,
             priority: job.spec.priority,
             created,
             position,
             avoid: attempts
                 .filter(|attempt| attempt.cause.is_some())
-                .map(|attempt| attempt.pod_uid.clone())
+                .map(|attempt| attempt.worker.uid.clone())
                 .collect(),
             near: makers.collect(),
         })

@@ -11,9 +11,55 @@ pub mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use framewright_crds::aijob::StepModel;
 use jiff::Timestamp;
 
 use crate::names::{PoolName, WorkerRef};
+
+/// What a step needs of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requires {
+    pub pipeline: String,
+    /// The models, each with its role.
+    pub models: Vec<(String, String)>,
+}
+
+/// What a worker can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provides {
+    pub pipelines: BTreeSet<String>,
+    /// Models that it has verified, each with its digest.
+    pub models: BTreeMap<String, String>,
+    /// Digests of the models that are loaded on its device.
+    pub loaded: BTreeSet<String>,
+}
+
+impl Provides {
+    /// The models that a step runs with here; none if the worker cannot do it.
+    #[must_use]
+    pub fn models_for(&self, requires: &Requires) -> Option<Vec<StepModel>> {
+        let Requires { pipeline, models } = requires;
+        if !self.pipelines.contains(pipeline) {
+            return None;
+        }
+        let models = models.iter().map(|(role, name)| {
+            Some(StepModel {
+                role: role.clone(),
+                name: name.clone(),
+                digest: self.models.get(name)?.clone(),
+            })
+        });
+        models.collect()
+    }
+
+    /// Whether all the models that a step needs are loaded.
+    #[must_use]
+    pub fn is_warm_for(&self, requires: &Requires) -> bool {
+        let digests = requires.models.iter();
+        let mut digests = digests.map(|(_, name)| self.models.get(name));
+        digests.all(|digest| digest.is_some_and(|digest| self.loaded.contains(digest)))
+    }
+}
 
 /// A step that could run now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +67,7 @@ pub struct Pending {
     pub job_uid: String,
     pub step: String,
     pub namespace: String,
-    pub model: String,
+    pub requires: Requires,
     /// Where it may run.
     pub pools: Vec<PoolName>,
     pub priority: i32,
@@ -41,10 +87,7 @@ pub struct Slots {
     pub worker: WorkerRef,
     pub pool: PoolName,
     pub free: u32,
-    /// Models that it has verified, each with the digest of its weights.
-    pub ready: BTreeMap<String, String>,
-    /// The model that it used last.
-    pub warm: Option<String>,
+    pub provides: Provides,
 }
 
 /// One decision.
@@ -55,6 +98,5 @@ pub struct Placement {
     pub namespace: String,
     pub worker: WorkerRef,
     pub pool: PoolName,
-    pub model: String,
-    pub weights_digest: String,
+    pub models: Vec<StepModel>,
 }

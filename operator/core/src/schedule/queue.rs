@@ -5,15 +5,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use framewright_crds::aijob::StepModel;
 use framewright_crds::names::TaskId;
 use jiff::Timestamp;
 
 use super::gather::Gathered;
-use super::{Pending, Placement, Slots};
+use super::{Pending, Placement, Requires, Slots};
 use crate::names::PoolName;
 
-/// What a worker of a pool offers, and what a step asks for.
-type Class = (PoolName, String);
+/// A pool, and what steps need of its workers.
+type Class = (PoolName, Requires);
 
 /// A job's UID and a step's name.
 type StepKey = (String, String);
@@ -30,7 +31,9 @@ pub struct Queue {
     /// The tasks that are bound to each pod UID, or placed on it (as attempt 0, which no bound task has).
     bound: HashMap<String, BTreeSet<TaskId>>,
     workers: HashMap<String, Slots>,
-    /// UIDs of the workers that have room.
+    /// UIDs of the workers that have room, by pool.
+    room: BTreeMap<PoolName, BTreeSet<String>>,
+    /// Those of them that can do the steps of a class, for each class in which steps wait.
     free: BTreeMap<Class, Free>,
 }
 
@@ -52,12 +55,40 @@ struct Turn {
     position: usize,
 }
 
-/// The workers of one class that have room.
+/// The workers that have room and can do the steps of one class.
 #[derive(Debug, Default)]
 struct Free {
-    /// They used the model last.
+    /// They have the models loaded.
     warm: BTreeSet<String>,
     cold: BTreeSet<String>,
+}
+
+impl Free {
+    fn add(&mut self, uid: &str, slots: &Slots, requires: &Requires) {
+        if slots.provides.models_for(requires).is_none() {
+            return;
+        }
+        let is_warm = slots.provides.is_warm_for(requires);
+        let workers = if is_warm {
+            &mut self.warm
+        } else {
+            &mut self.cold
+        };
+        workers.insert(uid.to_owned());
+    }
+
+    fn remove(&mut self, uid: &str) {
+        self.warm.remove(uid);
+        self.cold.remove(uid);
+    }
+
+    fn has(&self, uid: &str) -> bool {
+        self.warm.contains(uid) || self.cold.contains(uid)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.warm.is_empty() && self.cold.is_empty()
+    }
 }
 
 /// The steps of a class that are next, one of each namespace, while steps are placed.
@@ -78,7 +109,7 @@ impl Queue {
         let is_good = |placement: &Placement| {
             pending.iter().any(|pending| {
                 pending.step == placement.step
-                    && pending.model == placement.model
+                    && requires(&placement.models) == pending.requires.models
                     && pending.pools.contains(&placement.pool)
             })
         };
@@ -166,6 +197,10 @@ impl Queue {
 
     fn enqueue(&mut self, namespace: &Arc<str>, step: &Arc<Pending>) {
         for class in classes(step) {
+            if !self.waiting.contains_key(&class) {
+                let free = self.free_for(&class);
+                self.free.insert(class.clone(), free);
+            }
             let waiting = self.waiting.entry(class).or_default();
             let of_priority = waiting.entry(Reverse(step.priority)).or_default();
             let of_namespace = of_priority.entry(Arc::clone(namespace)).or_default();
@@ -191,8 +226,20 @@ impl Queue {
             }
             if waiting.is_empty() {
                 self.waiting.remove(&class);
+                self.free.remove(&class);
             }
         }
+    }
+
+    /// The workers that have room and can do the steps of a class.
+    fn free_for(&self, (pool, requires): &Class) -> Free {
+        let mut free = Free::default();
+        for uid in self.room.get(pool).into_iter().flatten() {
+            if let Some(slots) = self.workers.get(uid) {
+                free.add(uid, slots, requires);
+            }
+        }
+        free
     }
 
     /// Sets a worker's room, or that it gets no tasks.
@@ -201,32 +248,24 @@ impl Queue {
             return;
         }
         if let Some(old) = self.workers.remove(uid) {
-            for model in old.ready.keys() {
-                let class = (old.pool.clone(), model.clone());
-                if let Some(free) = self.free.get_mut(&class) {
-                    free.warm.remove(uid);
-                    free.cold.remove(uid);
-                    if free.warm.is_empty() && free.cold.is_empty() {
-                        self.free.remove(&class);
-                    }
+            if let Some(room) = self.room.get_mut(&old.pool) {
+                room.remove(uid);
+                if room.is_empty() {
+                    self.room.remove(&old.pool);
                 }
+            }
+            for (_, free) in of_pool(&mut self.free, &old.pool) {
+                free.remove(uid);
             }
         }
         let Some(slots) = slots else {
             return;
         };
         if slots.free > 0 {
-            for model in slots.ready.keys() {
-                let free = self
-                    .free
-                    .entry((slots.pool.clone(), model.clone()))
-                    .or_default();
-                let workers = if slots.warm.as_ref() == Some(model) {
-                    &mut free.warm
-                } else {
-                    &mut free.cold
-                };
-                workers.insert(uid.to_owned());
+            let room = self.room.entry(slots.pool.clone()).or_default();
+            room.insert(uid.to_owned());
+            for ((_, requires), free) in of_pool(&mut self.free, &slots.pool) {
+                free.add(uid, &slots, requires);
             }
         }
         self.workers.insert(uid.to_owned(), slots);
@@ -309,8 +348,11 @@ impl Queue {
         placed
             .filter_map(|task| self.placement(&task.job_uid, &task.step))
             .filter(|placement| {
-                worker.and_then(|worker| worker.ready.get(&placement.model))
-                    != Some(&placement.weights_digest)
+                let has = |model: &StepModel| {
+                    let digest = worker.and_then(|worker| worker.provides.models.get(&model.name));
+                    digest == Some(&model.digest)
+                };
+                worker.is_none() || !placement.models.iter().all(has)
             })
             .map(|placement| (placement.job_uid.clone(), placement.step.clone()))
             .collect()
@@ -350,17 +392,18 @@ impl Queue {
             let Some(mut slots) = self.workers.get(&worker).cloned() else {
                 break;
             };
+            let Some(models) = slots.provides.models_for(&step.requires) else {
+                break;
+            };
             let placement = Placement {
                 job_uid: step.job_uid.clone(),
                 step: step.step.clone(),
                 namespace: step.namespace.clone(),
                 worker: slots.worker.clone(),
                 pool: slots.pool.clone(),
-                weights_digest: slots.ready.get(&step.model).cloned().unwrap_or_default(),
-                model: step.model.clone(),
+                models,
             };
             slots.free = slots.free.saturating_sub(1);
-            slots.warm = Some(step.model.clone());
             self.set_worker(&worker, Some(slots));
             self.dequeue(&namespace, &step);
             *self.load.entry(Arc::clone(&namespace)).or_insert(0) += 1;
@@ -381,7 +424,8 @@ impl Queue {
     /// The step that is next among all for which there is room, and a class in which there is.
     fn next(&self, heads: &mut BTreeMap<Class, Head>) -> Option<(Class, Arc<str>, Arc<Pending>)> {
         let mut first: Option<Candidate<'_>> = None;
-        for class in self.free.keys() {
+        let with_room = self.free.iter().filter(|(_, free)| !free.is_empty());
+        for (class, _) in with_room {
             let Some(waiting) = self.waiting.get(class) else {
                 continue;
             };
@@ -443,31 +487,53 @@ impl Queue {
         self.load.get(namespace).copied().unwrap_or(0)
     }
 
-    /// The best worker with room: not one that failed the step, then one that made an input, then one that used the model last.
+    /// The best worker with room: the one with the lowest score.
     fn best(&self, class: &Class, step: &Pending) -> Option<String> {
         let free = self.free.get(class)?;
-        let is_free = |uid: &&String| free.warm.contains(*uid) || free.cold.contains(*uid);
-        let is_avoided = |uid: &&String| step.avoid.contains(*uid);
-        let near = || step.near.iter().filter(is_free);
-        let all = || free.warm.iter().chain(&free.cold);
-        // Among those that made an input, one that used the model last comes first.
-        let nearest = |avoided: bool| {
-            near()
-                .filter(|uid| is_avoided(uid) == avoided)
-                .min_by_key(|uid| !free.warm.contains(*uid))
-        };
-        let found = nearest(false)
-            .or_else(|| all().find(|uid| !is_avoided(uid)))
-            .or_else(|| nearest(true))
-            .or_else(|| all().next());
-        found.cloned()
+        let best = candidates(free, step).min_by_key(|uid| score(free, step, uid));
+        best.cloned()
     }
+}
+
+/// The workers among which the best one is. To score all would cost their number.
+fn candidates<'a>(free: &'a Free, step: &'a Pending) -> impl Iterator<Item = &'a String> {
+    let near = step.near.iter().filter(|uid| free.has(uid));
+    let usable = |workers: &'a BTreeSet<String>| {
+        let usable = workers.iter().find(|uid| !step.avoid.contains(*uid));
+        usable.into_iter().chain(workers.first())
+    };
+    near.chain(usable(&free.warm)).chain(usable(&free.cold))
+}
+
+/// The lowest is best: a worker that did not fail the step, then one that made an input, then one that has the models loaded.
+fn score(free: &Free, step: &Pending, uid: &str) -> [bool; 3] {
+    let has_failed_it = step.avoid.contains(uid);
+    let is_near = step.near.contains(uid);
+    let is_warm = free.warm.contains(uid);
+    [has_failed_it, !is_near, !is_warm]
 }
 
 fn classes(step: &Pending) -> impl Iterator<Item = Class> + '_ {
     step.pools
         .iter()
-        .map(|pool| (pool.clone(), step.model.clone()))
+        .map(|pool| (pool.clone(), step.requires.clone()))
+}
+
+/// The classes of a pool.
+fn of_pool<'a>(
+    free: &'a mut BTreeMap<Class, Free>,
+    pool: &'a PoolName,
+) -> impl Iterator<Item = (&'a Class, &'a mut Free)> {
+    free.range_mut((pool.clone(), Requires::default())..)
+        .take_while(move |((of, _), _)| of == pool)
+}
+
+/// The models of a placement, as a step requires them.
+fn requires(models: &[StepModel]) -> Vec<(String, String)> {
+    let models = models.iter();
+    models
+        .map(|model| (model.role.clone(), model.name.clone()))
+        .collect()
 }
 
 fn turn(step: &Pending) -> Turn {
@@ -491,6 +557,7 @@ fn placed_task(job_uid: &str, step: &str) -> TaskId {
 mod tests {
     use super::*;
     use crate::names::WorkerRef;
+    use crate::schedule::Provides;
 
     fn pool() -> PoolName {
         PoolName {
@@ -504,7 +571,10 @@ mod tests {
             job_uid: job.into(),
             step: "s".into(),
             namespace: namespace.into(),
-            model: "x2".into(),
+            requires: Requires {
+                pipeline: "upscale".into(),
+                models: vec![("base".into(), "x2".into())],
+            },
             pools: vec![pool()],
             priority,
             created: Timestamp::from_second(created).unwrap_or_default(),
@@ -523,8 +593,11 @@ mod tests {
             },
             pool: pool(),
             free,
-            ready: BTreeMap::from([("x2".to_owned(), "d".to_owned())]),
-            warm: None,
+            provides: Provides {
+                pipelines: BTreeSet::from(["upscale".to_owned()]),
+                models: BTreeMap::from([("x2".to_owned(), "d".to_owned())]),
+                loaded: BTreeSet::new(),
+            },
         }
     }
 
@@ -651,9 +724,35 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_with_the_model_loaded_is_preferred() {
+        let mut warm = worker("w2", 1);
+        warm.provides.loaded.insert("d".to_owned());
+        let workers = vec![worker("w1", 1), warm, worker("w3", 1)];
+        check(vec![pending("a", "n", 0, 1)], workers, &[], &[("a", "w2")]);
+    }
+
+    #[test]
+    fn a_step_without_a_model_goes_to_any_worker_that_does_its_pipeline() {
+        let mut step = pending("a", "n", 0, 1);
+        step.requires = Requires {
+            pipeline: "transcode".to_owned(),
+            models: Vec::new(),
+        };
+        let mut other = worker("w2", 1);
+        other.provides.pipelines.insert("transcode".to_owned());
+        other.provides.models.clear();
+        check(
+            vec![step],
+            vec![worker("w1", 1), other],
+            &[],
+            &[("a", "w2")],
+        );
+    }
+
+    #[test]
     fn a_worker_without_the_model_or_of_another_pool_gets_nothing() {
         let mut bare = worker("w1", 1);
-        bare.ready.clear();
+        bare.provides.models.clear();
         let mut stranger = worker("w2", 1);
         stranger.pool.name = "other".into();
         check(

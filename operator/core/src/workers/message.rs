@@ -1,6 +1,7 @@
 //! What a worker's message changes.
 
-use framewright_crds::wire::{TaskState, ToOperator};
+use framewright_crds::names::ArtifactRole;
+use framewright_crds::protocol::{TaskState, WorkerMessage};
 use jiff::Timestamp;
 
 use super::sessions::Sessions;
@@ -20,7 +21,7 @@ pub enum Concerns {
 pub fn receive(
     sessions: &mut Sessions,
     uid: &str,
-    message: ToOperator,
+    message: WorkerMessage,
     now: Timestamp,
 ) -> Concerns {
     let Some(message) = validate::message(message) else {
@@ -28,8 +29,8 @@ pub fn receive(
     };
     let (task, is_known) = match message {
         // Only the first message of a session is a Hello.
-        ToOperator::Hello { .. } => return Concerns::Nothing,
-        ToOperator::Model {
+        WorkerMessage::Hello(_) | WorkerMessage::Unknown => return Concerns::Nothing,
+        WorkerMessage::Model {
             name,
             digest,
             state,
@@ -37,35 +38,53 @@ pub fn receive(
             sessions.model(uid, &name, &digest, state);
             return Concerns::Worker;
         }
-        ToOperator::Started { task } => {
+        WorkerMessage::Started { task } => {
             let is_known = sessions.started(uid, &task, now);
             (task, is_known)
         }
-        ToOperator::Progress { task, progress } => {
+        WorkerMessage::Progress { task, progress } => {
             let is_known = sessions.moved(uid, &task, TaskState::Running { progress }, now);
             (task, is_known)
         }
-        ToOperator::UploadRequest { task, output } => {
-            let is_known = sessions.moved(uid, &task, TaskState::Uploading { output }, now);
+        WorkerMessage::Prepared { task, units } => {
+            let is_known = sessions.prepared(uid, &task, units, now);
             (task, is_known)
         }
-        ToOperator::Finished { task, outcome } => {
+        WorkerMessage::UploadRequest {
+            task,
+            role: ArtifactRole::Output,
+            file,
+        } => {
+            let is_known = sessions.wants_upload(uid, &task, file, now);
+            (task, is_known)
+        }
+        // Only outputs are uploaded so far.
+        WorkerMessage::UploadRequest { .. } => return Concerns::Nothing,
+        WorkerMessage::Loaded { models, free: _ } => {
+            sessions.loaded(uid, models);
+            return Concerns::Worker;
+        }
+        WorkerMessage::Finished { task, outcome } => {
             let is_known = sessions.moved(uid, &task, TaskState::Finished { outcome }, now);
             (task, is_known)
         }
-        ToOperator::RenewGrants { task: Some(task) } => {
-            let is_known = sessions.wants_grants(uid, &task);
+        WorkerMessage::RenewLinks { task: Some(task) } => {
+            let is_known = sessions.wants_links(uid, &task);
             (task, is_known)
         }
-        ToOperator::StoreTrouble { task, trouble } => {
-            let is_known = sessions.store_trouble(uid, &task, trouble);
+        WorkerMessage::StoreError { task, error } => {
+            let is_known = sessions.store_error(uid, &task, error);
             (task, is_known)
         }
-        ToOperator::RenewGrants { task: None } => {
-            sessions.unwelcome(uid);
+        WorkerMessage::Stopped { task } => {
+            sessions.stopped(uid, &task, now);
             return Concerns::Worker;
         }
-        ToOperator::Draining => {
+        WorkerMessage::RenewLinks { task: None } => {
+            sessions.configure_again(uid);
+            return Concerns::Worker;
+        }
+        WorkerMessage::Draining => {
             sessions.ending(uid);
             return Concerns::Worker;
         }

@@ -1,82 +1,121 @@
 //! What a worker's word may be. A worker computes other people's files and may be taken over by one: whatever it says is bounded
 //! here, before it is kept or written anywhere, so that it can lie about its own tasks and do no more.
 
-use framewright_crds::aijob::{Cause, Progress};
+use framewright_crds::aijob::{Cause, Fact, OutputRole, Progress, Usage};
 use framewright_crds::conditions::shortened;
-use framewright_crds::names::{TaskId, is_sha256};
-use framewright_crds::wire::{ModelState, Outcome, OutputFile, TaskReport, TaskState, ToOperator};
+use framewright_crds::names::{TaskId, is_digest};
+use framewright_crds::protocol::{
+    Hello, LoadedModel, ModelState, Outcome, OutputFile, TaskRecord, TaskReport, TaskState,
+    WorkerMessage,
+};
 
-/// Tasks that one worker may hold, finished ones that are not settled included.
+/// Tasks that one worker may hold, finished ones that are not acknowledged included.
 pub const TASKS_LIMIT: usize = 256;
+/// Files that may come out of one task.
+pub const OUTPUTS_LIMIT: usize = 8;
+/// Facts about one of them.
+const FACTS_LIMIT: usize = 8;
+/// Pipelines that a worker may say it does.
+const PIPELINES_LIMIT: usize = 64;
+/// Models that a worker may say it has loaded.
+const LOADED_LIMIT: usize = 256;
 /// Characters of a name: of objects and their namespaces, of models.
 const NAME_LIMIT: usize = 253;
+/// Characters of what a pipeline, an output or a fact is called.
+const WORD_LIMIT: usize = 40;
 const MEDIA_TYPE_LIMIT: usize = 100;
+
+/// What a worker says of itself, as it may be used.
+#[must_use]
+pub fn hello(said: Hello) -> Hello {
+    Hello {
+        version: shortened(&said.version),
+        device_error: said.device_error.as_deref().map(shortened),
+        pipelines: said
+            .pipelines
+            .into_iter()
+            .filter(|name| is_word(name))
+            .take(PIPELINES_LIMIT)
+            .collect(),
+        loaded: loaded(said.loaded),
+        tasks: said.tasks.into_iter().filter_map(report).collect(),
+        ..said
+    }
+}
 
 /// The message as it may be used; none if it means nothing.
 #[must_use]
-pub fn message(said: ToOperator) -> Option<ToOperator> {
+pub fn message(said: WorkerMessage) -> Option<WorkerMessage> {
     Some(match said {
-        ToOperator::Hello {
-            protocol,
-            version,
-            device,
-            device_trouble,
-            slots,
-            tasks,
-            epoch,
-        } => ToOperator::Hello {
-            protocol,
-            version: shortened(&version),
-            device,
-            device_trouble: device_trouble.as_deref().map(shortened),
-            slots,
-            tasks: tasks.into_iter().filter_map(report).collect(),
-            epoch,
-        },
-        ToOperator::Model {
+        WorkerMessage::Hello(said) => WorkerMessage::Hello(Box::new(hello(*said))),
+        WorkerMessage::Model {
             name,
             digest,
             state,
         } => {
-            if name.len() > NAME_LIMIT || !is_sha256(&digest) {
+            if name.len() > NAME_LIMIT || !is_digest(&digest) {
                 return None;
             }
             let state = match state {
                 ModelState::Failed { message } => ModelState::Failed {
                     message: shortened(&message),
                 },
-                ModelState::Loading { trouble } => ModelState::Loading {
-                    trouble: trouble.as_deref().map(shortened),
+                ModelState::Loading { error } => ModelState::Loading {
+                    error: error.as_deref().map(shortened),
                 },
                 ModelState::Ready | ModelState::AwaitingUpload => state,
             };
-            ToOperator::Model {
+            WorkerMessage::Model {
                 name,
                 digest,
                 state,
             }
         }
-        ToOperator::Progress { task, progress } => ToOperator::Progress {
-            task,
-            progress: bounded(progress),
+        WorkerMessage::Loaded { models, free } => WorkerMessage::Loaded {
+            models: loaded(models),
+            free,
         },
-        ToOperator::UploadRequest { task, output } => match file(&output) {
-            Ok(()) => ToOperator::UploadRequest { task, output },
-            Err(why) => ToOperator::Finished {
+        WorkerMessage::Progress { task, progress } => WorkerMessage::Progress {
+            task,
+            progress: clamped(progress),
+        },
+        WorkerMessage::UploadRequest { task, role, file } => match check(&file) {
+            Ok(()) => WorkerMessage::UploadRequest { task, role, file },
+            Err(why) => WorkerMessage::Finished {
                 task,
                 outcome: incredible(&why),
             },
         },
-        ToOperator::StoreTrouble { task, trouble } => ToOperator::StoreTrouble {
+        WorkerMessage::StoreError { task, error } => WorkerMessage::StoreError {
             task,
-            trouble: trouble.as_deref().map(shortened),
+            error: error.as_deref().map(shortened),
         },
-        ToOperator::Finished { task, outcome } => ToOperator::Finished {
+        WorkerMessage::Finished { task, outcome } => WorkerMessage::Finished {
             task,
             outcome: ended(outcome),
         },
-        ToOperator::Started { .. } | ToOperator::RenewGrants { .. } | ToOperator::Draining => said,
+        WorkerMessage::Prepared { .. }
+        | WorkerMessage::Started { .. }
+        | WorkerMessage::Stopped { .. }
+        | WorkerMessage::RenewLinks { .. }
+        | WorkerMessage::Draining => said,
+        WorkerMessage::Unknown => return None,
     })
+}
+
+fn loaded(models: Vec<LoadedModel>) -> Vec<LoadedModel> {
+    let models = models.into_iter();
+    let models = models.filter(|model| is_digest(&model.digest));
+    models.take(LOADED_LIMIT).collect()
+}
+
+/// Whether this can be the name of a pipeline, an output or a fact.
+fn is_word(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= WORD_LIMIT
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// A task that a worker says it holds; none if no such task was ever sent.
@@ -96,10 +135,10 @@ fn report(said: TaskReport) -> Option<TaskReport> {
     }
     let state = match state {
         TaskState::Running { progress } => TaskState::Running {
-            progress: bounded(progress),
+            progress: clamped(progress),
         },
-        TaskState::Uploading { output } => match file(&output) {
-            Ok(()) => TaskState::Uploading { output },
+        TaskState::Uploading { outputs } => match check_all(&outputs) {
+            Ok(()) => TaskState::Uploading { outputs },
             Err(why) => TaskState::Finished {
                 outcome: incredible(&why),
             },
@@ -107,34 +146,98 @@ fn report(said: TaskReport) -> Option<TaskReport> {
         TaskState::Finished { outcome } => TaskState::Finished {
             outcome: ended(outcome),
         },
-        TaskState::Starting => TaskState::Starting,
+        TaskState::Starting | TaskState::Prepared { .. } | TaskState::Stopping => state,
     };
     Some(TaskReport { task, job, state })
 }
 
 fn ended(outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Succeeded { output, units } => match file(&output) {
-            Ok(()) if units >= 0 => Outcome::Succeeded { output, units },
-            Ok(()) => incredible(&format!("it has done {units} units")),
+        Outcome::Succeeded {
+            outputs,
+            usage,
+            record,
+        } => match check_all(&outputs).and_then(|()| check_usage(&usage)) {
+            Ok(()) => Outcome::Succeeded {
+                outputs,
+                usage,
+                record: short(record),
+            },
             Err(why) => incredible(&why),
         },
-        Outcome::Failed { cause, message } => Outcome::Failed {
+        Outcome::Failed {
+            cause,
+            message,
+            usage,
+        } => Outcome::Failed {
             cause,
             message: shortened(&message),
+            usage: usage.filter(|usage| check_usage(usage).is_ok()),
         },
     }
 }
 
+fn short(record: TaskRecord) -> TaskRecord {
+    TaskRecord {
+        version: shortened(&record.version),
+        device: shortened(&record.device),
+        driver: record.driver.as_deref().map(shortened),
+        models: record
+            .models
+            .into_iter()
+            .filter(|digest| is_digest(digest))
+            .take(LOADED_LIMIT)
+            .collect(),
+        ..record
+    }
+}
+
+fn check_usage(usage: &Usage) -> Result<(), String> {
+    let Usage { unit, amount } = usage;
+    if *amount < 0 || !is_word(unit) {
+        return Err(format!("it has done {amount} {}", shortened(unit)));
+    }
+    Ok(())
+}
+
+fn check_all(outputs: &[OutputFile]) -> Result<(), String> {
+    if outputs.len() > OUTPUTS_LIMIT {
+        let count = outputs.len();
+        return Err(format!(
+            "it has {count} outputs, of {OUTPUTS_LIMIT} at most"
+        ));
+    }
+    for (index, output) in outputs.iter().enumerate() {
+        check(output)?;
+        if outputs[..index]
+            .iter()
+            .any(|other| other.name == output.name)
+        {
+            return Err(format!("two of its outputs are called {}", output.name));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a file can be what it is said to be; else why not.
-fn file(output: &OutputFile) -> Result<(), String> {
+fn check(output: &OutputFile) -> Result<(), String> {
     let OutputFile {
-        sha256,
+        name,
+        role,
+        digest,
         bytes,
         media_type,
+        facts,
     } = output;
-    if !is_sha256(sha256) {
-        return Err("the digest of its output is no SHA-256 in hexadecimal".to_owned());
+    if !is_word(name) || *role == OutputRole::Unknown {
+        return Err("the name or the role of its output is none".to_owned());
+    }
+    let is_short = |fact: &Fact| is_word(&fact.name) && fact.value.chars().count() <= WORD_LIMIT;
+    if facts.len() > FACTS_LIMIT || !facts.iter().all(is_short) {
+        return Err("the facts of its output are too many or too long".to_owned());
+    }
+    if !is_digest(digest) {
+        return Err("the digest of its output is no SHA-256".to_owned());
     }
     if *bytes < 0 {
         return Err(format!("its output has {bytes} bytes"));
@@ -154,25 +257,29 @@ fn incredible(why: &str) -> Outcome {
     Outcome::Failed {
         cause: Cause::Internal,
         message: format!("the worker says what cannot be: {why}"),
+        usage: None,
     }
 }
 
-fn bounded(progress: Progress) -> Progress {
+fn clamped(progress: Progress) -> Progress {
     let Progress {
         percent,
-        frame,
-        frames,
+        stage,
+        done,
+        of,
     } = progress;
     Progress {
         percent: percent.clamp(0, 100),
-        frame: frame.map(|frame| frame.max(0)),
-        frames: frames.map(|frames| frames.max(0)),
+        stage: stage.filter(|stage| is_word(stage)),
+        done: done.map(|done| done.max(0)),
+        of: of.map(|of| of.max(0)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use framewright_crds::names::ArtifactRole;
 
     fn task() -> TaskId {
         TaskId {
@@ -183,26 +290,40 @@ mod tests {
         }
     }
 
-    fn output(sha256: &str, bytes: i64, media_type: &str) -> OutputFile {
+    fn output(digest: &str, bytes: i64, media_type: &str) -> OutputFile {
         OutputFile {
-            sha256: sha256.to_owned(),
+            name: "video".to_owned(),
+            role: OutputRole::Result,
+            digest: digest.to_owned(),
             bytes,
             media_type: media_type.to_owned(),
+            facts: Vec::new(),
         }
     }
 
-    fn finished(output: OutputFile, units: i64) -> Option<ToOperator> {
-        let outcome = Outcome::Succeeded { output, units };
-        message(ToOperator::Finished {
+    fn succeeded(outputs: Vec<OutputFile>, amount: i64) -> Option<WorkerMessage> {
+        let usage = Usage {
+            unit: "pixels".to_owned(),
+            amount,
+        };
+        message(WorkerMessage::Finished {
             task: task(),
-            outcome,
+            outcome: Outcome::Succeeded {
+                outputs,
+                usage,
+                record: TaskRecord::default(),
+            },
         })
     }
 
-    fn is_failure(said: Option<ToOperator>) -> bool {
+    fn finished(output: OutputFile, amount: i64) -> Option<WorkerMessage> {
+        succeeded(vec![output], amount)
+    }
+
+    fn is_failure(said: Option<WorkerMessage>) -> bool {
         matches!(
             said,
-            Some(ToOperator::Finished {
+            Some(WorkerMessage::Finished {
                 outcome: Outcome::Failed {
                     cause: Cause::Internal,
                     ..
@@ -214,26 +335,47 @@ mod tests {
 
     #[test]
     fn an_output_that_cannot_be_fails_its_attempt() {
-        let digest = "a".repeat(64);
+        let digest = format!("sha256:{}", "a".repeat(64));
         let good = output(&digest, 7, "video/mp4");
         assert!(!is_failure(finished(good.clone(), 1)));
         assert!(is_failure(finished(good, -1)));
         for bad in [
             output(&digest, -1, "video/mp4"),
             output("", 7, "video/mp4"),
-            output(&"A".repeat(64), 7, "video/mp4"),
+            output(&digest.to_uppercase(), 7, "video/mp4"),
+            output(&"a".repeat(64), 7, "video/mp4"),
             output(&digest, 7, ""),
             output(&digest, 7, "video"),
             output(&digest, 7, "video/mp4\r\nx: y"),
             output(&digest, 7, &format!("video/{}", "4".repeat(1 << 20))),
         ] {
             assert!(is_failure(finished(bad.clone(), 1)), "{bad:?}");
-            let asks = ToOperator::UploadRequest {
+            let asks = WorkerMessage::UploadRequest {
                 task: task(),
-                output: bad,
+                role: ArtifactRole::Output,
+                file: bad,
             };
             assert!(is_failure(message(asks)));
         }
+    }
+
+    #[test]
+    fn outputs_are_few_and_have_names_of_their_own() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let named = |name: String| OutputFile {
+            name,
+            ..output(&digest, 7, "video/mp4")
+        };
+        let many = |count: usize| {
+            (0..count)
+                .map(|index| named(format!("image-{index}")))
+                .collect()
+        };
+        assert!(!is_failure(succeeded(many(OUTPUTS_LIMIT), 1)));
+        assert!(is_failure(succeeded(many(OUTPUTS_LIMIT + 1), 1)));
+        let twice = vec![named("video".to_owned()), named("video".to_owned())];
+        assert!(is_failure(succeeded(twice, 1)));
+        assert!(is_failure(finished(named("../video".to_owned()), 1)));
     }
 
     #[test]
@@ -255,20 +397,21 @@ mod tests {
     fn no_text_of_a_worker_is_kept_at_length() {
         let long = "x".repeat(1 << 20);
         let told = [
-            ToOperator::StoreTrouble {
+            WorkerMessage::StoreError {
                 task: task(),
-                trouble: Some(long.clone()),
+                error: Some(long.clone()),
             },
-            ToOperator::Finished {
+            WorkerMessage::Finished {
                 task: task(),
                 outcome: Outcome::Failed {
                     cause: Cause::Stuck,
                     message: long.clone(),
+                    usage: None,
                 },
             },
-            ToOperator::Model {
+            WorkerMessage::Model {
                 name: "x2".into(),
-                digest: "0".repeat(64),
+                digest: format!("sha256:{}", "0".repeat(64)),
                 state: ModelState::Failed { message: long },
             },
         ];

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use framewright_core::names::ObjectName;
+use framewright_crds::aijob::AIJobStatus;
+use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::{AIJob, ModelPool};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -18,6 +21,61 @@ pub(crate) fn at(millis: Millis) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_millis(1_767_225_600_000 + millis)
 }
 
+/// The garbage collector's own finalizer.
+pub(crate) const FOREGROUND: &str = "foregroundDeletion";
+
+/// A field of statuses that an API server with an older CRD does not know, and drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prunes {
+    Files,
+    Messages,
+    Seeds,
+    Progress,
+    Models,
+}
+
+impl Prunes {
+    pub(crate) const ALL: [Prunes; 5] = [
+        Prunes::Files,
+        Prunes::Messages,
+        Prunes::Seeds,
+        Prunes::Progress,
+        Prunes::Models,
+    ];
+
+    fn job(self, status: &mut AIJobStatus) {
+        match self {
+            Prunes::Files => status.files.clear(),
+            Prunes::Messages => {
+                for step in &mut status.steps {
+                    step.message = None;
+                }
+            }
+            Prunes::Seeds => {
+                for step in &mut status.steps {
+                    step.seed = None;
+                }
+            }
+            Prunes::Progress => {
+                status.progress = None;
+                status.attempts_made = None;
+            }
+            Prunes::Models => {}
+        }
+    }
+
+    fn pool(self, status: &mut ModelPoolStatus) {
+        match self {
+            Prunes::Files => status.files.clear(),
+            Prunes::Models => {
+                status.models.clear();
+                status.pipelines.clear();
+            }
+            Prunes::Messages | Prunes::Seeds | Prunes::Progress => {}
+        }
+    }
+}
+
 /// Why a write was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -28,22 +86,27 @@ pub(crate) enum Refused {
 
 /// All objects of one kind, by name, and how they came to be as they are.
 pub(crate) struct Kind<K> {
-    pub live: BTreeMap<String, Rc<K>>,
-    log: Vec<(String, Option<Rc<K>>)>,
+    pub live: BTreeMap<ObjectName, Rc<K>>,
+    log: Vec<(ObjectName, Option<Rc<K>>)>,
 }
+
+/// The labels of a namespace.
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// What one watch has shown so far.
 pub(crate) struct Cache<K> {
-    pub objects: BTreeMap<String, Rc<K>>,
+    pub objects: BTreeMap<ObjectName, Rc<K>>,
     seen: usize,
 }
 
 pub(crate) struct Api {
+    pub prunes: Option<Prunes>,
     version: u64,
     uids: u64,
     pub jobs: Kind<AIJob>,
     pub pools: Kind<ModelPool>,
     pub pods: Kind<Pod>,
+    pub namespaces: Kind<Labels>,
 }
 
 impl<K> Kind<K> {
@@ -54,7 +117,7 @@ impl<K> Kind<K> {
         }
     }
 
-    fn put(&mut self, name: String, object: Option<Rc<K>>) {
+    fn put(&mut self, name: ObjectName, object: Option<Rc<K>>) {
         match &object {
             Some(object) => drop(self.live.insert(name.clone(), Rc::clone(object))),
             None => drop(self.live.remove(&name)),
@@ -72,6 +135,19 @@ impl<K> Cache<K> {
         }
     }
 
+    /// What a new watch lists at an API server that lags by so many changes.
+    pub(crate) fn listed_late(kind: &Kind<K>, lag: usize) -> Cache<K> {
+        let seen = kind.log.len().saturating_sub(lag);
+        let mut objects = BTreeMap::new();
+        for (name, object) in &kind.log[..seen] {
+            match object {
+                Some(object) => drop(objects.insert(name.clone(), Rc::clone(object))),
+                None => drop(objects.remove(name)),
+            }
+        }
+        Cache { objects, seen }
+    }
+
     pub(crate) fn lag(&self, kind: &Kind<K>) -> usize {
         kind.log.len() - self.seen
     }
@@ -81,7 +157,7 @@ impl<K> Cache<K> {
     pub(crate) fn follow(
         &mut self,
         kind: &Kind<K>,
-    ) -> Option<(String, Option<Rc<K>>, Option<Rc<K>>)> {
+    ) -> Option<(ObjectName, Option<Rc<K>>, Option<Rc<K>>)> {
         let (name, new) = kind.log.get(self.seen)?.clone();
         self.seen += 1;
         let old = match &new {
@@ -93,14 +169,22 @@ impl<K> Cache<K> {
 }
 
 impl Api {
-    pub(crate) fn new() -> Api {
+    pub(crate) fn new(prunes: Option<Prunes>) -> Api {
         Api {
+            prunes,
             version: 100,
             uids: 0,
             jobs: Kind::new(),
             pools: Kind::new(),
             pods: Kind::new(),
+            namespaces: Kind::new(),
         }
+    }
+
+    pub(crate) fn label_namespace(&mut self, name: &str, labels: Labels) {
+        self.version += 1;
+        let name = ObjectName::new("", name);
+        self.namespaces.put(name, Some(Rc::new(labels)));
     }
 
     fn next_version(&mut self) -> Option<String> {
@@ -119,70 +203,77 @@ impl Api {
     pub(crate) fn create_job(&mut self, mut job: AIJob, now: Millis) -> String {
         self.stamp(&mut job.metadata, now);
         let uid = job.uid().expect("stamped");
-        self.jobs.put(job.name_any(), Some(Rc::new(job)));
+        self.jobs.put(name_of(&job), Some(Rc::new(job)));
         uid
     }
 
-    pub(crate) fn create_pool(&mut self, mut pool: ModelPool, now: Millis) {
+    pub(crate) fn create_pool(&mut self, mut pool: ModelPool, now: Millis) -> String {
         self.stamp(&mut pool.metadata, now);
-        self.pools.put(pool.name_any(), Some(Rc::new(pool)));
+        let uid = pool.uid().expect("stamped");
+        self.pools.put(name_of(&pool), Some(Rc::new(pool)));
+        uid
     }
 
     pub(crate) fn create_pod(&mut self, mut pod: Pod, now: Millis) -> Result<Rc<Pod>, Refused> {
-        if self.pods.live.contains_key(&pod.name_any()) {
+        if self.pods.live.contains_key(&name_of(&pod)) {
             return Err(Refused::Exists);
         }
         self.stamp(&mut pod.metadata, now);
         let pod = Rc::new(pod);
-        self.pods.put(pod.name_any(), Some(Rc::clone(&pod)));
+        self.pods.put(name_of(&*pod), Some(Rc::clone(&pod)));
         Ok(pod)
     }
 
     /// A person edits a job's spec or annotations.
-    pub(crate) fn edit_job(&mut self, name: &str, edit: impl FnOnce(&mut AIJob)) {
+    pub(crate) fn edit_job(&mut self, name: &ObjectName, edit: impl FnOnce(&mut AIJob)) {
         let Some(old) = self.jobs.live.get(name) else {
             return;
         };
         let mut job = (**old).clone();
         edit(&mut job);
-        job.metadata.generation = job.metadata.generation.map(|count| count + 1);
+        if job.spec != old.spec {
+            job.metadata.generation = job.metadata.generation.map(|count| count + 1);
+        }
         job.metadata.resource_version = self.next_version();
-        self.jobs.put(name.to_owned(), Some(Rc::new(job)));
+        self.jobs.put(name.clone(), Some(Rc::new(job)));
     }
 
-    pub(crate) fn edit_pool(&mut self, name: &str, edit: impl FnOnce(&mut ModelPool)) {
+    pub(crate) fn edit_pool(&mut self, name: &ObjectName, edit: impl FnOnce(&mut ModelPool)) {
         let Some(old) = self.pools.live.get(name) else {
             return;
         };
         let mut pool = (**old).clone();
         edit(&mut pool);
-        pool.metadata.generation = pool.metadata.generation.map(|count| count + 1);
+        if pool.spec != old.spec {
+            pool.metadata.generation = pool.metadata.generation.map(|count| count + 1);
+        }
         pool.metadata.resource_version = self.next_version();
-        self.pools.put(name.to_owned(), Some(Rc::new(pool)));
+        self.pools.put(name.clone(), Some(Rc::new(pool)));
     }
 
     /// The kubelet or the garbage collector changes a pod.
-    pub(crate) fn edit_pod(&mut self, name: &str, edit: impl FnOnce(&mut Pod)) {
+    pub(crate) fn edit_pod(&mut self, name: &ObjectName, edit: impl FnOnce(&mut Pod)) {
         let Some(old) = self.pods.live.get(name) else {
             return;
         };
         let mut pod = (**old).clone();
         edit(&mut pod);
         pod.metadata.resource_version = self.next_version();
-        self.pods.put(name.to_owned(), Some(Rc::new(pod)));
+        self.pods.put(name.clone(), Some(Rc::new(pod)));
     }
 
-    pub(crate) fn remove_pod(&mut self, name: &str) {
+    pub(crate) fn remove_pod(&mut self, name: &ObjectName) {
         self.version += 1;
-        self.pods.put(name.to_owned(), None);
+        self.pods.put(name.clone(), None);
     }
 
     /// A deletion with preconditions; each of them may be left out.
     pub(crate) fn delete_job(
         &mut self,
-        name: &str,
+        name: &ObjectName,
         uid: Option<&str>,
         version: Option<&str>,
+        now: Millis,
     ) -> Result<(), Refused> {
         let live = self.jobs.live.get(name).ok_or(Refused::NotFound)?;
         let differs = uid.is_some_and(|uid| live.uid().as_deref() != Some(uid))
@@ -190,19 +281,38 @@ impl Api {
         if differs {
             return Err(Refused::Conflict);
         }
-        self.version += 1;
-        self.jobs.put(name.to_owned(), None);
+        delete(&mut self.jobs, &mut self.version, name, now);
         Ok(())
     }
 
+    pub(crate) fn delete_pool(&mut self, name: &ObjectName, now: Millis) {
+        delete(&mut self.pools, &mut self.version, name, now);
+    }
+
+    /// Somebody takes a finalizer away; an object that is deleted goes with the last one.
+    pub(crate) fn unfinalize_job(&mut self, name: &ObjectName, finalizer: &str) {
+        unfinalize(&mut self.jobs, &mut self.version, name, finalizer);
+    }
+
+    pub(crate) fn unfinalize_pool(&mut self, name: &ObjectName, finalizer: &str) {
+        unfinalize(&mut self.pools, &mut self.version, name, finalizer);
+    }
+
     pub(crate) fn write_job_status(&mut self, wanted: &AIJob) -> Result<Rc<AIJob>, Refused> {
-        let version = self.version + 1;
+        let (version, prunes) = (self.version + 1, self.prunes);
         let written = merged(&self.jobs, wanted, |live| {
             live.status = wanted.status.as_ref().map(as_stored);
+            if let (Some(prunes), Some(status)) = (prunes, &mut live.status) {
+                prunes.job(status);
+            }
             live.metadata.resource_version = Some(version.to_string());
         })?;
+        let before = &self.jobs.live[&name_of(wanted)];
+        if before.status == written.status {
+            return Ok(Rc::clone(before));
+        }
         self.version = version;
-        self.jobs.put(wanted.name_any(), Some(Rc::clone(&written)));
+        self.jobs.put(name_of(wanted), Some(Rc::clone(&written)));
         Ok(written)
     }
 
@@ -210,15 +320,80 @@ impl Api {
         &mut self,
         wanted: &ModelPool,
     ) -> Result<Rc<ModelPool>, Refused> {
-        let version = self.version + 1;
+        let (version, prunes) = (self.version + 1, self.prunes);
         let written = merged(&self.pools, wanted, |live| {
             live.status = wanted.status.as_ref().map(as_stored);
+            if let (Some(prunes), Some(status)) = (prunes, &mut live.status) {
+                prunes.pool(status);
+            }
             live.metadata.resource_version = Some(version.to_string());
         })?;
+        let before = &self.pools.live[&name_of(wanted)];
+        if before.status == written.status {
+            return Ok(Rc::clone(before));
+        }
         self.version = version;
-        self.pools.put(wanted.name_any(), Some(Rc::clone(&written)));
+        self.pools.put(name_of(wanted), Some(Rc::clone(&written)));
         Ok(written)
     }
+}
+
+/// An object without finalizers goes at once; another one is marked.
+fn delete<K: Resource + Clone>(
+    kind: &mut Kind<K>,
+    version: &mut u64,
+    name: &ObjectName,
+    now: Millis,
+) {
+    let Some(old) = kind.live.get(name) else {
+        return;
+    };
+    if old.finalizers().is_empty() {
+        *version += 1;
+        return kind.put(name.clone(), None);
+    }
+    if old.meta().deletion_timestamp.is_some() {
+        return;
+    }
+    *version += 1;
+    let mut new = (**old).clone();
+    let metadata = new.meta_mut();
+    metadata.deletion_timestamp = Some(Time(whole(at(now))));
+    metadata.generation = metadata.generation.map(|count| count + 1);
+    metadata.resource_version = Some(version.to_string());
+    kind.put(name.clone(), Some(Rc::new(new)));
+}
+
+fn unfinalize<K: Resource + Clone>(
+    kind: &mut Kind<K>,
+    version: &mut u64,
+    name: &ObjectName,
+    finalizer: &str,
+) {
+    let Some(old) = kind.live.get(name) else {
+        return;
+    };
+    let mut new = (**old).clone();
+    let left = new.finalizers_mut();
+    left.retain(|known| known != finalizer);
+    let is_last = left.is_empty();
+    if new.finalizers().len() == old.finalizers().len() {
+        return;
+    }
+    *version += 1;
+    new.meta_mut().resource_version = Some(version.to_string());
+    let is_gone = is_last && new.meta().deletion_timestamp.is_some();
+    kind.put(name.clone(), (!is_gone).then(|| Rc::new(new)));
+}
+
+/// Whether an object waits until what it owns is gone.
+pub(crate) fn is_foreground(metadata: &ObjectMeta) -> bool {
+    let mut finalizers = metadata.finalizers.iter().flatten();
+    metadata.deletion_timestamp.is_some() && finalizers.any(|name| name == FOREGROUND)
+}
+
+pub(crate) fn name_of<K: Resource>(object: &K) -> ObjectName {
+    ObjectName::of(object.meta())
 }
 
 /// The live object with a new status, if the version (where one is stated) and the UID still fit.
@@ -227,7 +402,7 @@ fn merged<K: Resource + Clone>(
     wanted: &K,
     change: impl FnOnce(&mut K),
 ) -> Result<Rc<K>, Refused> {
-    let live = kind.live.get(&wanted.name_any()).ok_or(Refused::NotFound)?;
+    let live = kind.live.get(&name_of(wanted)).ok_or(Refused::NotFound)?;
     let is_stale =
         wanted.resource_version().is_some() && wanted.resource_version() != live.resource_version();
     if is_stale || wanted.uid() != live.uid() {

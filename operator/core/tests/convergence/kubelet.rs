@@ -1,7 +1,10 @@
 //! What becomes of pods: they start, their processes end and start anew, they are evicted, drained and removed.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
 use framewright_core::engine::event::Answer;
-use framewright_core::names::{PoolName, WorkerRef};
+use framewright_core::names::{ObjectName, PoolName, WorkerRef};
 use framewright_crds::names::LABEL_POOL;
 use framewright_crds::names::WORKER_CONTAINER;
 use k8s_openapi::api::core::v1::{
@@ -10,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt;
 
-use crate::api::{Millis, at, whole};
+use crate::api::{FOREGROUND, Millis, at, is_foreground, name_of, whole};
 use crate::worker::Worker;
 use crate::world::{Happening, World};
 
@@ -35,7 +38,7 @@ impl World {
         pod: Pod,
         wanted: Option<usize>,
     ) -> Answer {
-        let name = pod.name_any();
+        let name = name_of(&pod);
         let made = self.api.create_pod(pod, self.now);
         self.note(|| {
             format!(
@@ -50,8 +53,8 @@ impl World {
         self.pod_made(index, &made, wanted);
         let uid = made.uid().expect("stamped");
         let me = WorkerRef {
-            namespace: made.namespace().unwrap_or_default(),
-            name,
+            namespace: name.namespace,
+            name: name.name,
             uid: uid.clone(),
         };
         let pool_name = PoolName {
@@ -63,11 +66,12 @@ impl World {
             .insert(uid.clone(), Worker::new(me, pool_name, slots));
         let wait = self.chance.between(100, 4000);
         self.pod_later(wait, &uid, Fate::Starts);
+        self.collect_later();
         Answer::Metadata(Box::new(made.metadata.clone()))
     }
 
     pub(crate) fn operator_deletes_pod(&mut self, index: usize, worker: &WorkerRef) -> Answer {
-        let live = self.api.pods.live.get(&worker.name);
+        let live = self.api.pods.live.get(&pod_of(worker));
         let is_it = live.is_some_and(|pod| pod.uid().as_deref() == Some(worker.uid.as_str()));
         self.note(|| format!("operator {index} deletes pod {} ({is_it})", worker.name));
         if is_it {
@@ -129,7 +133,7 @@ impl World {
         }
     }
 
-    fn container_starts(&mut self, uid: &str, name: &str) {
+    fn container_starts(&mut self, uid: &str, name: &ObjectName) {
         let Some(pod) = self.api.pods.live.get(name) else {
             return;
         };
@@ -228,17 +232,62 @@ impl World {
         self.pod_later(wait, uid, Fate::Removed);
     }
 
+    /// The garbage collector looks some time later for pods whose pool is gone.
+    pub(crate) fn collect_later(&mut self) {
+        let wait = self.chance.between(100, 3000);
+        self.after(wait, Happening::Collect);
+    }
+
+    /// Deletes the pods whose pool is gone, and those of a pool that waits for that.
+    pub(crate) fn collect(&mut self) {
+        let pools = self.api.pools.live.values();
+        let owners: BTreeSet<String> = pools
+            .filter(|pool| !is_foreground(&pool.metadata))
+            .filter_map(|pool| pool.uid())
+            .collect();
+        let is_orphan = |pod: &&Rc<Pod>| {
+            let mut owned = pod.owner_references().iter();
+            !owned.any(|owner| owners.contains(&owner.uid))
+        };
+        let pods = self.api.pods.live.values().filter(is_orphan);
+        for uid in pods.filter_map(|pod| pod.uid()).collect::<Vec<_>>() {
+            self.end_pod(&uid);
+        }
+        let pools = self.api.pools.live.values();
+        let waiting: Vec<(ObjectName, String)> = pools
+            .filter(|pool| is_foreground(&pool.metadata))
+            .filter_map(|pool| Some((name_of(&**pool), pool.uid()?)))
+            .collect();
+        for (name, uid) in waiting {
+            let mut pods = self.api.pods.live.values();
+            let is_kept = pods.any(|pod| {
+                let mut owned = pod.owner_references().iter();
+                owned.any(|owner| owner.uid == uid)
+            });
+            if is_kept {
+                self.collect_later();
+            } else {
+                self.note(|| format!("the garbage collector lets go of pool {name}"));
+                self.api.unfinalize_pool(&name, FOREGROUND);
+            }
+        }
+    }
+
     fn pod_later(&mut self, wait: Millis, uid: &str, fate: Fate) {
         let uid = uid.to_owned();
         self.after(wait, Happening::Pod { uid, fate });
     }
 
     /// The name of a pod that is still there.
-    fn pod_name(&self, uid: &str) -> Option<String> {
-        let name = &self.workers.get(uid)?.me.name;
-        let pod = self.api.pods.live.get(name)?;
-        (pod.uid().as_deref() == Some(uid)).then(|| name.clone())
+    fn pod_name(&self, uid: &str) -> Option<ObjectName> {
+        let name = pod_of(&self.workers.get(uid)?.me);
+        let pod = self.api.pods.live.get(&name)?;
+        (pod.uid().as_deref() == Some(uid)).then_some(name)
     }
+}
+
+pub(crate) fn pod_of(worker: &WorkerRef) -> ObjectName {
+    ObjectName::new(&worker.namespace, &worker.name)
 }
 
 pub(crate) fn phase(pod: &Pod) -> Option<&str> {

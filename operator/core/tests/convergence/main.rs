@@ -12,17 +12,22 @@
 //! - [`world`]: what happens, in the order of its time
 //! - [`api`]: the API server
 //! - [`operator`]: operators: the product's engine, and what becomes of its effects
+//! - [`requests`], [`watches`]: what operators ask of the API server, and what it shows them
 //! - [`stream`], [`worker`], [`kubelet`]: streams, workers, pods
+//! - [`clock`]: wall clocks that are set
 //! - [`people`], [`weather`]: what people want, and what goes wrong
 //! - [`ledger`]: what must hold
 
 mod api;
 mod chance;
+mod clock;
 mod kubelet;
 mod ledger;
 mod operator;
 mod people;
+mod requests;
 mod stream;
+mod watches;
 mod weather;
 mod worker;
 mod world;

@@ -1,33 +1,32 @@
-//! One operator process: the product's engine, and a shell of this world around it, whose requests are slow, lost or answered to nobody.
+//! One operator process: the product's engine, and a shell of this world around it.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use framewright_core::engine::deadlines::Cause;
-use framewright_core::engine::effect::{Effect, FileKey, Log, Request, RequestId};
-use framewright_core::engine::event::{Answer, Change, Event, Now, Read};
+use framewright_core::engine::effect::{Effect, FileKey};
+use framewright_core::engine::event::{Change, Event};
 use framewright_core::engine::world::Job;
 use framewright_core::engine::{Engine, Settings};
+use framewright_core::jobs::admission::AdmitAll;
 use framewright_core::jobs::plan::is_finished;
 use framewright_core::links::{Place, Signer};
-use framewright_core::names::{JobName, ObjectName, WorkerRef};
-use framewright_core::pools::pod::pool_of;
+use framewright_core::names::JobName;
 use framewright_core::pools::template;
-use framewright_crds::aijob::OutputStatus;
+use framewright_crds::aijob::{OutputStatus, StepModel};
 use framewright_crds::deletion::goes_by_itself;
-use framewright_crds::names::{ArtifactRole, OwnerKind};
-use framewright_crds::wire::OutputFile;
+use framewright_crds::names::ArtifactRole;
+use framewright_crds::protocol::OutputFile;
 use framewright_crds::{AIJob, ModelPool};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube_core::ResourceExt;
 
-use crate::api::{Cache, Millis, Refused, at};
+use crate::api::{Cache, Labels, Millis, at};
+use crate::watches::{labels, object};
 use crate::world::{Happening, World};
 
-/// An answer that has not come by then never comes.
-const ANSWER_LIMIT: Millis = 5000;
 /// Decisions in a row, at one moment.
 const MOST_DECISIONS: usize = 10_000;
 /// Runs in one second that are due by time alone and come to nothing.
@@ -45,6 +44,7 @@ pub(crate) struct Term {
 pub(crate) struct Operator {
     /// Counts restarts: what was meant for an earlier process finds nobody.
     pub life: u64,
+    pub started: Millis,
     pub is_alive: bool,
     /// While it believes that it leads.
     pub term: Option<Term>,
@@ -52,6 +52,7 @@ pub(crate) struct Operator {
     pub jobs: Cache<AIJob>,
     pub pools: Cache<ModelPool>,
     pub pods: Cache<Pod>,
+    pub namespaces: Cache<Labels>,
     /// The files that it watches in the store.
     pub watched: BTreeSet<FileKey>,
     /// When it runs next.
@@ -61,35 +62,29 @@ pub(crate) struct Operator {
     idle_runs: (Millis, usize),
 }
 
-/// What becomes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Lands,
-    /// It never arrives.
-    Lost,
-    /// It arrives, and the answer does not.
-    AnswerLost,
-}
-
-/// A request on its way to the API server.
-pub(crate) struct Sent {
-    pub operator: usize,
-    pub life: u64,
-    pub id: RequestId,
-    pub request: Request,
-    pub fate: Fate,
-    /// What it closes without a reason.
-    pub unfounded: Option<String>,
-    /// How many pods the pool was to have when one more was asked for.
-    pub wanted: usize,
-    pub epoch: u64,
-}
+/// UIDs of objects whose links cannot be made: the attempt panics.
+pub(crate) type Cursed = Arc<Mutex<BTreeSet<String>>>;
 
 /// Links that say what they are.
-struct Links;
+struct Links(Cursed);
+
+impl Links {
+    fn make(&self, at: &Place<'_>) {
+        if self
+            .0
+            .lock()
+            .expect("nobody panics with it")
+            .contains(at.uid)
+        {
+            // As a panic that prints nothing.
+            std::panic::resume_unwind(Box::new("the signer does not like it"));
+        }
+    }
+}
 
 impl Signer for Links {
     fn upload(&self, at: &Place<'_>, sha256: &str, _: i64, expires: Timestamp) -> String {
+        self.make(at);
         format!("put {}/{sha256}@{}", at.uid, expires.as_second())
     }
 
@@ -100,6 +95,7 @@ impl Signer for Links {
         name: &str,
         expires: Timestamp,
     ) -> String {
+        self.make(at);
         format!(
             "get {}/{} as {name}@{}",
             at.uid,
@@ -114,6 +110,7 @@ impl Signer for Links {
         (_, sha256): (ArtifactRole, &str),
         expires: Timestamp,
     ) -> Option<String> {
+        self.make(at);
         Some(format!("get {}/{sha256}@{}", at.uid, expires.as_second()))
     }
 
@@ -123,16 +120,17 @@ impl Signer for Links {
         output: &OutputFile,
         expires: Timestamp,
     ) -> Option<String> {
+        self.make(at);
         Some(format!(
             "put {}/{}@{}",
             at.uid,
-            output.sha256,
+            output.digest,
             expires.as_second()
         ))
     }
 }
 
-fn settings() -> Settings {
+fn settings(cursed: &Cursed) -> Settings {
     Settings {
         template: template::Settings {
             image: "worker".to_owned(),
@@ -144,14 +142,8 @@ fn settings() -> Settings {
             fixed_user: true,
         },
         catalog: vec!["fleet".to_owned()],
-        signer: Box::new(Links),
-    }
-}
-
-pub(crate) fn now(millis: Millis) -> Now {
-    Now {
-        wall: at(millis),
-        monotonic: Duration::from_millis(u64::try_from(millis).expect("after the beginning")),
+        signer: Box::new(Links(Arc::clone(cursed))),
+        gate: Box::new(AdmitAll),
     }
 }
 
@@ -170,14 +162,10 @@ impl Operator {
     }
 }
 
-fn object<K: Clone>(object: &Rc<K>) -> Read<K> {
-    Read::Object(Box::new((**object).clone()))
-}
-
 impl World {
     /// A process that has just started: its watches have listed, and it knows nothing else.
     pub(crate) fn new_operator(&self, life: u64) -> Operator {
-        let mut engine = Engine::new(settings());
+        let mut engine = Engine::new(settings(&self.people.cursed));
         let events = [
             Event::Job(Change::Listed(
                 self.api.jobs.live.values().map(object).collect(),
@@ -188,23 +176,21 @@ impl World {
             Event::Pod(Change::Listed(
                 self.api.pods.live.values().map(object).collect(),
             )),
-            Event::NamespacesListed(
-                ["studio", "lab", "fleet"]
-                    .map(|name| (name.to_owned(), Default::default()))
-                    .into(),
-            ),
+            Event::NamespacesListed(labels(&self.api.namespaces.live)),
         ];
         for event in events {
-            engine.handle(now(self.now), event);
+            engine.handle(self.clock(), event);
         }
         Operator {
             life,
+            started: self.now,
             is_alive: true,
             term: None,
             engine,
             jobs: Cache::listed(&self.api.jobs),
             pools: Cache::listed(&self.api.pools),
             pods: Cache::listed(&self.api.pods),
+            namespaces: Cache::listed(&self.api.namespaces),
             watched: BTreeSet::new(),
             due: None,
             placed: BTreeSet::new(),
@@ -258,7 +244,12 @@ impl World {
     }
 
     pub(crate) fn store_is_away(&mut self, index: usize) {
-        let error = Some("the store cannot be reached".to_owned());
+        let errors = [
+            "the store cannot be reached",
+            "the store answers 500",
+            "the store refuses this operator",
+        ];
+        let error = Some((*self.chance.of(&errors)).to_owned());
         self.inform(index, Event::Store { error });
     }
 
@@ -303,7 +294,7 @@ impl World {
 
     /// Tells an operator's engine what happened; it decides in a moment.
     pub(crate) fn inform(&mut self, index: usize, event: Event) {
-        let now = now(self.now);
+        let now = self.clock();
         self.operators[index].engine.handle(now, event);
         self.run_within(index, 0);
     }
@@ -343,7 +334,7 @@ impl World {
             }
             let budget = usize::try_from(self.chance.between(1, 20)).expect("few");
             let mut effects = Vec::new();
-            let now = now(self.now);
+            let now = self.clock();
             let is_more = self.operators[index]
                 .engine
                 .decide(now, budget, &mut effects);
@@ -378,7 +369,8 @@ impl World {
     /// Asks for all status writes that are due; whether there was one.
     fn let_write(&mut self, index: usize, life: u64) -> bool {
         let mut has_written = false;
-        while let Some(write) = self.operators[index].engine.next_write(now(self.now)) {
+        let now = self.clock();
+        while let Some(write) = self.operators[index].engine.next_write(now) {
             has_written = true;
             if self.dies_here(index) {
                 return true;
@@ -423,17 +415,17 @@ impl World {
                     placement.step.clone(),
                     placement.worker.uid.clone(),
                 );
-                (
-                    key,
-                    placement.model.clone(),
-                    placement.weights_digest.clone(),
-                )
+                let place = (placement.namespace.clone(), placement.pool.clone());
+                (key, place, placement.models.clone())
             })
             .collect();
         let before = std::mem::take(&mut self.operators[index].placed);
-        for (key, model, digest) in placements {
+        for (key, (namespace, pool), models) in placements {
             if !before.contains(&key) {
-                self.placed(index, &key.2, (model, digest));
+                self.placed_in(index, &namespace, &pool);
+                for StepModel { name, digest, .. } in models {
+                    self.placed(index, &key.2, (name, digest));
+                }
             }
             self.operators[index].placed.insert(key);
         }
@@ -465,7 +457,14 @@ impl World {
             Effect::UnwatchFile(key) => {
                 self.operators[index].watched.remove(&key);
             }
-            Effect::Publish { name, note, .. } => {
+            Effect::Publish {
+                name,
+                uid,
+                version,
+                note,
+                ..
+            } => {
+                self.told(index, &uid, &version, &note);
                 self.note(|| {
                     format!(
                         "operator {index} tells of {name}: {} {}",
@@ -474,8 +473,8 @@ impl World {
                 });
             }
             Effect::JobWritten { .. } => {}
-            Effect::Log(Log::Panicked { name, error }) => {
-                self.blame(|| format!("deciding about {name} panicked: {error}"));
+            Effect::Restart { reason } => {
+                self.blame(|| format!("operator {index} restarts: {reason}"))
             }
             Effect::Log(line) => self.note(|| format!("operator {index} logs {line:?}")),
         }
@@ -505,238 +504,6 @@ impl World {
         }
     }
 
-    fn send_request(&mut self, index: usize, id: RequestId, epoch: u64, request: Request) {
-        let is_of_term = self.operators[index].epoch() == Some(epoch);
-        if !is_of_term {
-            // Never sent. The engine has forgotten it with its term.
-            return;
-        }
-        let unfounded = if let Request::WriteJob(wanted) = &request {
-            self.unfounded(index, wanted)
-        } else {
-            None
-        };
-        let sent = Sent {
-            operator: index,
-            life: self.operators[index].life,
-            id,
-            wanted: self.wanted(index, &request),
-            epoch,
-            request,
-            fate: self.fate(),
-            unfounded,
-        };
-        let wait = self.latency();
-        if matches!(sent.request, Request::CreatePod(_) | Request::ListPods(_)) {
-            let (wanted, fate) = (sent.wanted, sent.fate);
-            let what = if let Request::CreatePod(pod) = &sent.request {
-                pod.name_any()
-            } else {
-                "a list".to_owned()
-            };
-            self.note(|| format!("operator {index} asks for {what}, {wanted} pods are wanted: {fate:?} in {wait} ms"));
-        }
-        if wait == 0 {
-            return self.land(sent);
-        }
-        self.after(wait, Happening::Landed(Box::new(sent)));
-    }
-
-    /// A request arrives at the API server, and the answer at the operator, if there still is one.
-    pub(crate) fn land(&mut self, sent: Sent) {
-        let Sent {
-            operator: index,
-            life,
-            id,
-            request,
-            fate,
-            unfounded,
-            wanted,
-            epoch,
-        } = sent;
-        // What arrives after its term has ended is counted against nobody.
-        let wanted = (self.operators[index].epoch() == Some(epoch)).then_some(wanted);
-        let answer = match fate {
-            Fate::Lands | Fate::AnswerLost => {
-                self.answer(index, life, request, (unfounded, wanted))
-            }
-            Fate::Lost => Answer::Conflict,
-        };
-        let is_there = self.operators[index].life == life && self.operators[index].is_alive;
-        if !is_there || self.dies_here(index) {
-            return;
-        }
-        let answered = |answer| Happening::Answered {
-            operator: index,
-            life,
-            id,
-            answer: Box::new(answer),
-        };
-        if fate == Fate::Lands {
-            let wait = if self.is_stormy() && self.chance.percent(20) {
-                self.chance.between(1, 500)
-            } else {
-                0
-            };
-            self.after(wait, answered(answer));
-        } else {
-            let error = "no answer came".to_owned();
-            self.after(ANSWER_LIMIT, answered(Answer::Unanswered { error }));
-        }
-    }
-
-    pub(crate) fn answered(&mut self, index: usize, life: u64, request: RequestId, answer: Answer) {
-        if self.operators[index].life == life && self.operators[index].is_alive {
-            self.inform(index, Event::Answered { request, answer });
-        }
-    }
-
-    /// What the API server makes of a request.
-    fn answer(
-        &mut self,
-        index: usize,
-        life: u64,
-        request: Request,
-        (unfounded, wanted): (Option<String>, Option<usize>),
-    ) -> Answer {
-        match request {
-            Request::ReadJob(name) => match self.api.jobs.live.get(&name.name) {
-                Some(job) => Answer::Job(Box::new((**job).clone())),
-                None => Answer::Gone,
-            },
-            Request::ReadJobMetadata(name) => match self.api.jobs.live.get(&name.name) {
-                Some(job) => Answer::Metadata(Box::new(job.metadata.clone())),
-                None => Answer::Gone,
-            },
-            Request::ReadPool(name) => match self.api.pools.live.get(&name.name) {
-                Some(pool) => Answer::Pool(Box::new((**pool).clone())),
-                None => Answer::Gone,
-            },
-            Request::WriteJob(wanted) => {
-                let before = self.api.jobs.live.get(&wanted.name_any()).cloned();
-                let written = self.api.write_job_status(&wanted);
-                if let (Some(before), Ok(after)) = (&before, &written) {
-                    self.durable(index, life, before, after);
-                    if let Some(unfounded) = unfounded {
-                        self.blame(|| unfounded);
-                    }
-                }
-                written.map_or_else(refused, |job| Answer::Job(Box::new((*job).clone())))
-            }
-            Request::WritePool(wanted) => {
-                let written = self.api.write_pool_status(&wanted);
-                if written.is_ok() {
-                    self.pool_written(index, &wanted);
-                }
-                written.map_or_else(refused, |pool| Answer::Pool(Box::new((*pool).clone())))
-            }
-            Request::DeleteJob { name, uid, version } => {
-                let deleted = self.api.delete_job(&name.name, Some(&uid), Some(&version));
-                self.note(|| format!("operator {index} deletes job {name}: {deleted:?}"));
-                deleted.map_or_else(refused, |()| Answer::Done)
-            }
-            Request::ListPods(_) => {
-                let pods = self.api.pods.live.values();
-                Answer::Pods(pods.map(|pod| (**pod).clone()).collect())
-            }
-            Request::ReadPodMetadata { name, .. } => match self.api.pods.live.get(&name) {
-                Some(pod) => Answer::Metadata(Box::new(pod.metadata.clone())),
-                None => Answer::Gone,
-            },
-            Request::CreatePod(pod) => self.operator_makes_pod(index, *pod, wanted),
-            Request::DeletePod(worker) => self.operator_deletes_pod(index, &worker),
-            Request::ProtectPod { worker, .. } => self.operator_protects_pod(&worker),
-        }
-    }
-
-    /// How many pods a pool is to have, as the operator that makes one sees it: it cannot know better, and its request may be slow.
-    fn wanted(&self, index: usize, request: &Request) -> usize {
-        let Request::CreatePod(pod) = request else {
-            return 0;
-        };
-        let namespace = pod.namespace().unwrap_or_default();
-        let world = self.operators[index].engine.world();
-        let pool = pool_of(pod)
-            .and_then(|(name, _)| world.pool(&ObjectName::new(&namespace, &name)).cloned());
-        pool.map_or(0, |pool| usize::try_from(pool.spec.replicas).unwrap_or(0))
-    }
-
-    /// Autoscalers' annotations say nothing in this world.
-    fn operator_protects_pod(&self, worker: &WorkerRef) -> Answer {
-        match self.api.pods.live.contains_key(&worker.name) {
-            true => Answer::Done,
-            false => Answer::Gone,
-        }
-    }
-
-    fn fate(&mut self) -> Fate {
-        if !self.is_stormy() || !self.chance.percent(self.weather.lost_write) {
-            return Fate::Lands;
-        }
-        *self.chance.of(&[Fate::Lost, Fate::AnswerLost])
-    }
-
-    /// How long a request takes.
-    fn latency(&mut self) -> Millis {
-        let (usual, slow) = if self.is_stormy() {
-            (40, 4000)
-        } else {
-            (5, 20)
-        };
-        if self.chance.percent(60) {
-            0
-        } else if self.chance.percent(90) {
-            self.chance.between(1, usual)
-        } else {
-            self.chance.between(1, slow)
-        }
-    }
-
-    /// The watches show what has changed, each as far as it got.
-    pub(crate) fn watch(&mut self, index: usize) {
-        let lag = self.operators[index].jobs.lag(&self.api.jobs);
-        for _ in 0..self.steps(lag) {
-            if let Some((name, old, new)) = self.operators[index].jobs.follow(&self.api.jobs) {
-                let namespace = new
-                    .as_ref()
-                    .or(old.as_ref())
-                    .and_then(|job| job.namespace());
-                let uid = old.and_then(|old| old.uid());
-                let name = ObjectName::new(&namespace.unwrap_or_default(), &name);
-                self.inform(index, Event::Job(change(name, uid, new)));
-            }
-        }
-        let lag = self.operators[index].pools.lag(&self.api.pools);
-        for _ in 0..self.steps(lag) {
-            if let Some((name, old, new)) = self.operators[index].pools.follow(&self.api.pools) {
-                let uid = old.and_then(|old| old.uid());
-                self.inform(
-                    index,
-                    Event::Pool(change(ObjectName::new("fleet", &name), uid, new)),
-                );
-            }
-        }
-        let lag = self.operators[index].pods.lag(&self.api.pods);
-        for _ in 0..self.steps(lag) {
-            if let Some((name, old, new)) = self.operators[index].pods.follow(&self.api.pods) {
-                let uid = old.and_then(|old| old.uid());
-                self.inform(
-                    index,
-                    Event::Pod(change(ObjectName::new("fleet", &name), uid, new)),
-                );
-            }
-        }
-    }
-
-    fn steps(&mut self, lag: usize) -> usize {
-        if self.is_stormy() && self.chance.percent(30) {
-            let most = i64::try_from(lag).expect("few");
-            usize::try_from(self.chance.between(0, most)).expect("not negative")
-        } else {
-            lag
-        }
-    }
-
     /// No job that a leader knows of is left alone for ever.
     pub(crate) fn look_for_the_forgotten(&mut self) {
         for index in 0..self.operators.len() {
@@ -754,6 +521,9 @@ impl World {
             return None;
         }
         let world = operator.engine.world();
+        // One about which deciding panics is left alone until it changes.
+        let cursed = self.cursed();
+        let lags = operator.jobs.lag(&self.api.jobs) > 0;
         world.job_names().into_iter().find(|name| {
             let Some(Job::Live(job)) = world.job(name) else {
                 return false;
@@ -767,8 +537,10 @@ impl World {
             // It waits for the answer whether a pod is there.
             let is_checked = !term.requests.is_empty();
             let due = term.deadlines.of(&Cause::Job(name.clone()));
-            let latest = now(self.now).monotonic + LONGEST_WAIT;
+            let latest = self.clock().monotonic + LONGEST_WAIT;
             !is_over
+                && !lags
+                && !cursed.contains(&uid)
                 && !goes_by_itself(&job.metadata)
                 && !is_asked
                 && !is_checked
@@ -777,25 +549,7 @@ impl World {
     }
 }
 
-fn change<K: Clone>(name: ObjectName, uid: Option<String>, new: Option<Rc<K>>) -> Change<K> {
-    match new {
-        Some(new) => Change::Applied(object(&new)),
-        None => Change::Deleted {
-            name,
-            uid: uid.unwrap_or_default(),
-        },
-    }
-}
-
-fn refused(why: Refused) -> Answer {
-    match why {
-        Refused::Conflict => Answer::Conflict,
-        Refused::NotFound => Answer::Gone,
-        Refused::Exists => Answer::Exists,
-    }
-}
-
-/// A file of a job's.
-pub(crate) fn is_of(key: &FileKey, job_uid: &str, sha256: &str) -> bool {
-    key.kind == OwnerKind::AIJobs && key.uid == job_uid && key.sha256 == sha256
+/// A file of an owner's.
+pub(crate) fn is_of(key: &FileKey, owner: &str, sha256: &str) -> bool {
+    key.uid == owner && key.sha256 == sha256
 }

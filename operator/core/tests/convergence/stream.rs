@@ -7,7 +7,7 @@ use framewright_core::engine::event::Event as Told;
 use framewright_core::names::{PoolName, WorkerRef};
 use framewright_core::workers::sessions::Greeting;
 use framewright_crds::modelpool::Device;
-use framewright_crds::wire::{Order, SILENCE_SECONDS, ToOperator, ToWorker};
+use framewright_crds::protocol::{Command, OperatorMessage, SILENCE_SECONDS, WorkerMessage};
 use framewright_queue::Event;
 
 use crate::api::Millis;
@@ -25,8 +25,8 @@ pub(crate) struct Stream {
     process: u64,
     /// Whether the Hello has arrived.
     is_open: bool,
-    up: VecDeque<ToOperator>,
-    down: VecDeque<Order>,
+    up: VecDeque<WorkerMessage>,
+    down: VecDeque<Command>,
     /// The operator has ended it.
     pub is_closed: bool,
     is_worker_there: bool,
@@ -116,12 +116,12 @@ impl World {
     }
 
     /// A worker says something on its stream.
-    pub(crate) fn say(&mut self, pod: &str, message: ToOperator) {
+    pub(crate) fn say(&mut self, pod: &str, message: WorkerMessage) {
         let Some(id) = self.workers.get(pod).and_then(|worker| worker.stream) else {
             return;
         };
         let twice = self.is_stormy() && self.chance.percent(3);
-        let is_hello = matches!(message, ToOperator::Hello { .. });
+        let is_hello = matches!(message, WorkerMessage::Hello(_));
         let wait = self.travel();
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
@@ -166,13 +166,7 @@ impl World {
         }
         self.note(|| format!("operator {index} hears on stream {id} of {uid}: {message:?}"));
         self.learned(index, &uid, &message);
-        if let ToOperator::Hello {
-            slots,
-            tasks,
-            device_trouble,
-            ..
-        } = message
-        {
+        if let WorkerMessage::Hello(hello) = message {
             let Some(stream) = self.streams.get_mut(&id) else {
                 return;
             };
@@ -183,9 +177,11 @@ impl World {
                 worker: stream.worker.clone(),
                 pool,
                 device: Device::Cpu,
-                device_trouble,
-                slots,
-                tasks,
+                device_error: hello.device_error,
+                slots: hello.slots,
+                pipelines: hello.pipelines,
+                loaded: hello.loaded,
+                tasks: hello.tasks,
             };
             let session = id;
             self.inform(index, Told::SessionOpened { session, greeting });
@@ -208,7 +204,7 @@ impl World {
     }
 
     /// An operator gives a command in a session.
-    pub(crate) fn command(&mut self, index: usize, session: u64, command: Order) {
+    pub(crate) fn command(&mut self, index: usize, session: u64, command: Command) {
         let Some(stream) = self
             .streams
             .get(&session)
@@ -217,7 +213,7 @@ impl World {
             return;
         };
         let pod = stream.worker.uid.clone();
-        if let Order::Run(order) = &command {
+        if let Command::Run(order) = &command {
             self.ordered(index, &pod, order);
         }
         if let Some(stream) = self.streams.get_mut(&session) {
@@ -262,14 +258,14 @@ impl World {
             return self.notice(id, Side::Worker);
         }
         match stream.down.pop_front() {
-            Some(order) => {
+            Some(command) => {
                 let is_listening = stream.is_worker_there
                     && self
                         .workers
                         .get(&pod)
                         .is_some_and(|worker| worker.is_up && worker.process == process);
                 if is_listening {
-                    self.hear(&pod, ToWorker { epoch, order });
+                    self.hear(&pod, OperatorMessage { epoch, command });
                 }
                 let index = self.streams.get(&id).map(|stream| stream.operator);
                 if let Some(index) = index {
@@ -299,7 +295,7 @@ impl World {
                 {
                     worker.stream = None;
                     self.redial(&pod, process);
-                    self.tell(&pod, Event::Lost);
+                    self.tell(&pod, Event::Disconnected);
                 }
                 self.after(1, Happening::Up { stream: id });
             }

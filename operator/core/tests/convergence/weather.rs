@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_queue::Event;
-use jiff::Timestamp;
 
-use crate::api::{Millis, at};
+use crate::api::{Millis, Prunes};
 use crate::chance::Chance;
 use crate::operator::is_of;
 use crate::world::{Happening, World};
@@ -20,6 +19,8 @@ pub(crate) struct Weather {
     pub failure: i64,
     /// Per cent of looks at weights that find them wrong, or not there.
     pub spoiled: i64,
+    /// What an API server with an older CRD drops.
+    pub prunes: Option<Prunes>,
     /// Milliseconds between faults, at most.
     pub fault_every: Millis,
     /// When it turns calm.
@@ -30,6 +31,8 @@ pub(crate) struct Weather {
 pub(crate) struct Store {
     pub is_up: bool,
     back_at: Option<Millis>,
+    /// When it lost a file.
+    lost_at: Option<Millis>,
     files: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -40,6 +43,11 @@ impl Weather {
             lost_write: *chance.of(&[0, 2, 10, 25]),
             failure: *chance.of(&[0, 5, 20]),
             spoiled: *chance.of(&[0, 5, 30]),
+            prunes: if chance.percent(20) {
+                Some(*chance.of(&Prunes::ALL))
+            } else {
+                None
+            },
             fault_every: *chance.of(&[2000, 5000, 15_000]),
             until: chance.between(10_000, 60_000),
         }
@@ -51,6 +59,7 @@ impl Store {
         Store {
             is_up: true,
             back_at: None,
+            lost_at: None,
             files: BTreeMap::new(),
         }
     }
@@ -61,18 +70,30 @@ impl Store {
         }
     }
 
-    pub(crate) fn was_away_since(&self, since: Timestamp) -> bool {
-        !self.is_up || self.back_at.is_some_and(|back| at(back) >= since)
+    /// Whether it was away since then, or lost a file; or shortly before, since what it lost came back later.
+    pub(crate) fn was_away_since(&self, since: Millis) -> bool {
+        let mut times = self
+            .back_at
+            .into_iter()
+            .chain(self.lost_at.map(|at| at + 21_000));
+        !self.is_up || times.any(|time| time >= since)
     }
 
-    pub(crate) fn put(&mut self, job_uid: &str, sha256: &str) {
-        let files = self.files.entry(job_uid.to_owned()).or_default();
+    pub(crate) fn put(&mut self, owner: &str, sha256: &str) {
+        let files = self.files.entry(owner.to_owned()).or_default();
         files.insert(sha256.to_owned());
     }
 
-    pub(crate) fn has(&self, job_uid: &str, sha256: &str) -> bool {
+    fn lose(&mut self, owner: &str, sha256: &str, now: Millis) {
+        if let Some(files) = self.files.get_mut(owner) {
+            files.remove(sha256);
+        }
+        self.lost_at = Some(now);
+    }
+
+    pub(crate) fn has(&self, owner: &str, sha256: &str) -> bool {
         self.files
-            .get(job_uid)
+            .get(owner)
             .is_some_and(|files| files.contains(sha256))
     }
 }
@@ -85,7 +106,8 @@ impl World {
         }
         let wait = self.chance.between(300, self.weather.fault_every);
         self.after(wait, Happening::Fault);
-        match self.chance.between(0, 22) {
+        match self.chance.between(0, 29) {
+            29 => self.set_clocks(),
             0..=3 => {
                 let reason = *self.chance.of(&["OOMKilled", "Error"]);
                 if let Some(uid) = self.any_pod() {
@@ -131,6 +153,14 @@ impl World {
                     self.spoil(&uid, model);
                 }
             }
+            21..=22 => self.refuse(),
+            23..=24 => {
+                let index = usize::try_from(self.chance.between(0, 1)).expect("two");
+                if self.operators[index].is_alive {
+                    self.relist(index);
+                }
+            }
+            25..=26 => self.lose_file(),
             // A frozen watch: nothing is shown for a while.
             _ => {
                 let index = usize::try_from(self.chance.between(0, 1)).expect("two");
@@ -139,6 +169,23 @@ impl World {
                 self.frozen[index] = until;
             }
         }
+    }
+
+    /// The store loses an input, and somebody uploads it again.
+    fn lose_file(&mut self) {
+        let files = self.store.files.iter();
+        let files: Vec<(String, String)> = files
+            .flat_map(|(owner, files)| files.iter().map(move |file| (owner.clone(), file.clone())))
+            .filter(|(_, file)| is_input(file))
+            .collect();
+        if files.is_empty() {
+            return;
+        }
+        let (owner, sha256) = self.chance.of(&files).clone();
+        self.note(|| format!("the store loses {sha256} of {owner}"));
+        self.store.lose(&owner, &sha256, self.now);
+        let wait = self.chance.between(500, 20_000);
+        self.after(wait, Happening::Upload { owner, sha256 });
     }
 
     fn fault_on_a_stream(&mut self) {
@@ -209,11 +256,11 @@ impl World {
     }
 
     /// A file has come, and whoever waits for it is told. A store that is away tells it when it is back.
-    pub(crate) fn uploaded(&mut self, job_uid: &str, sha256: &str) {
-        self.store.put(job_uid, sha256);
+    pub(crate) fn uploaded(&mut self, owner: &str, sha256: &str) {
+        self.store.put(owner, sha256);
         for index in 0..self.operators.len() {
             let mut watched = self.operators[index].watched.iter();
-            let key = watched.find(|key| is_of(key, job_uid, sha256)).cloned();
+            let key = watched.find(|key| is_of(key, owner, sha256)).cloned();
             if let Some(key) = key {
                 let (life, wait) = (self.operators[index].life, self.chance.between(0, 10));
                 self.after(
@@ -233,6 +280,14 @@ impl World {
         self.note(|| "calm".to_owned());
         self.store_comes_back();
         self.frozen = [0, 0];
+        self.refused = None;
+        // Links that are dropped are made anew with each decision, and so written: no calm world has such an API server.
+        self.api.prunes = self.api.prunes.filter(|prunes| *prunes != Prunes::Files);
         self.come_to_rest();
     }
+}
+
+/// What a person has uploaded.
+fn is_input(sha256: &str) -> bool {
+    sha256.starts_with("cdcd") || sha256.starts_with("efef")
 }

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use framewright_core::engine::effect::{FileKey, RequestId};
 use framewright_core::engine::event::Answer;
+use framewright_core::names::ObjectName;
 use framewright_crds::names::TaskId;
 
 use crate::api::{Api, Millis};
 use crate::chance::Chance;
+use crate::clock::Clocks;
 use crate::kubelet::Fate;
 use crate::ledger::Ledger;
-use crate::operator::{Operator, Sent};
+use crate::operator::Operator;
 use crate::people::People;
+use crate::requests::{Refuses, Sent};
 use crate::stream::{Side, Stream};
 use crate::weather::{Store, Weather};
 use crate::worker::{Then, Worker};
@@ -95,9 +98,28 @@ pub(crate) enum Happening {
         uid: String,
         fate: Fate,
     },
+    /// The garbage collector looks for pods without a pool.
+    Collect,
     Upload {
-        job: String,
+        owner: String,
         sha256: String,
+    },
+    /// Whoever put a finalizer on an object takes it away.
+    Finalized {
+        is_job: bool,
+        name: ObjectName,
+        finalizer: &'static str,
+    },
+    /// An object can be read again.
+    Readable {
+        is_job: bool,
+        name: ObjectName,
+    },
+    /// To decide about an object panics no more.
+    Uncursed {
+        is_job: bool,
+        name: ObjectName,
+        uid: String,
     },
     StoreUp,
     People,
@@ -132,6 +154,9 @@ pub(crate) struct World {
     pub highest_epoch: u64,
     /// Until when each operator's watches show nothing.
     pub frozen: [Millis; 2],
+    /// What the API server refuses, with which code, and until when.
+    pub refused: Option<(Refuses, u16, Millis)>,
+    pub clocks: Clocks,
     pub streams: BTreeMap<u64, Stream>,
     pub workers: BTreeMap<String, Worker>,
     pub store: Store,
@@ -168,14 +193,17 @@ impl World {
     fn new(seed: u64, is_told: bool) -> World {
         let mut chance = Chance::new(seed);
         let weather = Weather::of(&mut chance);
+        let weather_prunes = weather.prunes;
         let mut world = World {
             now: 0,
             chance,
             weather,
-            api: Api::new(),
+            api: Api::new(weather_prunes),
             operators: Vec::new(),
             highest_epoch: 0,
             frozen: [0, 0],
+            refused: None,
+            clocks: Clocks::default(),
             streams: BTreeMap::new(),
             workers: BTreeMap::new(),
             store: Store::new(),
@@ -250,7 +278,15 @@ impl World {
             } => self.task(&pod, process, &task, turn, then),
             Happening::Unsettled { pod, process } => self.left_unsettled(&pod, process),
             Happening::Pod { uid, fate } => self.pod(&uid, fate),
-            Happening::Upload { job, sha256 } => self.uploaded(&job, &sha256),
+            Happening::Collect => self.collect(),
+            Happening::Upload { owner, sha256 } => self.uploaded(&owner, &sha256),
+            Happening::Finalized {
+                is_job,
+                name,
+                finalizer,
+            } => self.finalized(is_job, &name, finalizer),
+            Happening::Readable { is_job, name } => self.readable(is_job, &name),
+            Happening::Uncursed { is_job, name, uid } => self.uncursed(is_job, &name, &uid),
             Happening::StoreUp => self.store_comes_back(),
             Happening::People => self.people_act(),
             Happening::Fault => self.fault(),
@@ -277,7 +313,8 @@ impl World {
             let operator = &self.operators[index];
             let lag = operator.jobs.lag(&self.api.jobs)
                 + operator.pools.lag(&self.api.pools)
-                + operator.pods.lag(&self.api.pods);
+                + operator.pods.lag(&self.api.pods)
+                + operator.namespaces.lag(&self.api.namespaces);
             if lag == 0 || self.watches_due[index] || !operator.is_alive {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! One story a file in `tests/scenarios`: what is seen of a job, and the plan as text. A story needs no code.
 //! `UPDATE=1 cargo test --test scenarios` writes the plans; read the difference before you commit it.
 
-mod seen;
+mod snapshot;
 mod told;
 
 use std::collections::BTreeMap;
@@ -32,14 +32,20 @@ struct Story {
     received: bool,
     /// Why the store cannot be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    store_trouble: Option<String>,
-    /// What surrounds a step: `busy`, `bind w1`, `trouble REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
+    store_error: Option<String>,
+    /// What surrounds a step: `busy`, `bind w1`, `problem REASON`, `no model`, `not allowed`; its worker: `connected`, `away since 3`,
     /// `gone`, `oom`, `restarted`, `begun at 3`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     around: BTreeMap<String, Vec<String>>,
-    /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`; then `; trouble with the store`.
+    /// Tasks: `large/1 on w1: starting`, `running 40% since 3`, `uploading`, `done`, `failed Cause`; then `; problem with the store`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<String>,
+    /// The job may not start yet: a reason and a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admission: Option<(String, String)>,
+    /// What the job has used is not recorded yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    outcome_is_open: bool,
     /// Finalizers that keep the job, which is being deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     kept_by: Vec<String>,

@@ -2,58 +2,77 @@
 
 use std::fmt::Write as _;
 
-use framewright_core::jobs::plan::orders::Order;
+use framewright_core::jobs::plan::commands::Command;
 use framewright_core::jobs::plan::{Plan, plan};
 use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::conditions::{get, job};
 use framewright_crds::names::ArtifactRole;
-use framewright_crds::wire::OutputFile;
+use framewright_crds::protocol::OutputFile;
 use jiff::Timestamp;
 
 use crate::Story;
-use crate::seen::observed;
+use crate::snapshot::observed;
 
 /// The plan as text.
 pub(crate) fn tell(story: &Story) -> String {
-    let seen = observed(story);
+    let snapshot = observed(story);
     let Plan {
         delete,
         status,
-        orders,
+        commands,
+        outcome,
         notes,
-        look_again,
-    } = plan(&seen, &Links);
+        requeue_after,
+    } = plan(&snapshot, &Links);
     let mut text = String::new();
     if delete {
         text.push_str("delete the job\n");
     }
-    for order in orders {
-        let worker = &order.worker.name;
-        let _ = match &order.order {
-            Order::Run { task, .. } => {
+    if let Some(outcome) = outcome {
+        let _ = writeln!(text, "record outcome {}", outcome.reason);
+        for (task, usage) in outcome.tasks {
+            let (step, attempt) = (task.step, task.attempt);
+            let _ = writeln!(
+                text,
+                "used by {step}/{attempt}: {} {}",
+                usage.amount, usage.unit
+            );
+        }
+    }
+    for addressed in commands {
+        let worker = &addressed.worker.name;
+        let _ = match &addressed.command {
+            Command::Run { task, .. } => {
                 writeln!(text, "tell {worker}: run {}/{}", task.step, task.attempt)
             }
-            Order::Upload { task, .. } => {
+            Command::Upload { task, .. } => {
                 writeln!(text, "tell {worker}: upload {}/{}", task.step, task.attempt)
             }
-            Order::Settle { task } => writeln!(
+            Command::Proceed { task } => {
+                writeln!(
+                    text,
+                    "tell {worker}: proceed {}/{}",
+                    task.step, task.attempt
+                )
+            }
+            Command::Ack { task } => writeln!(
                 text,
-                "tell {worker}: settled {}/{}",
+                "tell {worker}: acknowledged {}/{}",
                 task.step, task.attempt
             ),
-            Order::Cancel { task } => {
+            Command::Cancel { task } => {
                 writeln!(text, "tell {worker}: cancel {}/{}", task.step, task.attempt)
             }
         };
     }
-    if status == seen.status {
+    if status == snapshot.status {
         text.push_str("write nothing\n");
     } else {
         for step in &status.steps {
             let _ = write!(text, "{}: {:?}", step.name, step.state);
             if let Some(last) = step.attempts.last() {
-                let _ = write!(text, ", attempt {} on {}", last.number, last.worker);
+                let _ = write!(text, ", attempt {} on {}", last.number, last.worker.name);
                 if let Some(started) = &last.started_at {
                     let _ = write!(text, " started at {}", started.0.as_second());
                 }
@@ -75,6 +94,12 @@ pub(crate) fn tell(story: &Story) -> String {
             "Succeeded {} {}: {}",
             told.status, told.reason, told.message
         );
+        let truths = status.conditions.iter();
+        let truths: Vec<&str> = truths
+            .filter(|condition| condition.status == "True")
+            .map(|condition| condition.type_.as_str())
+            .collect();
+        let _ = writeln!(text, "true: {}", truths.join(", "));
         let _ = writeln!(text, "progress {}", status.progress.unwrap_or_default());
         for output in &status.outputs {
             let _ = writeln!(
@@ -89,8 +114,8 @@ pub(crate) fn tell(story: &Story) -> String {
         let kind = if note.warning { "warning" } else { "event" };
         let _ = writeln!(text, "{kind} {}: {}", note.reason, note.message);
     }
-    if let Some(wait) = look_again {
-        let _ = writeln!(text, "look again in {} s", wait.as_secs_f64());
+    if let Some(wait) = requeue_after {
+        let _ = writeln!(text, "requeue after {} s", wait.as_secs_f64());
     }
     text
 }

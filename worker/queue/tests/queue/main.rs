@@ -6,7 +6,7 @@
     reason = "what a test does not expect ends it"
 )]
 
+mod commands;
 mod ending;
-mod orders;
 mod story;
 mod stream;

@@ -1,18 +1,23 @@
 //! What happens to a queue, and what it does about it as text.
 
+use framewright_crds::aijob::{OutputRole, Usage};
 use framewright_crds::modelpool::Device;
-use framewright_crds::wire::{
-    ModelOrder, ModelState, Order, Outcome, OutputFile, Pipeline, TaskOrder, TaskState, ToOperator,
-    ToWorker,
+use framewright_crds::names::{ArtifactRole, TaskId};
+use framewright_crds::pipelines::{BASE_MODEL, Pipeline};
+use framewright_crds::protocol::{
+    Command, ModelConfig, ModelState, OperatorMessage, Outcome, OutputFile, RunTask, TaskModel,
+    TaskRecord, TaskState, WorkerMessage,
 };
-use framewright_queue::{Effect, Event, Identity, News, Queue};
+use framewright_queue::{Effect, Event, Identity, Queue, TaskEvent};
 
 pub(crate) fn identity(slots: usize) -> Identity {
     Identity {
         version: "1".into(),
         device: Device::Cpu,
-        device_trouble: None,
+        device_error: None,
+        memory: Some(1 << 30),
         slots,
+        pipelines: vec!["upscale".into()],
     }
 }
 
@@ -25,26 +30,30 @@ pub(crate) fn connected(slots: usize) -> Queue {
 /// Connected, and model a is ready.
 pub(crate) fn ready(slots: usize) -> Queue {
     let mut queue = connected(slots);
-    check(&mut queue, welcome(&["a"]), "say model a Loading; hold a");
+    check(
+        &mut queue,
+        configure(&["a"]),
+        "send model a Loading; hold a",
+    );
     check(
         &mut queue,
         model("a", ModelState::Ready),
-        "say model a Ready",
+        "send model a Ready",
     );
     queue
 }
 
-pub(crate) fn ordered(order: Order) -> Event {
-    Event::Ordered(ToWorker { epoch: 5, order })
+pub(crate) fn received(command: Command) -> Event {
+    Event::Received(OperatorMessage { epoch: 5, command })
 }
 
-pub(crate) fn welcome(models: &[&str]) -> Event {
-    let models = models.iter().map(|name| ModelOrder {
+pub(crate) fn configure(models: &[&str]) -> Event {
+    let models = models.iter().map(|name| ModelConfig {
         name: (*name).into(),
         digest: digest(name),
         files: vec![],
     });
-    ordered(Order::Welcome {
+    received(Command::Configure {
         models: models.collect(),
     })
 }
@@ -61,52 +70,89 @@ pub(crate) fn model(name: &str, state: ModelState) -> Event {
     }
 }
 
-pub(crate) fn id(step: &str) -> framewright_crds::names::TaskId {
+pub(crate) fn id(step: &str) -> TaskId {
     format!("uid/{step}/0/1").parse().unwrap()
 }
 
-pub(crate) fn task(step: &str, model: &str) -> Box<TaskOrder> {
-    Box::new(TaskOrder {
+pub(crate) fn task(step: &str, model: &str) -> Box<RunTask> {
+    Box::new(RunTask {
         task: id(step),
         job: "studio/demo".into(),
-        model: model.into(),
-        digest: digest(model),
         pipeline: Pipeline::Upscale(Default::default()),
+        models: vec![task_model(BASE_MODEL, model)],
         inputs: vec![],
+        seed: 0,
+        resume: None,
+        max_units: None,
     })
 }
 
+pub(crate) fn task_model(role: &str, name: &str) -> TaskModel {
+    TaskModel {
+        role: role.into(),
+        name: name.into(),
+        digest: digest(name),
+        scale: None,
+    }
+}
+
 pub(crate) fn run(step: &str, model: &str) -> Event {
-    ordered(Order::Run(task(step, model)))
+    received(Command::Run(task(step, model)))
+}
+
+/// The same with a limit.
+pub(crate) fn run_within(step: &str, model: &str, max_units: u64) -> Event {
+    let mut task = task(step, model);
+    task.max_units = Some(max_units);
+    received(Command::Run(task))
+}
+
+pub(crate) fn proceed(step: &str) -> Event {
+    received(Command::Proceed { task: id(step) })
 }
 
 pub(crate) fn cancel(step: &str) -> Event {
-    ordered(Order::Cancel { task: id(step) })
+    received(Command::Cancel { task: id(step) })
 }
 
-pub(crate) fn settled(step: &str) -> Event {
-    ordered(Order::Settled { task: id(step) })
+pub(crate) fn ack(step: &str) -> Event {
+    received(Command::Ack { task: id(step) })
 }
 
-pub(crate) fn news(step: &str, news: News) -> Event {
+pub(crate) fn event(step: &str, event: TaskEvent) -> Event {
     Event::Task {
         task: id(step),
-        news,
+        event,
     }
 }
 
-pub(crate) fn output() -> OutputFile {
+pub(crate) fn output(name: &str, digest: &str) -> OutputFile {
     OutputFile {
-        sha256: "cafe".into(),
+        name: name.into(),
+        role: OutputRole::Result,
+        digest: digest.into(),
         bytes: 4,
         media_type: "video/mp4".into(),
+        facts: vec![],
     }
+}
+
+pub(crate) fn computed() -> TaskEvent {
+    TaskEvent::Computed(vec![output("video", "cafe"), output("mask", "f00d")])
 }
 
 pub(crate) fn done() -> Outcome {
     Outcome::Succeeded {
-        output: output(),
-        units: 1,
+        outputs: vec![output("video", "cafe"), output("mask", "f00d")],
+        usage: usage(1),
+        record: TaskRecord::default(),
+    }
+}
+
+pub(crate) fn usage(amount: i64) -> Usage {
+    Usage {
+        unit: "pixels".into(),
+        amount,
     }
 }
 
@@ -117,66 +163,81 @@ pub(crate) fn check(queue: &mut Queue, event: Event, expected: &str) {
 
 pub(crate) fn text(effect: &Effect) -> String {
     match effect {
-        Effect::Say(message) => message_text(message),
+        Effect::Send(message) => message_text(message),
         Effect::HangUp => "hang up".into(),
         Effect::Hold(models) => {
             let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
             format!("hold {}", names.join(" "))
         }
-        Effect::Start(order) => format!("start {}", order.task.step),
-        Effect::Renew(order) => format!("renew {}", order.task.step),
-        Effect::Grant { task, .. } => format!("grant {}", task.step),
+        Effect::Start(run) => format!("start {}", run.task.step),
+        Effect::Renew(run) => format!("renew {}", run.task.step),
+        Effect::Proceed(task) => format!("proceed {}", task.step),
+        Effect::Upload { task, name, .. } => format!("upload {} {name}", task.step),
         Effect::Stop(task) => format!("stop {}", task.step),
         Effect::Exit => "exit".into(),
         Effect::Abort => "abort".into(),
     }
 }
 
-pub(crate) fn message_text(message: &ToOperator) -> String {
+pub(crate) fn message_text(message: &WorkerMessage) -> String {
     match message {
-        ToOperator::Hello {
-            device_trouble,
-            tasks,
-            ..
-        } => {
+        WorkerMessage::Hello(hello) => {
             let mut text = "hello".to_owned();
-            if let Some(trouble) = device_trouble {
-                text += &format!(" ({trouble})");
+            if let Some(error) = &hello.device_error {
+                text += &format!(" ({error})");
             }
-            for report in tasks {
+            for report in &hello.tasks {
                 let state = match report.state {
-                    TaskState::Starting => "starting",
-                    TaskState::Running { .. } => "running",
-                    TaskState::Uploading { .. } => "uploading",
-                    TaskState::Finished { .. } => "finished",
+                    TaskState::Starting => "starting".to_owned(),
+                    TaskState::Prepared { units } => format!("prepared {units}"),
+                    TaskState::Running { .. } => "running".to_owned(),
+                    TaskState::Uploading { .. } => "uploading".to_owned(),
+                    TaskState::Stopping => "stopping".to_owned(),
+                    TaskState::Finished { .. } => "finished".to_owned(),
                 };
                 text += &format!(" {}:{state}", report.task.step);
             }
             text
         }
-        ToOperator::Model { name, state, .. } => {
+        WorkerMessage::Model { name, state, .. } => {
             let state = match state {
                 ModelState::Loading { .. } => "Loading",
                 ModelState::Ready => "Ready",
                 ModelState::AwaitingUpload => "AwaitingUpload",
                 ModelState::Failed { .. } => "Failed",
             };
-            format!("say model {name} {state}")
+            format!("send model {name} {state}")
         }
-        ToOperator::Started { task } => format!("say started {}", task.step),
-        ToOperator::Progress { task, .. } => format!("say progress {}", task.step),
-        ToOperator::UploadRequest { task, .. } => format!("request upload {}", task.step),
-        ToOperator::RenewGrants { task: Some(task) } => format!("renew grants {}", task.step),
-        ToOperator::RenewGrants { task: None } => "renew weights".into(),
-        ToOperator::StoreTrouble { task, trouble } => {
-            format!("say trouble {} {trouble:?}", task.step)
+        WorkerMessage::Loaded { models, .. } => {
+            let digests: Vec<&str> = models.iter().map(|model| model.digest.as_str()).collect();
+            format!("send loaded {}", digests.join(", "))
         }
-        ToOperator::Finished { task, outcome } => match outcome {
-            Outcome::Succeeded { .. } => format!("say finished {} Succeeded", task.step),
-            Outcome::Failed { cause, message } => {
-                format!("say finished {} {cause:?} ({message})", task.step)
+        WorkerMessage::Prepared { task, units } => format!("send prepared {} {units}", task.step),
+        WorkerMessage::Started { task } => format!("send started {}", task.step),
+        WorkerMessage::Progress { task, .. } => format!("send progress {}", task.step),
+        WorkerMessage::UploadRequest { task, role, file } => {
+            assert_eq!(*role, ArtifactRole::Output);
+            format!("request upload {} {}", task.step, file.name)
+        }
+        WorkerMessage::RenewLinks { task: Some(task) } => format!("renew links {}", task.step),
+        WorkerMessage::RenewLinks { task: None } => "renew model links".into(),
+        WorkerMessage::StoreError { task, error } => {
+            format!("send store error {} {error:?}", task.step)
+        }
+        WorkerMessage::Finished { task, outcome } => match outcome {
+            Outcome::Succeeded { .. } => format!("send finished {} Succeeded", task.step),
+            Outcome::Failed {
+                cause,
+                message,
+                usage,
+            } => {
+                let used = usage.as_ref().map(|usage| usage.amount);
+                let used = used.map_or(String::new(), |amount| format!(" after {amount}"));
+                format!("send finished {} {cause:?}{used} ({message})", task.step)
             }
         },
-        ToOperator::Draining => "say draining".into(),
+        WorkerMessage::Stopped { task } => format!("send stopped {}", task.step),
+        WorkerMessage::Draining => "send draining".into(),
+        WorkerMessage::Unknown => "send unknown".into(),
     }
 }

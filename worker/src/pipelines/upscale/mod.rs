@@ -1,26 +1,32 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 //!
-//! *Layout*: `enlarge` is one frame's way through the network, `position` how far it is, `room` whether there is memory for it.
+//! *Layout*: `frame_upscaler` takes one frame through the network, `position` is how far it is, `room` whether there is memory for it.
 
-mod enlarge;
+mod frame_upscaler;
 mod position;
 mod room;
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use framewright_crds::aijob::Upscale;
+use framewright_crds::aijob::OutputRole;
+use framewright_crds::pipelines::upscale::Upscale;
+use framewright_crds::pipelines::{MediaFacts, MediaKind, Pipeline};
 use image::GrayImage;
 use image::imageops::{self, FilterType};
 
-use super::{Input, Made, PipelineError, Watch, Workplace, size};
+use super::{
+    Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, Work, reading_deadline, size,
+};
 use crate::media::decode::{DecodeOptions, Decoder};
 use crate::media::encode::{EncodeOptions, Encoder};
-use crate::media::probe::probe;
+use crate::media::image::{self as stills, Header};
+use crate::media::probe::{count_frames, probe};
 use crate::media::sniff::sniff;
-use crate::media::{Frame, Kind, MediaError, Still, StillFormat, VideoLimits, image as stills};
+use crate::media::{Frame, Kind, MediaError, Programs, Still, StillFormat, Video, VideoLimits};
 use crate::models::Upscaler;
-use enlarge::Enlarge;
+use frame_upscaler::FrameUpscaler;
 use position::Position;
 use room::Source;
 
@@ -33,41 +39,156 @@ const ENCODER_THREADS: u32 = 4;
 /// Memory for frames that wait to be worked on, and as much for those that wait to be encoded.
 const WAITING_FRAMES_BYTES: usize = 256 << 20;
 
-/// Upscales the one input, by the parameters, with this network.
+/// An upscale whose input was read as far as its headers: what is left is to compute.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    input: Input,
+    source: Media,
+    scale: u32,
+    /// Only the first so many frames of a video.
+    frames: Option<u64>,
+    work: Work,
+}
+
+#[derive(Clone, Debug)]
+enum Media {
+    Still(Header),
+    Video(Video),
+}
+
+impl Prepared {
+    /// How much work it is.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+}
+
+/// Reads the headers of the one input, for a model that makes each side `factor` times larger.
 ///
 /// # Errors
-/// [`PipelineError::cause`] says whose it is: input that nobody can work on, a full disk, or the device.
-pub fn upscale(
+/// An input or parameters that nobody can work on.
+pub fn prepare(
     parameters: &Upscale,
     inputs: &[Input],
-    network: &Upscaler,
-    workplace: &Workplace,
-    watch: &mut Watch<'_>,
-) -> Result<Made, PipelineError> {
+    factor: usize,
+    programs: &Programs,
+) -> Result<Prepared, PipelineError> {
     let [input] = inputs else {
         return Err(PipelineError::NoInput);
     };
-    let enlarge = Enlarge::new(network, parameters.scale, workplace.tile_bytes)?;
+    let scale = scale(parameters.scale, factor)?;
+    let frames = parameters
+        .frames
+        .and_then(|frames| u64::try_from(frames).ok());
     let read = |source| PipelineError::Input {
         name: input.name.clone(),
         source,
     };
-    match (sniff(&input.path).map_err(read)?, input.name.as_str()) {
-        (Kind::Still(_), "video") => Err(PipelineError::OtherKind {
-            name: input.name.clone(),
-            found: "an image",
-            other: "image",
-            wanted: "a video",
-        }),
-        (Kind::Video(_), "image") => Err(PipelineError::OtherKind {
-            name: input.name.clone(),
-            found: "a video",
-            other: "video",
-            wanted: "an image",
-        }),
-        (Kind::Still(_), _) => image(&enlarge, input, workplace, watch),
-        (Kind::Video(_), _) => video(&enlarge, parameters, input, workplace, watch),
+    let (source, facts) = match (sniff(&input.path).map_err(read)?, input.name.as_str()) {
+        (Kind::Still(_), "video") => {
+            return Err(PipelineError::OtherKind {
+                name: input.name.clone(),
+                found: "an image",
+                other: "image",
+                wanted: "a video",
+            });
+        }
+        (Kind::Video(_), "image") => {
+            return Err(PipelineError::OtherKind {
+                name: input.name.clone(),
+                found: "a video",
+                other: "video",
+                wanted: "an image",
+            });
+        }
+        (Kind::Still(_), _) => {
+            let header = stills::header(&input.path, max_pixels(factor)).map_err(read)?;
+            let facts = MediaFacts {
+                kind: MediaKind::Image,
+                width: header.width,
+                height: header.height,
+                frames: 1,
+            };
+            (Media::Still(header), facts)
+        }
+        (Kind::Video(_), _) => {
+            let (video, facts) = video_facts(&input.path, frames, programs).map_err(read)?;
+            (Media::Video(video), facts)
+        }
+    };
+    Ok(Prepared {
+        input: input.clone(),
+        source,
+        scale,
+        frames,
+        work: Work {
+            pipeline: Pipeline::Upscale(Upscale {
+                scale: i32::try_from(scale).ok(),
+                frames: parameters.frames,
+            }),
+            input: facts,
+        },
+    })
+}
+
+/// What the headers of a video say. Where they do not say how long it is, its packets are counted.
+fn video_facts(
+    path: &Path,
+    wanted: Option<u64>,
+    programs: &Programs,
+) -> Result<(Video, MediaFacts), MediaError> {
+    let limits = VideoLimits::default();
+    let video = probe(programs, path, &limits, PROBE_DEADLINE)?;
+    video.check_length(&limits, wanted)?;
+    let frames = match video.frames {
+        Some(frames) => frames,
+        None => count_frames(programs, path, &video, reading_deadline(path))?,
+    };
+    let facts = MediaFacts {
+        kind: MediaKind::Video,
+        width: video.width,
+        height: video.height,
+        frames,
+    };
+    Ok((video, facts))
+}
+
+fn scale(wanted: Option<i32>, factor: usize) -> Result<u32, PipelineError> {
+    let Some(scale) = wanted else {
+        return Ok(u32::try_from(factor).unwrap_or(1));
+    };
+    match u32::try_from(scale) {
+        Ok(wanted) if (1..=factor).contains(&(wanted as usize)) => Ok(wanted),
+        Ok(_) | Err(_) => Err(PipelineError::ScaleTooLarge { scale, factor }),
     }
+}
+
+/// Computes what was prepared, with this network.
+///
+/// # Errors
+/// [`PipelineError::cause`] says whose it is: input that nobody can work on, a full disk, or the device.
+pub fn upscale(
+    prepared: &Prepared,
+    network: &Upscaler,
+    context: &TaskContext,
+    sink: &mut ProgressSink<'_>,
+) -> Result<Outputs, PipelineError> {
+    let upscaler = FrameUpscaler::new(network, prepared.scale, context.tile_bytes)?;
+    let (path, media_type, media) = match &prepared.source {
+        Media::Still(header) => image(&upscaler, prepared, header, context, sink)?,
+        Media::Video(source) => video(&upscaler, prepared, source, context, sink)?,
+    };
+    Ok(Outputs {
+        units: prepared.work.units_of(media.frames),
+        files: vec![Output {
+            name: prepared.input.name.clone(),
+            role: OutputRole::Result,
+            path,
+            media_type,
+            media,
+        }],
+    })
 }
 
 /// How the result's name ends, for an input of this kind.
@@ -79,19 +200,27 @@ pub fn extension(kind: Kind) -> &'static str {
     }
 }
 
+/// The most pixels that an image may have.
+fn max_pixels(factor: usize) -> u64 {
+    let factor = factor.max(1) as u64;
+    stills::MAX_PIXELS.min(MAX_OUTPUT_PIXELS / (factor * factor))
+}
+
+/// A file, its type and what it shows.
+type File = (PathBuf, &'static str, MediaFacts);
+
 fn image(
-    enlarge: &Enlarge<'_>,
-    input: &Input,
-    workplace: &Workplace,
-    watch: &mut Watch<'_>,
-) -> Result<Made, PipelineError> {
-    let factor = enlarge.network.scale().max(1) as u64;
-    let max_pixels = stills::MAX_PIXELS.min(MAX_OUTPUT_PIXELS / (factor * factor));
+    upscaler: &FrameUpscaler<'_>,
+    prepared: &Prepared,
+    header: &Header,
+    context: &TaskContext,
+    sink: &mut ProgressSink<'_>,
+) -> Result<File, PipelineError> {
+    let input = &prepared.input;
     let read = |source| PipelineError::Input {
         name: input.name.clone(),
         source,
     };
-    let header = stills::header(&input.path, max_pixels).map_err(read)?;
     let source = Source {
         width: header.width,
         height: header.height,
@@ -100,13 +229,9 @@ fn image(
             beside: header.beside,
         },
     };
-    room::check(
-        source,
-        enlarge.means(workplace.tile_bytes),
-        workplace.memory,
-    )?;
-    let still = stills::read(&input.path, max_pixels).map_err(read)?;
-    let (width, height) = enlarge.size(still.frame.width, still.frame.height);
+    room::check(source, upscaler.means(context.tile_bytes), context.memory)?;
+    let still = stills::read(&input.path, max_pixels(upscaler.network.scale())).map_err(read)?;
+    let (width, height) = upscaler.size(still.frame.width, still.frame.height);
     let alpha = still
         .alpha
         .and_then(|alpha| GrayImage::from_raw(still.frame.width, still.frame.height, alpha))
@@ -116,47 +241,50 @@ fn image(
         all: Some(1),
     };
     let larger = Still {
-        frame: enlarge.frame(still.frame, only, watch)?,
+        frame: upscaler.frame(still.frame, only, sink)?,
         alpha,
         icc_profile: still.icc_profile,
     };
-    let path = workplace.folder.join("output.png");
+    sink.units
+        .store(prepared.work.units_of(1), Ordering::Relaxed);
+    let path = context.folder.join("output.png");
     let write = |source| PipelineError::Output { source };
     let bytes = stills::write(&path, &larger, StillFormat::Png).map_err(write)?;
-    if bytes > workplace.max_bytes {
-        let limit = workplace.max_bytes;
+    if bytes > context.max_bytes {
+        let limit = context.max_bytes;
         return Err(write(MediaError::ScratchBudget { path, limit }));
     }
-    (watch.progress)(Position { done: 1, ..only }.progress(0, 1));
-    Ok(Made {
-        path,
-        media_type: StillFormat::Png.media_type(),
+    (sink.progress)(Position { done: 1, ..only }.progress(0, 1));
+    let media = MediaFacts {
+        kind: MediaKind::Image,
         width,
         height,
         frames: 1,
-        units: units(width, height, 1),
-    })
+    };
+    Ok((path, StillFormat::Png.media_type(), media))
 }
 
 fn video(
-    enlarge: &Enlarge<'_>,
-    parameters: &Upscale,
-    input: &Input,
-    workplace: &Workplace,
-    watch: &mut Watch<'_>,
-) -> Result<Made, PipelineError> {
+    upscaler: &FrameUpscaler<'_>,
+    prepared: &Prepared,
+    video: &Video,
+    context: &TaskContext,
+    sink: &mut ProgressSink<'_>,
+) -> Result<File, PipelineError> {
+    let Prepared {
+        input,
+        frames: wanted,
+        work,
+        ..
+    } = prepared;
     let read = |source| PipelineError::Input {
         name: input.name.clone(),
         source,
     };
     let write = |source| PipelineError::Output { source };
     let limits = VideoLimits::default();
-    let programs = &workplace.programs;
-    let video = probe(programs, &input.path, &limits, PROBE_DEADLINE).map_err(read)?;
-    let wanted = parameters
-        .frames
-        .and_then(|frames| u64::try_from(frames).ok());
-    let (width, height) = enlarge.size(video.width, video.height);
+    let programs = &context.programs;
+    let (width, height) = upscaler.size(video.width, video.height);
     let waiting = waiting_frames(video.width, video.height);
     let waiting_larger = waiting_frames(width, height);
     let source = Source {
@@ -167,17 +295,17 @@ fn video(
             waiting_larger,
         },
     };
-    let means = enlarge.means(workplace.tile_bytes);
-    room::check(source, means, workplace.memory)?;
+    let means = upscaler.means(context.tile_bytes);
+    room::check(source, means, context.memory)?;
     // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
-    let decodable = room::decodable(source, means, workplace.memory);
-    let path = workplace.folder.join("output.mp4");
+    let decodable = room::decodable(source, means, context.memory);
+    let path = context.folder.join("output.mp4");
     let mut decoder = Decoder::open(
         programs,
         &input.path,
-        &video,
+        video,
         &DecodeOptions {
-            frames: wanted,
+            frames: *wanted,
             queue: waiting,
             limits: VideoLimits {
                 pixels: limits.pixels.min(decodable),
@@ -192,49 +320,52 @@ fn video(
         programs,
         &path,
         EncodeOptions {
-            audio: video.audio_track(&input.path, wanted),
+            audio: video.audio_track(&input.path, *wanted),
             threads: ENCODER_THREADS,
             queue: waiting_larger,
-            max_bytes: workplace.max_bytes.saturating_sub(size(&input.path)),
+            max_bytes: context.max_bytes.saturating_sub(size(&input.path)),
             patience: FRAME_DEADLINE,
             ..EncodeOptions::new(width, height, video.rate)
         },
     )
     .map_err(write)?;
-    let all = match (video.frames, wanted) {
-        (Some(found), Some(wanted)) => Some(found.min(wanted)),
-        (found, wanted) => found.or(wanted),
+    let mut position = Position {
+        done: 0,
+        all: Some(wanted.map_or(work.input.frames, |wanted| work.input.frames.min(wanted))),
     };
-    let mut position = Position { done: 0, all };
     while let Some(frame) = decoder.next_frame().map_err(read)? {
-        let larger = enlarge.frame(frame, position, watch)?;
+        if let Err(beyond) = work.check(work.units_of(position.done + 1), context.max_units) {
+            // A constant rate may add one frame to what the header says. A file with more has another length than its header says.
+            match decoder.next_frame().map_err(read)? {
+                Some(_) => return Err(beyond),
+                None => break,
+            }
+        }
+        let larger = upscaler.frame(frame, position, sink)?;
         encoder.push(larger).map_err(write)?;
         position.done += 1;
+        sink.units
+            .store(work.units_of(position.done), Ordering::Relaxed);
     }
     // Frames wait in the encoder, and then the index moves to the front: minutes in which no frame comes.
-    let is_wanted = || !watch.should_stop.load(Ordering::Relaxed);
+    let is_wanted = || !sink.should_stop.load(Ordering::Relaxed);
     let finished = encoder.finish_while(&mut || {
-        (watch.progress)(position.progress(0, 1));
+        (sink.progress)(position.progress(0, 1));
         is_wanted()
     });
     let encoded = match finished {
         Err(MediaError::Stopped { .. }) if !is_wanted() => return Err(PipelineError::Stopped),
         finished => finished.map_err(write)?,
     };
-    Ok(Made {
-        path,
-        media_type: "video/mp4",
+    let media = MediaFacts {
+        kind: MediaKind::Video,
         width,
         height,
         frames: encoded.frames,
-        units: units(width, height, encoded.frames),
-    })
+    };
+    Ok((path, "video/mp4", media))
 }
 
 fn waiting_frames(width: u32, height: u32) -> usize {
     (WAITING_FRAMES_BYTES / Frame::byte_count(width, height).max(1)).clamp(1, 4)
-}
-
-fn units(width: u32, height: u32, frames: u64) -> i64 {
-    i64::try_from(u128::from(width) * u128::from(height) * u128::from(frames)).unwrap_or(i64::MAX)
 }

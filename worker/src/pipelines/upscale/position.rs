@@ -24,8 +24,9 @@ impl Position {
         };
         Progress {
             percent,
-            frame: i64::try_from(done).ok(),
-            frames: all.and_then(|all| i64::try_from(all).ok()),
+            stage: Some("frame".to_owned()),
+            done: i64::try_from(done).ok(),
+            of: all.and_then(|all| i64::try_from(all).ok()),
         }
     }
 }

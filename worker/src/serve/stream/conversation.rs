@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framewright_crds::wire::{Order, SILENCE_SECONDS, ToOperator, ToWorker};
+use framewright_crds::protocol::{Command, OperatorMessage, SILENCE_SECONDS, WorkerMessage};
 use futures::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -21,13 +21,13 @@ const WAITING_MESSAGES: usize = 256;
 pub(super) async fn converse(
     mut socket: Socket,
     events: &mpsc::Sender<StreamEvent>,
-    was_welcomed: &mut bool,
+    was_configured: &mut bool,
 ) -> StreamError {
     let (line, mut to_say) = mpsc::channel(WAITING_MESSAGES);
     if events.send(StreamEvent::Open(line)).await.is_err() {
         return StreamError::Ended;
     }
-    let ending = exchange(&mut socket, &mut to_say, events, was_welcomed).await;
+    let ending = exchange(&mut socket, &mut to_say, events, was_configured).await;
     let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
     if events.send(StreamEvent::Closed).await.is_err() {
         return StreamError::Ended;
@@ -37,9 +37,9 @@ pub(super) async fn converse(
 
 async fn exchange(
     socket: &mut Socket,
-    to_say: &mut mpsc::Receiver<ToOperator>,
+    to_say: &mut mpsc::Receiver<WorkerMessage>,
     events: &mpsc::Sender<StreamEvent>,
-    was_welcomed: &mut bool,
+    was_configured: &mut bool,
 ) -> StreamError {
     let mut last_heard = tokio::time::Instant::now();
     loop {
@@ -50,7 +50,7 @@ async fn exchange(
             },
             heard = socket.next() => {
                 last_heard = tokio::time::Instant::now();
-                hear(socket, heard, events, was_welcomed).await
+                hear(socket, heard, events, was_configured).await
             }
             () = tokio::time::sleep_until(last_heard + SILENCE) => Err(StreamError::Silent),
         };
@@ -60,7 +60,7 @@ async fn exchange(
     }
 }
 
-async fn say(socket: &mut Socket, message: &ToOperator) -> Result<(), StreamError> {
+async fn say(socket: &mut Socket, message: &WorkerMessage) -> Result<(), StreamError> {
     let text =
         serde_json::to_string(message).map_err(|source| StreamError::NoMessage { source })?;
     send(socket, Message::text(text)).await
@@ -77,7 +77,7 @@ async fn hear(
     socket: &mut Socket,
     heard: Option<Result<Message, tungstenite::Error>>,
     events: &mpsc::Sender<StreamEvent>,
-    was_welcomed: &mut bool,
+    was_configured: &mut bool,
 ) -> Result<(), StreamError> {
     let message = match heard {
         Some(message) => message.map_err(broken)?,
@@ -102,26 +102,28 @@ async fn hear(
             return Err(StreamError::Closed { reason });
         }
     };
-    let order: ToWorker =
+    let message: OperatorMessage =
         serde_json::from_str(&text).map_err(|source| StreamError::NoMessage { source })?;
-    match &order.order {
-        Order::Refused { message } => {
+    match &message.command {
+        Command::Refused { message } => {
             return Err(StreamError::Refused {
                 message: message.clone(),
             });
         }
-        Order::Welcome { .. } if !*was_welcomed => {
-            *was_welcomed = true;
-            info!(epoch = order.epoch, "connected to the operator");
+        Command::Configure { .. } if !*was_configured => {
+            *was_configured = true;
+            info!(epoch = message.epoch, "connected to the operator");
         }
-        Order::Welcome { .. }
-        | Order::Run(_)
-        | Order::Cancel { .. }
-        | Order::Upload { .. }
-        | Order::Settled { .. } => {}
+        Command::Configure { .. }
+        | Command::Run(_)
+        | Command::Proceed { .. }
+        | Command::Cancel { .. }
+        | Command::Upload { .. }
+        | Command::Ack { .. }
+        | Command::Unknown => {}
     }
     events
-        .send(StreamEvent::Heard(Box::new(order)))
+        .send(StreamEvent::Received(Box::new(message)))
         .await
         .map_err(|_| StreamError::Ended)
 }

@@ -1,9 +1,10 @@
-//! Why is there no stream, or no more? And how often is that said?
+//! Why there is no stream, or no longer one, and how often that is logged.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use framewright_crds::protocol::PROTOCOLS;
 use tokio_tungstenite::tungstenite;
 use tracing::warn;
 
@@ -11,7 +12,7 @@ use super::DIAL_DEADLINE;
 use super::conversation::{SEND_DEADLINE, SILENCE};
 use crate::serve::trust::TrustError;
 
-/// The same trouble is logged again after this long.
+/// The same error is logged again after this long.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +56,9 @@ pub(super) enum StreamError {
     #[error("the operator closed the connection{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
     Closed { reason: String },
     #[error(
-        "the operator sent what is no message of protocol {}",
-        framewright_crds::wire::PROTOCOL
+        "the operator sent something that is not a message of protocol {} to {}",
+        PROTOCOLS[0],
+        PROTOCOLS[1]
     )]
     NoMessage {
         #[source]
@@ -70,22 +72,22 @@ pub(super) enum StreamError {
     Ended,
 }
 
-/// Says each trouble once, and again when it lasts.
+/// Logs each error once, and again when it lasts.
 #[derive(Debug, Default)]
-pub(super) struct Complaint {
+pub(super) struct ErrorLog {
     last: Option<(String, Instant)>,
 }
 
-impl Complaint {
-    pub(super) fn log(&mut self, trouble: &str, is_new: bool) {
+impl ErrorLog {
+    pub(super) fn log(&mut self, error: &str, is_new: bool) {
         let is_known = self
             .last
             .as_ref()
-            .is_some_and(|(last, at)| last == trouble && at.elapsed() < LOG_AGAIN);
+            .is_some_and(|(last, at)| last == error && at.elapsed() < LOG_AGAIN);
         if is_known && !is_new {
             return;
         }
-        warn!("no stream to the operator, tries again: {trouble}");
-        self.last = Some((trouble.to_owned(), Instant::now()));
+        warn!("no stream to the operator, tries again: {error}");
+        self.last = Some((error.to_owned(), Instant::now()));
     }
 }

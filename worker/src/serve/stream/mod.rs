@@ -1,4 +1,4 @@
-//! Keeps one stream to the operator open for ever: dials, listens, speaks, and dials again.
+//! Keeps one stream to the operator open: dials, sends and receives, and dials again.
 //!
 //! # Guarantees
 //! Every wait has a deadline. Messages of one connection never leave on another: each has its own [`Line`], which ends with it.
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framewright_crds::wire::{MESSAGE_LIMIT, ToOperator, ToWorker};
+use framewright_crds::protocol::{MESSAGE_LIMIT, OperatorMessage, WorkerMessage};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -27,7 +27,7 @@ use super::backoff::{Backoff, random};
 use super::trust::Trust;
 use crate::sentence::sentence;
 use conversation::converse;
-use error::{Complaint, StreamError};
+use error::{ErrorLog, StreamError};
 
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 const REDIAL: Backoff = Backoff {
@@ -55,15 +55,15 @@ pub(super) struct Dialer {
 }
 
 /// The way to speak on one connection. Dropping it closes the connection.
-pub(super) type Line = mpsc::Sender<ToOperator>;
+pub(super) type Line = mpsc::Sender<WorkerMessage>;
 
 /// What happens to the stream.
 #[derive(Debug)]
 pub(super) enum StreamEvent {
     /// A connection is open.
     Open(Line),
-    /// The operator spoke.
-    Heard(Box<ToWorker>),
+    /// A message of the operator has come.
+    Received(Box<OperatorMessage>),
     /// The connection is gone.
     Closed,
 }
@@ -73,21 +73,21 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Keeps the stream until nobody takes its events any more.
 pub(super) async fn keep(dialer: Dialer, events: mpsc::Sender<StreamEvent>) {
     let mut failures: u32 = 0;
-    let mut complaint = Complaint::default();
+    let mut error_log = ErrorLog::default();
     loop {
-        let mut was_welcomed = false;
+        let mut was_configured = false;
         let dialled = Instant::now();
         let error = match dialer.dial().await {
-            Ok(socket) => converse(socket, &events, &mut was_welcomed).await,
+            Ok(socket) => converse(socket, &events, &mut was_configured).await,
             Err(error) => error,
         };
         if matches!(error, StreamError::Ended) || events.is_closed() {
             return;
         }
-        // A welcome that the worker could not take, from a leader of the past for example, is no success.
-        let was_steady = was_welcomed && dialled.elapsed() >= STEADY;
+        // A Configure that the worker could not take, from a former leader for example, is no success.
+        let was_steady = was_configured && dialled.elapsed() >= STEADY;
         failures = if was_steady { 1 } else { failures + 1 };
-        complaint.log(&sentence(&error), was_welcomed);
+        error_log.log(&sentence(&error), was_configured);
         let backoff = if matches!(error, StreamError::Refused { .. }) {
             REFUSED
         } else {

@@ -1,23 +1,24 @@
-//! A task's way from and to the store: how long it tries, and when it asks for other grants.
+//! A task's transfers from and to the store: how long it tries, and when it asks for other links.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use framewright_crds::aijob::Cause;
-use framewright_crds::wire::{OutputFile, UPLOAD_LIMIT_SECONDS};
-use framewright_queue::News;
+use framewright_crds::names::bare;
+use framewright_crds::protocol::{OutputFile, UPLOAD_LIMIT_SECONDS};
+use framewright_queue::TaskEvent;
 use tracing::warn;
 
 use super::tried::Tried;
 use super::{Ending, Notice, Task, failed};
 use crate::fetch::{Remedy, StoreError};
-use crate::pipelines::Input;
+use crate::pipelines::{Input, Output};
 use crate::sentence::sentence;
-use crate::serve::GRANT_WAIT;
+use crate::serve::LINK_WAIT;
 use crate::serve::backoff::{Backoff, random};
 
-/// How long an upload is tried for.
+/// How long the uploads of a task are tried for.
 const UPLOAD_BOUND: Duration = Duration::from_secs(UPLOAD_LIMIT_SECONDS - 60);
 const RETRY: Backoff = Backoff {
     first: Duration::from_millis(500),
@@ -27,10 +28,10 @@ impl Task {
     pub(super) async fn fetch(&mut self, folder: &Path) -> Result<Vec<Input>, Ending> {
         self.check_room()?;
         let mut inputs = Vec::new();
-        for index in 0..self.order.inputs.len() {
+        for index in 0..self.run.inputs.len() {
             let path = folder.join(format!("input-{index}"));
             self.fetch_one(index, &path).await?;
-            let name = self.order.inputs[index].name.clone();
+            let name = self.run.inputs[index].name.clone();
             inputs.push(Input { name, path });
         }
         Ok(inputs)
@@ -39,7 +40,7 @@ impl Task {
     fn check_room(&self) -> Result<(), Ending> {
         let limit = self.tools.scratch.bytes_per_task();
         let bytes: u64 = self
-            .order
+            .run
             .inputs
             .iter()
             .map(|input| u64::try_from(input.bytes).unwrap_or(0))
@@ -55,16 +56,19 @@ impl Task {
         Ok(())
     }
 
-    /// Tries for as long as the operator lets it: the job's preRunningDeadlineSeconds end it.
+    /// Tries for as long as the operator lets it: the job's startDeadlineSeconds end it.
     async fn fetch_one(&mut self, index: usize, path: &Path) -> Result<(), Ending> {
         let mut failures = 0;
         loop {
-            let input = self.order.inputs[index].clone();
+            let input = self.run.inputs[index].clone();
             let bytes = u64::try_from(input.bytes).unwrap_or(0);
-            let got = self.tools.store.get(&input.url, &input.sha256, bytes, path);
+            let got = self
+                .tools
+                .store
+                .get(&input.url, bare(&input.digest), bytes, path);
             let Err(error) = got.await else {
                 if failures > 0 {
-                    self.tell(News::StoreTrouble(None)).await;
+                    self.publish(TaskEvent::StoreError(None)).await;
                 }
                 return Ok(());
             };
@@ -78,31 +82,50 @@ impl Task {
                 Remedy::MakeRoom => return Err(failed(Cause::ScratchFull, message)),
                 Remedy::GiveUp => return Err(failed(given_up(&error), message)),
                 Remedy::Renew => {
-                    // Grants end; that new ones are refused is the store's trouble.
+                    // Links expire; that new ones are refused is an error of the store.
                     if failures > 1 {
-                        self.tell(News::StoreTrouble(Some(message))).await;
+                        self.publish(TaskEvent::StoreError(Some(message))).await;
                     }
-                    self.tell(News::GrantsExpired).await;
-                    self.notice_within(GRANT_WAIT).await;
+                    self.publish(TaskEvent::LinksExpired).await;
+                    self.notice_within(LINK_WAIT).await;
                 }
                 Remedy::Wait => {
-                    self.tell(News::StoreTrouble(Some(message))).await;
+                    self.publish(TaskEvent::StoreError(Some(message))).await;
                     self.notice_within(RETRY.wait(failures, random())).await;
                 }
             }
         }
     }
 
-    pub(super) async fn upload(&mut self, output: &OutputFile, path: &Path) -> Result<(), Ending> {
+    /// Uploads all outputs, one after the other; `files` are their files, in the same order.
+    pub(super) async fn upload(
+        &mut self,
+        outputs: &[OutputFile],
+        files: &[Output],
+    ) -> Result<(), Ending> {
+        self.publish(TaskEvent::Computed(outputs.to_vec())).await;
         let mut tried = Tried::since(Instant::now());
+        for (output, file) in outputs.iter().zip(files) {
+            self.upload_one(output, &file.path, &mut tried).await?;
+        }
+        Ok(())
+    }
+
+    async fn upload_one(
+        &mut self,
+        output: &OutputFile,
+        path: &Path,
+        tried: &mut Tried,
+    ) -> Result<(), Ending> {
         let mut failures = 0;
         loop {
             while let Ok(notice) = self.notices.try_recv() {
                 self.take(notice);
             }
-            // A grant is asked for before each try: asking costs little, and a late try finds no expired one.
-            self.tell(News::Computed(output.clone())).await;
-            let error = match self.grant(&output.sha256).await {
+            // A link is asked for before each try: asking costs little, and a late try finds no expired one.
+            self.publish(TaskEvent::UploadRequested(output.clone()))
+                .await;
+            let error = match self.link(output).await {
                 Some(url) => match self.tools.store.put(&url, output, path).await {
                     Ok(()) => return Ok(()),
                     Err(error) => Some(error),
@@ -110,7 +133,7 @@ impl Task {
                 None => None,
             };
             let message = error.as_ref().map_or_else(
-                || "the operator gives no grant for the upload".to_owned(),
+                || "the operator gives no link for the upload".to_owned(),
                 |error| sentence(error),
             );
             if let Some(error) = &error
@@ -127,18 +150,23 @@ impl Task {
                 warn!("the output is computed and its upload will be tried again: {message}");
             }
             if error.is_some() {
-                let trouble = format!("the output is computed and waits for the store: {message}");
-                self.tell(News::StoreTrouble(Some(trouble))).await;
+                let error = format!("the output is computed and waits for the store: {message}");
+                self.publish(TaskEvent::StoreError(Some(error))).await;
                 tokio::time::sleep(RETRY.wait(failures, random())).await;
             }
         }
     }
 
-    async fn grant(&mut self, wanted: &str) -> Option<String> {
-        let deadline = tokio::time::Instant::now() + GRANT_WAIT;
+    /// The link to upload this output, if one comes in time.
+    async fn link(&mut self, output: &OutputFile) -> Option<String> {
+        let deadline = tokio::time::Instant::now() + LINK_WAIT;
         loop {
             match tokio::time::timeout_at(deadline, self.notices.recv()).await {
-                Ok(Some(Notice::Granted { sha256, url })) if sha256 == wanted => return Some(url),
+                Ok(Some(Notice::Upload { name, digest, url }))
+                    if name == output.name && digest == output.digest =>
+                {
+                    return Some(url);
+                }
                 Ok(Some(notice)) => self.take(notice),
                 Ok(None) | Err(_) => return None,
             }
@@ -152,11 +180,21 @@ impl Task {
         }
     }
 
-    fn take(&mut self, notice: Notice) {
+    pub(super) fn take(&mut self, notice: Notice) {
         match notice {
-            Notice::Renewed(order) => self.order = *order,
-            // For an output that is not waited for any more.
-            Notice::Granted { .. } => {}
+            // What was begun goes on as it was begun: only the links are new.
+            Notice::Renewed(renewed) => {
+                for input in &mut self.run.inputs {
+                    let mut renewed = renewed.inputs.iter();
+                    if let Some(same) = renewed.find(|renewed| {
+                        (&renewed.name, &renewed.digest) == (&input.name, &input.digest)
+                    }) {
+                        input.url.clone_from(&same.url);
+                    }
+                }
+            }
+            // For an output that is not being uploaded.
+            Notice::Upload { .. } => {}
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What has become of a step's open attempt.
 
-use framewright_crds::aijob::{AIJobSpec, Attempt, Cause, Progress, StepStatus};
+use framewright_crds::aijob::{AIJobSpec, Attempt, Cause, Progress, StepStatus, Usage};
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{Outcome, OutputFile, TaskState, UPLOAD_LIMIT_SECONDS};
+use framewright_crds::protocol::{Outcome, OutputFile, TaskState, UPLOAD_LIMIT_SECONDS};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::jobs::seen::{Ended, Held, Observed, Presence};
+use crate::jobs::snapshot::{Ended, Presence, Snapshot, WorkerTask};
 
 /// How long a worker's stream may be away before its attempt is given up.
 pub const AWAY_LIMIT: SignedDuration = SignedDuration::from_secs(20);
@@ -25,10 +25,17 @@ pub enum Verdict {
     Starting,
     /// The worker computes.
     Running { progress: Progress },
-    /// The output is in the store.
-    Succeeded { output: OutputFile, units: i64 },
+    /// The outputs are in the store.
+    Succeeded {
+        outputs: Vec<OutputFile>,
+        usage: Usage,
+    },
     /// It is over without an output.
-    Failed { cause: Cause, message: String },
+    Failed {
+        cause: Cause,
+        message: String,
+        usage: Option<Usage>,
+    },
 }
 
 /// The newest attempt, if it has not ended.
@@ -52,66 +59,79 @@ pub fn task_id(job_uid: &str, step: &str, attempt: i32) -> TaskId {
 
 /// What the bound worker holds of this attempt. Nobody else's word counts.
 #[must_use]
-pub fn held<'a>(seen: &'a Observed, step: &str, attempt: &Attempt) -> Option<&'a Held> {
-    seen.held.iter().find(|held| {
+pub fn held<'a>(snapshot: &'a Snapshot, step: &str, attempt: &Attempt) -> Option<&'a WorkerTask> {
+    snapshot.held.iter().find(|held| {
         held.task.step == step
             && held.task.attempt == attempt.number
-            && held.worker.uid == attempt.pod_uid
+            && held.worker.uid == attempt.worker.uid
     })
 }
 
 /// How a task ended, if it has. That counts even when the worker has gone since.
 #[must_use]
-pub fn outcome(held: Option<&Held>) -> Option<&Outcome> {
+pub fn outcome(held: Option<&WorkerTask>) -> Option<&Outcome> {
     match &held?.state {
         TaskState::Finished { outcome } => Some(outcome),
-        TaskState::Starting | TaskState::Running { .. } | TaskState::Uploading { .. } => None,
+        TaskState::Starting
+        | TaskState::Prepared { .. }
+        | TaskState::Running { .. }
+        | TaskState::Uploading { .. }
+        | TaskState::Stopping => None,
     }
 }
 
 /// Judges the open attempt of a step.
 #[must_use]
-pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
-    let held = held(seen, &step.name, attempt);
+pub fn judge(snapshot: &Snapshot, step: &StepStatus, attempt: &Attempt) -> Verdict {
+    let held = held(snapshot, &step.name, attempt);
     if let Some(outcome) = outcome(held) {
         return match outcome {
-            Outcome::Succeeded { output, units } => Verdict::Succeeded {
-                output: output.clone(),
-                units: *units,
+            Outcome::Succeeded { outputs, usage, .. } => Verdict::Succeeded {
+                outputs: outputs.clone(),
+                usage: usage.clone(),
             },
-            Outcome::Failed { cause, message } => Verdict::Failed {
+            Outcome::Failed {
+                cause,
+                message,
+                usage,
+            } => Verdict::Failed {
                 cause: *cause,
                 message: message.clone(),
+                usage: usage.clone(),
             },
         };
     }
-    if seen.spec.suspend {
+    if snapshot.spec.suspend {
         return failed(Cause::Suspended, "stopped, since spec.suspend is true");
     }
-    if let Some(lost) = lost(seen, &step.name, attempt) {
+    if let Some(lost) = lost(snapshot, &step.name, attempt) {
         return lost;
     }
     // What an absent worker does is not known: it may be computing or have finished, so only its absence has a limit.
-    if away_since(seen, &step.name).is_none()
-        && let Some(late) = late(seen, &step.name, attempt, held)
+    if away_since(snapshot, &step.name).is_none()
+        && let Some(late) = late(snapshot, &step.name, attempt, held)
     {
         return late;
     }
-    if shown_at(seen, &step.name, attempt).is_some_and(|at| at > seen.now) {
+    if shown_at(snapshot, &step.name, attempt).is_some_and(|at| at > snapshot.now) {
         return Verdict::Starting;
     }
     match held.map(|held| &held.state) {
-        None | Some(TaskState::Starting) if started_at(seen, &step.name, attempt).is_none() => {
+        None | Some(TaskState::Starting | TaskState::Prepared { .. } | TaskState::Stopping)
+            if started_at(snapshot, &step.name, attempt).is_none() =>
+        {
             Verdict::Starting
         }
-        None | Some(TaskState::Starting) => Verdict::Running {
-            progress: step.progress.unwrap_or_default(),
-        },
+        None | Some(TaskState::Starting | TaskState::Prepared { .. } | TaskState::Stopping) => {
+            Verdict::Running {
+                progress: step.progress.clone().unwrap_or_default(),
+            }
+        }
         Some(TaskState::Running { progress }) => Verdict::Running {
-            progress: *progress,
+            progress: progress.clone(),
         },
         Some(TaskState::Uploading { .. } | TaskState::Finished { .. }) => {
-            let progress = step.progress.unwrap_or_default();
+            let progress = step.progress.clone().unwrap_or_default();
             Verdict::Running {
                 progress: Progress {
                     percent: 100,
@@ -124,8 +144,8 @@ pub fn judge(seen: &Observed, step: &StepStatus, attempt: &Attempt) -> Verdict {
 
 /// When the worker began to compute, as the status says it, or else as the worker did.
 #[must_use]
-pub fn started_at(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
-    let said = || seen.steps.get(step)?.begun_at;
+pub fn started_at(snapshot: &Snapshot, step: &str, attempt: &Attempt) -> Option<Timestamp> {
+    let said = || snapshot.steps.get(step)?.begun_at;
     attempt
         .started_at
         .as_ref()
@@ -134,18 +154,20 @@ pub fn started_at(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Time
 }
 
 /// When the status is to say that the worker computes, unless it does so already.
-fn shown_at(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
+fn shown_at(snapshot: &Snapshot, step: &str, attempt: &Attempt) -> Option<Timestamp> {
     if attempt.started_at.is_some() {
         return None;
     }
-    started_at(seen, step, attempt)?.checked_add(SHORT).ok()
+    snapshot.end(started_at(snapshot, step, attempt)?, SHORT)
 }
 
 /// Whether the worker computes, or has.
 #[must_use]
-pub fn has_started(held: Option<&Held>) -> bool {
+pub fn has_started(held: Option<&WorkerTask>) -> bool {
     match held.map(|held| &held.state) {
-        None | Some(TaskState::Starting) => false,
+        None | Some(TaskState::Starting | TaskState::Prepared { .. } | TaskState::Stopping) => {
+            false
+        }
         Some(
             TaskState::Running { .. } | TaskState::Uploading { .. } | TaskState::Finished { .. },
         ) => true,
@@ -154,45 +176,45 @@ pub fn has_started(held: Option<&Held>) -> bool {
 
 /// The next moment at which time alone ends this attempt.
 #[must_use]
-pub fn deadline(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Timestamp> {
-    if let Some(since) = away_since(seen, step) {
-        return since.checked_add(AWAY_LIMIT).ok();
+pub fn deadline(snapshot: &Snapshot, step: &str, attempt: &Attempt) -> Option<Timestamp> {
+    if let Some(since) = away_since(snapshot, step) {
+        return snapshot.end(since, AWAY_LIMIT);
     }
-    let held = held(seen, step, attempt);
-    let time_limit = match started_at(seen, step, attempt) {
-        Some(started) => started.checked_add(active_limit(seen, held)),
-        None => attempt
-            .bound_at
-            .0
-            .checked_add(seconds(seen.spec.pre_running_deadline_seconds)),
+    let held = held(snapshot, step, attempt);
+    let time_limit = match started_at(snapshot, step, attempt) {
+        Some(started) => snapshot.end(started, active_limit(snapshot, held)),
+        None => {
+            let limit = seconds(snapshot.spec.start_deadline_seconds);
+            snapshot.end(attempt.bound_at.0, limit)
+        }
     };
     let stuck = held
         .filter(|held| has_started(Some(held)))
-        .and_then(|held| held.changed_at.checked_add(patience(&held.state)).ok());
-    let shown = shown_at(seen, step, attempt).filter(|at| *at > seen.now);
-    [time_limit.ok(), stuck, shown].into_iter().flatten().min()
+        .and_then(|held| snapshot.end(held.changed_at, timeout(&held.state)));
+    let shown = shown_at(snapshot, step, attempt).filter(|at| *at > snapshot.now);
+    [time_limit, stuck, shown].into_iter().flatten().min()
 }
 
 /// Since when the attempt's worker has not been heard, if its pod is there.
-fn away_since(seen: &Observed, step: &str) -> Option<Timestamp> {
-    match seen.steps.get(step)?.presence.as_ref()? {
+fn away_since(snapshot: &Snapshot, step: &str) -> Option<Timestamp> {
+    match snapshot.steps.get(step)?.presence.as_ref()? {
         Presence::Away { since } => Some(*since),
         Presence::Connected | Presence::Gone(_) => None,
     }
 }
 
-fn lost(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
-    match seen.steps.get(step)?.presence.as_ref()? {
-        Presence::Connected => restarted(seen, step, attempt),
+fn lost(snapshot: &Snapshot, step: &str, attempt: &Attempt) -> Option<Verdict> {
+    match snapshot.steps.get(step)?.presence.as_ref()? {
+        Presence::Connected => restarted(snapshot, step, attempt),
         Presence::Gone(Ended { cause, message }) => Some(failed(*cause, message)),
         Presence::Away { since } => {
-            let away = seen.now.duration_since(*since);
+            let away = snapshot.elapsed(*since);
             (away >= AWAY_LIMIT).then(|| {
                 failed(
                     Cause::WorkerLost,
                     &format!(
                         "worker {} has not answered for {} s",
-                        attempt.worker,
+                        attempt.worker.name,
                         away.as_secs()
                     ),
                 )
@@ -201,31 +223,43 @@ fn lost(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
     }
 }
 
-/// A worker that computed the task and does not hold it any more has lost it: its process started anew.
-fn restarted(seen: &Observed, step: &str, attempt: &Attempt) -> Option<Verdict> {
-    if started_at(seen, step, attempt).is_none() || held(seen, step, attempt).is_some() {
+/// A worker that computed the task and does not hold it any more has lost it: its process was restarted.
+fn restarted(snapshot: &Snapshot, step: &str, attempt: &Attempt) -> Option<Verdict> {
+    if started_at(snapshot, step, attempt).is_none() || held(snapshot, step, attempt).is_some() {
         return None;
     }
     Some(
-        match seen.steps.get(step).and_then(|step| step.restart.as_ref()) {
+        match snapshot
+            .steps
+            .get(step)
+            .and_then(|step| step.restart.as_ref())
+        {
             Some(Ended { cause, message }) => failed(*cause, message),
             None => failed(
                 Cause::WorkerLost,
-                &format!("worker {} started anew and lost the task", attempt.worker),
+                &format!(
+                    "worker {} was restarted and lost the task",
+                    attempt.worker.name
+                ),
             ),
         },
     )
 }
 
-fn late(seen: &Observed, step: &str, attempt: &Attempt, held: Option<&Held>) -> Option<Verdict> {
-    let since = |then: Timestamp| seen.now.duration_since(then);
+fn late(
+    snapshot: &Snapshot,
+    step: &str,
+    attempt: &Attempt,
+    held: Option<&WorkerTask>,
+) -> Option<Verdict> {
+    let since = |then: Timestamp| snapshot.elapsed(then);
     let AIJobSpec {
         active_deadline_seconds,
-        pre_running_deadline_seconds,
+        start_deadline_seconds,
         ..
-    } = &seen.spec;
-    if let Some(started) = started_at(seen, step, attempt) {
-        if since(started) >= active_limit(seen, held) {
+    } = &snapshot.spec;
+    if let Some(started) = started_at(snapshot, step, attempt) {
+        if since(started) >= active_limit(snapshot, held) {
             return Some(failed(
                 Cause::ActiveDeadline,
                 &format!(
@@ -233,33 +267,35 @@ fn late(seen: &Observed, step: &str, attempt: &Attempt, held: Option<&Held>) -> 
                 ),
             ));
         }
-    } else if !has_started(held)
-        && since(attempt.bound_at.0) >= seconds(*pre_running_deadline_seconds)
-    {
+    } else if !has_started(held) && since(attempt.bound_at.0) >= seconds(*start_deadline_seconds) {
         // A worker that cannot fetch is no slow one.
-        if let Some(trouble) = held.and_then(|held| held.store_trouble.as_deref()) {
-            return Some(failed(Cause::StoreUnavailable, trouble));
+        if let Some(problem) = held.and_then(|held| held.store_error.as_deref()) {
+            return Some(failed(Cause::StoreUnavailable, problem));
         }
         return Some(failed(
-            Cause::PreRunningDeadline,
+            Cause::StartDeadline,
             &format!(
-                "worker {} was not computing within preRunningDeadlineSeconds ({pre_running_deadline_seconds} s)",
-                attempt.worker
+                "worker {} was not computing within startDeadlineSeconds ({start_deadline_seconds} s)",
+                attempt.worker.name
             ),
         ));
     }
     let held = held.filter(|held| has_started(Some(held)))?;
     let quiet = since(held.changed_at);
-    (quiet >= patience(&held.state)).then(|| match &held.state {
+    (quiet >= timeout(&held.state)).then(|| match &held.state {
         TaskState::Uploading { .. } => failed(
             Cause::StoreUnavailable,
             &format!("the output could not be stored for {} s", quiet.as_secs()),
         ),
-        TaskState::Starting | TaskState::Running { .. } | TaskState::Finished { .. } => failed(
+        TaskState::Starting
+        | TaskState::Prepared { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping
+        | TaskState::Finished { .. } => failed(
             Cause::Stuck,
             &format!(
                 "worker {} made no progress for {} s",
-                attempt.worker,
+                attempt.worker.name,
                 quiet.as_secs()
             ),
         ),
@@ -267,19 +303,29 @@ fn late(seen: &Observed, step: &str, attempt: &Attempt, held: Option<&Held>) -> 
 }
 
 /// How long after its start an attempt may last. A computed output is not thrown away because the store is slow.
-fn active_limit(seen: &Observed, held: Option<&Held>) -> SignedDuration {
-    let active = seconds(seen.spec.active_deadline_seconds);
+fn active_limit(snapshot: &Snapshot, held: Option<&WorkerTask>) -> SignedDuration {
+    let active = seconds(snapshot.spec.active_deadline_seconds);
     match held.map(|held| &held.state) {
         Some(TaskState::Uploading { .. }) => active.saturating_add(UPLOAD_LIMIT),
-        Some(TaskState::Starting | TaskState::Running { .. } | TaskState::Finished { .. })
+        Some(
+            TaskState::Starting
+            | TaskState::Prepared { .. }
+            | TaskState::Running { .. }
+            | TaskState::Stopping
+            | TaskState::Finished { .. },
+        )
         | None => active,
     }
 }
 
-fn patience(state: &TaskState) -> SignedDuration {
+fn timeout(state: &TaskState) -> SignedDuration {
     match state {
         TaskState::Uploading { .. } => UPLOAD_LIMIT,
-        TaskState::Starting | TaskState::Running { .. } | TaskState::Finished { .. } => STUCK_LIMIT,
+        TaskState::Starting
+        | TaskState::Prepared { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping
+        | TaskState::Finished { .. } => STUCK_LIMIT,
     }
 }
 
@@ -287,6 +333,7 @@ fn failed(cause: Cause, message: &str) -> Verdict {
     Verdict::Failed {
         cause,
         message: message.to_owned(),
+        usage: None,
     }
 }
 

@@ -1,13 +1,17 @@
 //! The job's conditions and its one-line summary, from its steps.
 
 use framewright_crds::aijob::{AIJobStatus, Cause, StepState, StepStatus};
-use framewright_crds::conditions::{Truth, ended_by, job, job_reason, set};
+use framewright_crds::conditions::{
+    RECONCILING, STALLED, Truth, ended_by, job, job_reason, remove, set,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::inputs::{self, Missing};
 use super::steps::queue_limit;
 use super::{retry, waiting};
-use crate::jobs::seen::Observed;
+use crate::jobs::admission::Admission;
+use crate::jobs::snapshot::Snapshot;
 
 /// The job's state as its Succeeded condition tells it.
 struct State {
@@ -17,74 +21,55 @@ struct State {
 }
 
 /// Sets conditions, progress, pool, worker and attempts from `status.steps`.
-pub fn summarize(seen: &Observed, status: &mut AIJobStatus) {
-    let state = state(seen, &status.steps);
+pub fn summarize(snapshot: &Snapshot, status: &mut AIJobStatus) {
+    let state = state(snapshot, &status.steps);
     let is_running = status
         .steps
         .iter()
         .any(|step| step.state == StepState::Running);
     let is_over = state.truth != Truth::Unknown;
-    let (generation, now) = (seen.generation, seen.now);
-    status.observed_generation = generation;
+    let has_succeeded = state.truth == Truth::True;
+    let has_failed = state.truth == Truth::False;
+    status.observed_generation = snapshot.generation;
     let conditions = &mut status.conditions;
-    set(
-        conditions,
-        job::ACCEPTED,
-        Truth::True,
-        job_reason::VALID,
-        "the spec can be worked on",
-        generation,
-        now,
-    );
-    let running = if is_running {
-        Truth::True
-    } else {
-        Truth::False
+    let mut tell = |type_, truth, reason: &str, message: &str| {
+        let (generation, now) = (snapshot.generation, snapshot.now);
+        set(conditions, type_, truth, reason, message, generation, now);
     };
-    set(
-        conditions,
-        job::RUNNING,
-        running,
-        &state.reason,
-        &state.message,
-        generation,
-        now,
-    );
-    set(
-        conditions,
-        job::SUCCEEDED,
-        state.truth,
-        &state.reason,
-        &state.message,
-        generation,
-        now,
-    );
-    let finished = if is_over { Truth::True } else { Truth::False };
-    set(
-        conditions,
-        job::FINISHED,
-        finished,
-        &state.reason,
-        &state.message,
-        generation,
-        now,
-    );
+    // One condition has the sentence: a status costs what it weighs.
+    tell(job::SUCCEEDED, state.truth, &state.reason, &state.message);
+    match &snapshot.admission {
+        Admission::Admitted => tell(job::ACCEPTED, Truth::True, job_reason::VALID, ""),
+        Admission::Waits { reason, .. } => tell(job::ACCEPTED, Truth::False, reason, ""),
+    }
+    tell(job::RUNNING, is_running.into(), &state.reason, "");
+    tell(job::FINISHED, is_over.into(), &state.reason, "");
+    tell(job::READY, has_succeeded.into(), &state.reason, "");
+    let is_under_way = !is_over && !snapshot.is_held_back();
+    for (type_, is_true) in [(RECONCILING, is_under_way), (STALLED, has_failed)] {
+        if is_true {
+            tell(type_, Truth::True, &state.reason, "");
+        }
+    }
+    if !is_under_way {
+        remove(&mut status.conditions, RECONCILING);
+    }
 
     status.progress = Some(format!("{}%", progress(&status.steps)));
     let made = status.steps.iter().map(|step| step.attempts_made.max(0));
-    status.attempts = Some(made.fold(0, i32::saturating_add));
+    status.attempts_made = Some(made.fold(0, i32::saturating_add));
     let newest = status
         .steps
         .iter()
         .filter_map(|step| Some((step.attempts.last()?, step.pool.as_ref())))
         .max_by_key(|(attempt, _)| attempt.bound_at.0);
     if let Some((attempt, pool)) = newest {
-        status.worker = Some(attempt.worker.clone());
+        status.worker = Some(attempt.worker.name.clone());
         status.pool = pool.cloned();
         status.started_at.get_or_insert(attempt.bound_at.clone());
     }
     if is_over {
-        status.finished_at.get_or_insert(Time(now));
+        status.finished_at.get_or_insert(Time(snapshot.now));
     }
 }
 
@@ -97,6 +82,7 @@ fn progress(steps: &[StepStatus]) -> i64 {
             StepState::Succeeded => 100,
             StepState::Running => i64::from(
                 step.progress
+                    .as_ref()
                     .map_or(0, |progress| progress.percent)
                     .clamp(0, 99),
             ),
@@ -104,15 +90,16 @@ fn progress(steps: &[StepStatus]) -> i64 {
             | StepState::Queued
             | StepState::Starting
             | StepState::Failed
-            | StepState::Skipped => 0,
+            | StepState::Skipped
+            | StepState::Unknown => 0,
         })
         .sum();
     sum / count
 }
 
-fn state(seen: &Observed, steps: &[StepStatus]) -> State {
+fn state(snapshot: &Snapshot, steps: &[StepStatus]) -> State {
     if let Some(failed) = steps.iter().find(|step| step.state == StepState::Failed) {
-        return failure(seen, failed);
+        return failure(snapshot, steps, failed);
     }
     if steps.iter().all(|step| step.state == StepState::Succeeded) {
         return told(
@@ -121,22 +108,25 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
             "all steps are done".to_owned(),
         );
     }
-    if !seen.kept_by.is_empty() {
+    if !snapshot.kept_by.is_empty() {
         let message = format!(
             "the job is being deleted and its work has stopped, but its finalizers keep it: {}; whoever put them there has to remove them",
-            seen.kept_by.join(", ")
+            snapshot.kept_by.join(", ")
         );
         return told(Truth::False, job_reason::DELETED, message);
     }
-    if seen.spec.suspend {
+    if snapshot.spec.suspend {
         return told(
             Truth::Unknown,
             job_reason::SUSPENDED,
             format!(
                 "held back, since spec.suspend is true; to go on: kubectl patch aijob {} -n {} --type merge -p '{{\"spec\":{{\"suspend\":false}}}}'",
-                seen.name, seen.namespace
+                snapshot.name, snapshot.namespace
             ),
         );
+    }
+    if let Admission::Waits { reason, message } = &snapshot.admission {
+        return told(Truth::Unknown, reason, message.clone());
     }
     let first = |wanted: StepState| steps.iter().find(|step| step.state == wanted);
     if let Some(step) = first(StepState::Running) {
@@ -151,7 +141,7 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
         );
     }
     if let Some(step) = first(StepState::Queued) {
-        return queued(seen, step);
+        return queued(snapshot, step);
     }
     let blocked = first(StepState::Blocked);
     let message = blocked
@@ -162,14 +152,14 @@ fn state(seen: &Observed, steps: &[StepStatus]) -> State {
     told(
         Truth::Unknown,
         job_reason::AWAITING_UPLOAD,
-        blocked.map_or(message.clone(), |step| until(seen, step, &message)),
+        blocked.map_or(message.clone(), |step| until(snapshot, step, &message)),
     )
 }
 
 /// What is waited for, and how long at most.
-fn until(seen: &Observed, step: &StepStatus, message: &str) -> String {
+fn until(snapshot: &Snapshot, step: &StepStatus, message: &str) -> String {
     let end = step.queued_at.as_ref();
-    let end = end.and_then(|since| since.0.checked_add(queue_limit(seen)).ok());
+    let end = end.and_then(|since| snapshot.end(since.0, queue_limit(snapshot)));
     // As the status has it, which counts in whole seconds.
     let end = end.and_then(|end| Timestamp::from_second(end.as_second()).ok());
     match end {
@@ -178,30 +168,46 @@ fn until(seen: &Observed, step: &StepStatus, message: &str) -> String {
     }
 }
 
-fn queued(seen: &Observed, step: &StepStatus) -> State {
+fn queued(snapshot: &Snapshot, step: &StepStatus) -> State {
     let message = step.message.clone().unwrap_or_default();
     let message = format!("step {}: {message}", step.name);
-    if retry::not_before(step).is_some_and(|at| at > seen.now) {
+    if retry::not_before(step, &snapshot.jumps).is_some_and(|at| at > snapshot.now) {
         return told(Truth::Unknown, job_reason::RETRYING, message);
     }
-    let model = seen
+    let spec = snapshot
         .spec
         .steps
         .iter()
-        .find(|spec| spec.name == step.name)
-        .map_or("", |spec| &spec.model);
-    let reason = waiting::reason(seen, &step.name, model).reason;
-    told(Truth::Unknown, &reason, until(seen, step, &message))
+        .find(|spec| spec.name == step.name);
+    let reason = spec.map_or(job_reason::QUEUED.to_owned(), |spec| {
+        waiting::reason(snapshot, spec).reason
+    });
+    told(Truth::Unknown, &reason, until(snapshot, step, &message))
 }
 
 fn running(step: &StepStatus) -> String {
-    if let Some(trouble) = &step.message {
-        return format!("step {}: {trouble}", step.name);
+    if let Some(problem) = &step.message {
+        return format!("step {}: {problem}", step.name);
     }
-    format!("step {}: {}", step.name, step.progress.unwrap_or_default())
+    let progress = step.progress.clone().unwrap_or_default();
+    format!("step {}: {progress}", step.name)
 }
 
-fn failure(seen: &Observed, step: &StepStatus) -> State {
+/// Whether the step asks for an output that does not exist.
+fn asks_for_nothing(snapshot: &Snapshot, steps: &[StepStatus], step: &StepStatus) -> bool {
+    let spec = snapshot
+        .spec
+        .steps
+        .iter()
+        .find(|spec| spec.name == step.name);
+    spec.is_some_and(|spec| {
+        let missing = inputs::missing(spec, steps, &snapshot.received);
+        inputs::wrong_output(&snapshot.spec, spec).is_some()
+            || matches!(missing, Some(Missing::Output { .. }))
+    })
+}
+
+fn failure(snapshot: &Snapshot, steps: &[StepStatus], step: &StepStatus) -> State {
     let message = format!(
         "step {}: {}",
         step.name,
@@ -210,7 +216,10 @@ fn failure(seen: &Observed, step: &StepStatus) -> State {
     let cause = step.attempts.last().and_then(|attempt| attempt.cause);
     let reason = match cause {
         Some(Cause::InvalidInput) => job_reason::INVALID_INPUT,
-        Some(_) if step.failures > seen.spec.backoff_limit => job_reason::BACKOFF_LIMIT_EXCEEDED,
+        Some(_) if step.failures > snapshot.spec.backoff_limit => {
+            job_reason::BACKOFF_LIMIT_EXCEEDED
+        }
+        None if asks_for_nothing(snapshot, steps, step) => job_reason::INVALID_SPEC,
         // No attempt failed for good: time ran out before the next one.
         Some(_) | None => job_reason::QUEUE_DEADLINE_EXCEEDED,
     };

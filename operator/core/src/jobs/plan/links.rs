@@ -1,98 +1,122 @@
-//! Links for uploads and results: which there are, and when they are made anew.
+//! Links for uploads and results: which there are, and when new ones are made.
 
-use framewright_crds::aijob::{AIJobStatus, OutputStatus};
+use framewright_crds::aijob::{
+    AIJobStatus, JobOutput, OutputRole, OutputStatus, StepOutput, StepStatus,
+};
 use framewright_crds::file_names;
 use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::jobs::seen::Observed;
+use super::inputs;
+use crate::files::{Known, Wanted, expiry};
+use crate::jobs::snapshot::Snapshot;
 use crate::links::{Place, Signer};
-use crate::uploads::{Known, expiry};
 
-/// Sets `status.uploads`: one entry for each file that the spec names, with a link until it has come.
-pub fn uploads(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let place = place(seen);
-    let files = seen
+/// Sets `status.files`: one entry for each file that the spec names, with a link until it has come.
+pub fn files(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer) {
+    let place = place(snapshot);
+    let inputs = snapshot
         .spec
         .steps
         .iter()
-        .flat_map(|step| &step.inputs)
-        .filter_map(|input| input.upload.as_ref())
-        .map(|upload| (upload.sha256.as_str(), upload.bytes));
-    let renew = crate::uploads::is_renewal_due(
-        seen.renew_links.as_deref(),
+        .flat_map(|step| step.inputs.iter().map(move |input| (step, input)));
+    let files = inputs.filter_map(|(step, input)| {
+        let upload = input.upload.as_ref()?;
+        Some(Wanted {
+            name: inputs::file_name(step, input),
+            digest: &upload.digest,
+            bytes: upload.bytes,
+        })
+    });
+    let renew = crate::files::is_renewal_due(
+        snapshot.renew_links.as_deref(),
         status.links_renewed_for.as_deref(),
     );
     let known = Known {
-        old: &status.uploads,
-        received: &seen.received,
+        old: &status.files,
+        received: &snapshot.received,
         renew,
-        now: seen.now,
+        now: snapshot.now,
     };
     let sign = |sha256: &str, bytes: i64, expires| signer.upload(&place, sha256, bytes, expires);
-    status.uploads = crate::uploads::entries(files, &known, &sign);
+    status.files = crate::files::entries(files, &known, &sign);
     if renew {
-        status.links_renewed_for.clone_from(&seen.renew_links);
+        status.links_renewed_for.clone_from(&snapshot.renew_links);
     }
 }
 
 /// Sets `status.outputs`, with new links.
-pub fn results(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let place = place(seen);
-    let wanted = seen.spec.published();
-    let outputs = wanted.iter().filter_map(|wanted| {
-        let step = status
-            .steps
-            .iter()
-            .find(|step| step.name == wanted.from_step.name)?;
-        let artifact = step.output.as_ref()?;
-        let expires = expiry(seen.now)?;
-        let mut output = OutputStatus {
-            name: wanted.name.clone(),
-            step: step.name.clone(),
-            digest: artifact.digest.clone(),
-            media_type: artifact.media_type.clone(),
-            bytes: artifact.bytes,
-            link: None,
-            expires_at: None,
-        };
-        link(seen, &place, &mut output, expires, signer);
+pub fn results(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer) {
+    let place = place(snapshot);
+    let outputs = snapshot.spec.published().into_iter().flat_map(|wanted| {
+        let mut steps = status.steps.iter();
+        let maker = steps.find(|step| step.name == wanted.from_step.name);
+        maker.map_or_else(Vec::new, |maker| published(&wanted, maker))
+    });
+    let outputs = outputs.filter_map(|mut output| {
+        let expires = expiry(snapshot.now)?;
+        link(snapshot, &place, &mut output, expires, signer);
         Some(output)
     });
     status.outputs = outputs.collect();
-    status.links_renewed_for.clone_from(&seen.renew_links);
+    status.links_renewed_for.clone_from(&snapshot.renew_links);
 }
 
-/// Makes the links of a job that is over anew.
-pub fn renew(seen: &Observed, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let Some(expires) = expiry(seen.now) else {
+/// What a job publishes of a step: the output that it names, or else all its results. Of several each has its own name, too.
+fn published(wanted: &JobOutput, maker: &StepStatus) -> Vec<OutputStatus> {
+    let is_wanted = |output: &&StepOutput| match &wanted.from_step.output {
+        Some(name) => &output.name == name,
+        None => output.role == OutputRole::Result,
+    };
+    let outputs: Vec<&StepOutput> = maker.outputs.iter().filter(is_wanted).collect();
+    let is_one = outputs.len() == 1;
+    let outputs = outputs.into_iter().map(|output| OutputStatus {
+        name: if is_one {
+            wanted.name.clone()
+        } else {
+            format!("{}-{}", wanted.name, output.name)
+        },
+        step: maker.name.clone(),
+        output: output.name.clone(),
+        digest: output.digest.clone(),
+        media_type: output.media_type.clone(),
+        bytes: output.bytes,
+        link: None,
+        expires_at: None,
+    });
+    outputs.collect()
+}
+
+/// Makes new links for a job that is over.
+pub fn renew(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer) {
+    let Some(expires) = expiry(snapshot.now) else {
         return;
     };
-    let place = place(seen);
+    let place = place(snapshot);
     for output in &mut status.outputs {
-        link(seen, &place, output, expires, signer);
+        link(snapshot, &place, output, expires, signer);
     }
-    status.links_renewed_for.clone_from(&seen.renew_links);
+    status.links_renewed_for.clone_from(&snapshot.renew_links);
 }
 
 fn link(
-    seen: &Observed,
+    snapshot: &Snapshot,
     place: &Place<'_>,
     output: &mut OutputStatus,
     expires: Timestamp,
     signer: &dyn Signer,
 ) {
     let extension = file_names::extension(&output.media_type);
-    let file_name = file_names::result(&seen.name, &output.name, extension);
+    let file_name = file_names::result(&snapshot.name, &output.name, extension);
     output.link = Some(signer.download(place, output, &file_name, expires));
     output.expires_at = Some(Time(expires));
 }
 
-fn place(seen: &Observed) -> Place<'_> {
+fn place(snapshot: &Snapshot) -> Place<'_> {
     Place {
-        namespace: &seen.namespace,
+        namespace: &snapshot.namespace,
         kind: OwnerKind::AIJobs,
-        uid: &seen.uid,
+        uid: &snapshot.uid,
     }
 }

@@ -1,4 +1,4 @@
-//! Decides everything about one job: its next status, the orders to workers, and when to look again. No I/O, no clock.
+//! Decides everything about one job: its next status, the commands to workers, and when to reconcile again. No I/O, no clock.
 //!
 //! # Layout
 //! - [`inputs`]: which steps have what they need
@@ -8,18 +8,18 @@
 //! - [`waiting`]: what a step waits for, in words
 //! - [`conditions`]: the job's conditions and summary
 //! - [`links`]: uploads and results
-//! - [`notes`]: what people are told
-//! - [`orders`]: what workers are told
+//! - [`kubernetes_events`]: what people are told
+//! - [`commands`]: what workers are told
 //! - [`presence`]: whether an attempt's worker is still there
 //! - [`resolve`]: which pools a step may use
 //! - [`size`]: keeps the status small
 
 pub mod attempt;
+pub mod commands;
 pub mod conditions;
 pub mod inputs;
+pub mod kubernetes_events;
 pub mod links;
-pub mod notes;
-pub mod orders;
 pub mod presence;
 pub mod resolve;
 pub mod retry;
@@ -27,14 +27,15 @@ pub mod size;
 pub mod steps;
 pub mod waiting;
 
-use framewright_crds::aijob::{AIJobSpec, AIJobStatus, StepState};
-use framewright_crds::conditions::{is_true, job};
-use jiff::{SignedDuration, Timestamp};
+use framewright_crds::aijob::{AIJobSpec, AIJobStatus, StepState, Usage};
+use framewright_crds::conditions::{get, is_true, job};
+use framewright_crds::names::TaskId;
+use jiff::SignedDuration;
 
-use crate::jobs::seen::Observed;
+use crate::jobs::snapshot::Snapshot;
 use crate::links::Signer;
-use notes::Note;
-use orders::Addressed;
+use commands::Addressed;
+use kubernetes_events::KubernetesEvent;
 
 /// Progress alone is written at most this often.
 pub const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
@@ -47,48 +48,86 @@ pub struct Plan {
     /// The status to write; the same as the observed one if there is nothing to write.
     pub status: AIJobStatus,
     /// What to tell workers. Follows from the observed status alone, so that nothing is sent before it is durable.
-    pub orders: Vec<Addressed>,
+    pub commands: Vec<Addressed>,
+    /// What the job has used, which must be recorded before the status may say that the job is over.
+    pub outcome: Option<Outcome>,
     /// What to tell people, once the status is written.
-    pub notes: Vec<Note>,
-    /// When to look again though nothing happened.
-    pub look_again: Option<SignedDuration>,
+    pub notes: Vec<KubernetesEvent>,
+    /// When to decide again though nothing happened.
+    pub requeue_after: Option<SignedDuration>,
 }
 
 /// The whole decision.
 #[must_use]
-pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
-    let orders = orders::orders(seen);
-    if is_finished(&seen.status) {
-        return finished(seen, signer, orders);
+pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
+    let commands = commands::commands(snapshot);
+    if is_finished(&snapshot.status) {
+        return finished(snapshot, signer, commands);
     }
-    let (steps, mut notes) = steps::next(seen);
-    let mut status = seen.status.clone();
+    let (steps, mut notes) = steps::next(snapshot);
+    let mut status = snapshot.status.clone();
     status.steps = steps;
-    links::uploads(seen, &mut status, signer);
-    conditions::summarize(seen, &mut status);
-    notes.splice(0..0, notes::turn(&seen.status, &status));
+    links::files(snapshot, &mut status, signer);
+    conditions::summarize(snapshot, &mut status);
+    notes.splice(0..0, kubernetes_events::turn(&snapshot.status, &status));
+    if is_finished(&status) && !snapshot.is_outcome_durable {
+        return Plan {
+            delete: false,
+            outcome: Some(outcome(snapshot, &status)),
+            status: snapshot.status.clone(),
+            commands,
+            notes: Vec::new(),
+            requeue_after: Some(SignedDuration::from_secs(60)),
+        };
+    }
     if is_finished(&status) {
-        links::results(seen, &mut status, signer);
+        links::results(snapshot, &mut status, signer);
     }
     size::shrink(&mut status);
-    let look_again = look_again(seen, &status);
-    let waits = only_progress_differs(&seen.status, &status)
-        .then(|| progress_due_in(seen))
+    let requeue_after = requeue_after(snapshot, &status);
+    let waits = only_progress_differs(&snapshot.status, &status)
+        .then(|| progress_due_in(snapshot))
         .flatten();
-    let look_again = match waits {
-        Some(wait) if status != seen.status => look_again.min(wait),
-        Some(_) | None => look_again,
+    let requeue_after = match waits {
+        Some(wait) if status != snapshot.status => requeue_after.min(wait),
+        Some(_) | None => requeue_after,
     };
     if waits.is_some() {
-        status = seen.status.clone();
+        status = snapshot.status.clone();
         notes.clear();
     }
     Plan {
         delete: false,
+        outcome: None,
         status,
-        orders,
-        notes: notes::merged(notes),
-        look_again: Some(look_again),
+        commands,
+        notes: kubernetes_events::merged(notes),
+        requeue_after: Some(requeue_after),
+    }
+}
+
+/// What a job that ends has used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The reason of its Succeeded condition.
+    pub reason: String,
+    /// The tasks that have used something.
+    pub tasks: Vec<(TaskId, Usage)>,
+}
+
+fn outcome(snapshot: &Snapshot, status: &AIJobStatus) -> Outcome {
+    let reason = get(&status.conditions, job::SUCCEEDED);
+    let attempts = status
+        .steps
+        .iter()
+        .flat_map(|step| step.attempts.iter().map(move |attempt| (step, attempt)));
+    let tasks = attempts.filter_map(|(step, attempt)| {
+        let task = attempt::task_id(&snapshot.uid, &step.name, attempt.number);
+        Some((task, attempt.usage.clone()?))
+    });
+    Outcome {
+        reason: reason.map_or_else(String::new, |reason| reason.reason.clone()),
+        tasks: tasks.collect(),
     }
 }
 
@@ -98,52 +137,52 @@ pub fn is_finished(status: &AIJobStatus) -> bool {
     is_true(&status.conditions, job::FINISHED)
 }
 
-/// When a finished job is deleted.
+/// How long a finished job is kept.
 #[must_use]
-pub fn deleted_at(spec: &AIJobSpec, status: &AIJobStatus) -> Option<Timestamp> {
-    let finished = status.finished_at.as_ref()?.0;
-    finished
-        .checked_add(SignedDuration::from_secs(spec.ttl_seconds_after_finished))
-        .ok()
+pub fn ttl(spec: &AIJobSpec) -> SignedDuration {
+    SignedDuration::from_secs(spec.ttl_seconds_after_finished)
 }
 
 /// A job that is over: only its links change, and it leaves in time.
-fn finished(seen: &Observed, signer: &dyn Signer, orders: Vec<Addressed>) -> Plan {
-    let left = deleted_at(&seen.spec, &seen.status).map(|at| at.duration_since(seen.now));
-    let mut status = seen.status.clone();
-    if crate::uploads::is_renewal_due(
-        seen.renew_links.as_deref(),
+fn finished(snapshot: &Snapshot, signer: &dyn Signer, commands: Vec<Addressed>) -> Plan {
+    let finished = snapshot.status.finished_at.as_ref();
+    let end = finished.and_then(|finished| snapshot.end(finished.0, ttl(&snapshot.spec)));
+    let left = end.map(|end| end.duration_since(snapshot.now));
+    let mut status = snapshot.status.clone();
+    if crate::files::is_renewal_due(
+        snapshot.renew_links.as_deref(),
         status.links_renewed_for.as_deref(),
     ) {
-        links::renew(seen, &mut status, signer);
+        links::renew(snapshot, &mut status, signer);
     }
     let is_past = left.is_some_and(|left| !left.is_positive());
-    let delete = is_past && seen.kept_by.is_empty();
+    let delete = is_past && snapshot.kept_by.is_empty();
     Plan {
         delete,
+        outcome: None,
         status,
-        orders,
+        commands,
         notes: Vec::new(),
-        look_again: left.filter(|_| seen.kept_by.is_empty()),
+        requeue_after: left.filter(|_| snapshot.kept_by.is_empty()),
     }
 }
 
 /// The next moment at which time alone changes something, not sooner than in half a second nor later than in a minute.
-fn look_again(seen: &Observed, status: &AIJobStatus) -> SignedDuration {
+fn requeue_after(snapshot: &Snapshot, status: &AIJobStatus) -> SignedDuration {
     let deadlines = status
         .steps
         .iter()
-        .filter_map(|step| steps::next_deadline(seen, step, &status.steps))
+        .filter_map(|step| steps::next_deadline(snapshot, step, &status.steps))
         .min()
-        .map(|at| at.duration_since(seen.now));
+        .map(|at| at.duration_since(snapshot.now));
     let soonest = SignedDuration::from_millis(500);
     let latest = SignedDuration::from_secs(60);
     deadlines.unwrap_or(latest).clamp(soonest, latest)
 }
 
 /// How long progress must wait before it is written; none if it need not.
-fn progress_due_in(seen: &Observed) -> Option<SignedDuration> {
-    let passed = seen.now.duration_since(seen.written_at?);
+fn progress_due_in(snapshot: &Snapshot) -> Option<SignedDuration> {
+    let passed = snapshot.elapsed(snapshot.written_at?);
     let left = PROGRESS_INTERVAL - passed;
     // A clock that was set back delays nothing.
     (left.is_positive() && !passed.is_negative()).then_some(left)
@@ -158,7 +197,7 @@ fn without_progress(status: &AIJobStatus) -> AIJobStatus {
     status.progress = None;
     for step in &mut status.steps {
         step.progress = None;
-        // What a worker says of its trouble is worth no more writes than how far it is.
+        // What a worker says of its problem is worth no more writes than how far it is.
         if matches!(step.state, StepState::Starting | StepState::Running) {
             step.message = None;
         }

@@ -3,7 +3,7 @@
 use framewright_crds::aijob::{Attempt, Cause};
 use jiff::Timestamp;
 
-use crate::jobs::seen::{Ended, Presence};
+use crate::jobs::snapshot::{Ended, Presence};
 
 /// Decides it from its stream, its pod (whether it is there, and whether it is being deleted), and the end of its process. The
 /// stream's word comes first: a pod that answers is alive.
@@ -26,7 +26,7 @@ pub fn presence(
             cause: Cause::WorkerDrained,
             message: format!(
                 "worker pod {} was deleted before it had finished",
-                open.worker
+                open.worker.name
             ),
         });
     }
@@ -37,7 +37,7 @@ pub fn presence(
         (None, None) if has_pod => Presence::Away { since: leads_since },
         (_, None) => Presence::Gone(Ended {
             cause: Cause::WorkerLost,
-            message: format!("worker pod {} is gone", open.worker),
+            message: format!("worker pod {} is gone", open.worker.name),
         }),
     }
 }
@@ -45,9 +45,11 @@ pub fn presence(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use framewright_crds::aijob::AttemptWorker;
 
     fn cause(is_there: bool, is_leaving: bool, ended: Option<Cause>) -> Option<Cause> {
-        let open = Attempt::bound(1, "fleet", "w", "u", Timestamp::UNIX_EPOCH);
+        let worker = AttemptWorker::pod("fleet", "w", "u");
+        let open = Attempt::bound(1, worker, Timestamp::UNIX_EPOCH);
         let ended = ended.map(|cause| Ended {
             cause,
             message: String::new(),

@@ -1,73 +1,105 @@
 //! Which pools a step may use. Nobody catches other people's prompts by publishing a popular name: a model is looked up in the
 //! job's own namespace, then in those that the fleet's owner lists as catalog; any other pool must be named, and must let the job in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use framewright_crds::aijob::Step;
+use framewright_crds::aijob::PoolRef;
 use framewright_crds::modelpool::Access;
 use kube_core::{Selector, SelectorExt};
 
-use crate::jobs::seen::{Resolution, Trouble};
+use crate::jobs::snapshot::{Missing, PoolProblem, Resolution};
 use crate::names::PoolName;
+use crate::schedule::Requires;
 
 /// What is known about a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolFacts {
     pub name: PoolName,
     /// Its models by name; for each why no worker takes tasks for it, if so.
-    pub models: BTreeMap<String, Option<Trouble>>,
+    pub models: BTreeMap<String, Option<PoolProblem>>,
+    /// The pipelines that it does; none if that is not known, since it has never had a worker.
+    pub pipelines: Option<BTreeSet<String>>,
+    /// Why no worker takes tasks without a model, if so.
+    pub problem: Option<PoolProblem>,
     pub access: Vec<Access>,
+}
+
+impl PoolFacts {
+    /// What a step asks for and the pool does not have.
+    fn lacks(&self, requires: &Requires) -> Option<Missing> {
+        let mut models = requires.models.iter().map(|(_, model)| model);
+        if let Some(model) = models.find(|model| !self.models.contains_key(*model)) {
+            return Some(Missing::Model(model.clone()));
+        }
+        let does = |pipelines: &BTreeSet<String>| pipelines.contains(&requires.pipeline);
+        let lacks = self.pipelines.as_ref().is_some_and(|known| !does(known));
+        lacks.then(|| Missing::Pipeline(requires.pipeline.clone()))
+    }
+
+    /// Why no worker takes tasks that require this, if so.
+    fn problem_for(&self, requires: &Requires) -> Option<&PoolProblem> {
+        if requires.models.is_empty() {
+            return self.problem.as_ref();
+        }
+        let models = requires.models.iter();
+        let mut problems = models.map(|(_, model)| self.models.get(model)?.as_ref());
+        problems.find_map(|problem| problem)
+    }
 }
 
 /// Labels of each namespace.
 pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Where the step can run.
+/// Where a step can run.
 #[must_use]
 pub fn resolve(
     namespace: &str,
-    step: &Step,
+    pool_ref: Option<&PoolRef>,
+    requires: &Requires,
     pools: &[PoolFacts],
     catalog: &[String],
     labels: &NamespaceLabels,
 ) -> Resolution {
-    if let Some(reference) = &step.pool_ref {
-        let name = PoolName {
-            namespace: reference
-                .namespace
-                .clone()
-                .unwrap_or_else(|| namespace.to_owned()),
-            name: reference.name.clone(),
-        };
-        return named(namespace, step, pools, name, labels);
+    if let Some(reference) = pool_ref {
+        let place = reference.namespace.as_deref().unwrap_or(namespace);
+        let name = PoolName::new(place, &reference.name);
+        return named(namespace, requires, pools, name, labels);
     }
     let catalog = catalog.iter().filter(|listed| listed.as_str() != namespace);
     let searched: Vec<String> = std::iter::once(namespace.to_owned())
         .chain(catalog.cloned())
         .collect();
     let mut refused = None;
+    let mut has_the_models = false;
     for place in &searched {
-        let here: Vec<&PoolFacts> = pools
-            .iter()
-            .filter(|pool| &pool.name.namespace == place && pool.models.contains_key(&step.model))
-            .collect();
-        let (allowed, closed): (Vec<_>, Vec<_>) = here
-            .into_iter()
-            .partition(|pool| is_allowed(namespace, pool, labels));
-        if !allowed.is_empty() {
-            return usable(&allowed, &step.model);
+        let here = pools.iter().filter(|pool| &pool.name.namespace == place);
+        let mut allowed = Vec::new();
+        for pool in here {
+            match pool.lacks(requires) {
+                None if is_allowed(namespace, pool, labels) => allowed.push(pool),
+                None => refused = refused.or_else(|| Some(pool.name.clone())),
+                Some(Missing::Pipeline(_)) => has_the_models = true,
+                Some(Missing::Model(_)) => {}
+            }
         }
-        refused = refused.or(closed.first().map(|pool| pool.name.clone()));
+        if !allowed.is_empty() {
+            return usable(&allowed, requires);
+        }
     }
-    match refused {
-        Some(pool) => Resolution::NotAllowed { pool },
-        None => Resolution::ModelNotFound { searched },
+    if let Some(pool) = refused {
+        return Resolution::NotAllowed { pool };
     }
+    let model = requires.models.first().filter(|_| !has_the_models);
+    let what = match model {
+        Some((_, model)) => Missing::Model(model.clone()),
+        None => Missing::Pipeline(requires.pipeline.clone()),
+    };
+    Resolution::NotFound { what, searched }
 }
 
 fn named(
     namespace: &str,
-    step: &Step,
+    requires: &Requires,
     pools: &[PoolFacts],
     name: PoolName,
     labels: &NamespaceLabels,
@@ -78,26 +110,29 @@ fn named(
     if !is_allowed(namespace, pool, labels) {
         return Resolution::NotAllowed { pool: name };
     }
-    if !pool.models.contains_key(&step.model) {
-        return Resolution::ModelNotInPool {
-            pool: name,
-            models: pool.models.keys().cloned().collect(),
-        };
+    match pool.lacks(requires) {
+        None => usable(&[pool], requires),
+        Some(what) => {
+            let has = match &what {
+                Missing::Model(_) => pool.models.keys().cloned().collect(),
+                Missing::Pipeline(_) => pool.pipelines.iter().flatten().cloned().collect(),
+            };
+            Resolution::NotInPool {
+                pool: name,
+                what,
+                has,
+            }
+        }
     }
-    usable(&[pool], &step.model)
 }
 
-fn usable(pools: &[&PoolFacts], model: &str) -> Resolution {
-    let troubles = || pools.iter().filter_map(|pool| pool.models.get(model));
-    let is_one_fine = troubles().any(Option::is_none);
-    let trouble = troubles()
-        .flatten()
-        .next()
-        .cloned()
-        .filter(|_| !is_one_fine);
+fn usable(pools: &[&PoolFacts], requires: &Requires) -> Resolution {
+    let problems = || pools.iter().map(|pool| pool.problem_for(requires));
+    let is_one_fine = problems().any(|problem| problem.is_none());
+    let problem = problems().flatten().next().filter(|_| !is_one_fine);
     Resolution::Pools {
         pools: pools.iter().map(|pool| pool.name.clone()).collect(),
-        trouble,
+        problem: problem.cloned(),
     }
 }
 
@@ -117,17 +152,13 @@ fn is_allowed(namespace: &str, pool: &PoolFacts, labels: &NamespaceLabels) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use framewright_crds::aijob::PoolRef;
     use framewright_crds::modelpool::NamespaceAccess;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-    fn step(pool_ref: Option<PoolRef>) -> Step {
-        Step {
-            name: "large".into(),
-            model: "x2".into(),
-            pool_ref,
-            upscale: None,
-            inputs: Vec::new(),
+    fn upscale() -> Requires {
+        Requires {
+            pipeline: "upscale".into(),
+            models: vec![("base".into(), "x2".into())],
         }
     }
 
@@ -147,26 +178,68 @@ mod tests {
                 .iter()
                 .map(|&model| (model.to_owned(), None))
                 .collect(),
+            pipelines: None,
+            problem: None,
             access: if open { vec![everybody] } else { Vec::new() },
         }
     }
 
-    fn check(step: &Step, pools: &[PoolFacts], expected: &str) {
+    fn check(pool_ref: Option<&PoolRef>, pools: &[PoolFacts], expected: &str) {
+        check_for(&upscale(), pool_ref, pools, expected);
+    }
+
+    fn check_for(
+        requires: &Requires,
+        pool_ref: Option<&PoolRef>,
+        pools: &[PoolFacts],
+        expected: &str,
+    ) {
         let labels = BTreeMap::from([("studio".to_owned(), BTreeMap::new())]);
-        let found = match resolve("studio", step, pools, &["fleet".to_owned()], &labels) {
+        let catalog = ["fleet".to_owned()];
+        let found = match resolve("studio", pool_ref, requires, pools, &catalog, &labels) {
             Resolution::Pools { pools, .. } => pools
                 .iter()
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(" "),
-            Resolution::ModelNotFound { searched } => {
-                format!("not found in {}", searched.join(" "))
+            Resolution::NotFound { what, searched } => {
+                format!("no {what:?} in {}", searched.join(" "))
             }
             Resolution::PoolNotFound { pool } => format!("no pool {pool}"),
-            Resolution::ModelNotInPool { pool, .. } => format!("not in {pool}"),
+            Resolution::NotInPool { pool, what, .. } => format!("no {what:?} in pool {pool}"),
             Resolution::NotAllowed { pool } => format!("not allowed by {pool}"),
         };
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_step_runs_where_its_pipeline_is_done() {
+        let mut pool = pool("studio", "a", &["x2"], false);
+        let transcode = Requires {
+            pipeline: "transcode".into(),
+            models: Vec::new(),
+        };
+        // A pool that has never had a worker may do anything.
+        check_for(&transcode, None, std::slice::from_ref(&pool), "studio/a");
+        pool.pipelines = Some(BTreeSet::from(["upscale".to_owned()]));
+        let pools = [pool];
+        check(None, &pools, "studio/a");
+        check_for(
+            &transcode,
+            None,
+            &pools,
+            "no Pipeline(\"transcode\") in studio fleet",
+        );
+        let other = Requires {
+            pipeline: "interpolate".into(),
+            ..upscale()
+        };
+        check_for(
+            &other,
+            None,
+            &pools,
+            "no Pipeline(\"interpolate\") in studio fleet",
+        );
     }
 
     #[test]
@@ -175,51 +248,46 @@ mod tests {
             pool("fleet", "a", &["x2"], true),
             pool("studio", "b", &["x2"], false),
         ];
-        check(&step(None), &pools, "studio/b");
+        check(None, &pools, "studio/b");
     }
 
     #[test]
     fn a_popular_name_in_a_strange_namespace_catches_nothing() {
         check(
-            &step(None),
+            None,
             &[pool("stranger", "trap", &["x2"], true)],
-            "not found in studio fleet",
+            "no Model(\"x2\") in studio fleet",
         );
     }
 
     #[test]
     fn a_catalog_pool_must_still_allow_the_namespace() {
         check(
-            &step(None),
+            None,
             &[pool("fleet", "a", &["x2"], false)],
             "not allowed by fleet/a",
         );
-        check(&step(None), &[pool("fleet", "a", &["x2"], true)], "fleet/a");
+        check(None, &[pool("fleet", "a", &["x2"], true)], "fleet/a");
     }
 
     #[test]
     fn a_named_pool_elsewhere_must_exist_allow_and_have_the_model() {
-        let reference = || {
-            Some(PoolRef {
-                namespace: Some("other".into()),
-                name: "p".into(),
-            })
+        let reference = PoolRef {
+            namespace: Some("other".into()),
+            name: "p".into(),
         };
-        check(&step(reference()), &[], "no pool other/p");
+        let reference = Some(&reference);
+        check(reference, &[], "no pool other/p");
         check(
-            &step(reference()),
+            reference,
             &[pool("other", "p", &["x2"], false)],
             "not allowed by other/p",
         );
         check(
-            &step(reference()),
+            reference,
             &[pool("other", "p", &["x4"], true)],
-            "not in other/p",
+            "no Model(\"x2\") in pool other/p",
         );
-        check(
-            &step(reference()),
-            &[pool("other", "p", &["x2"], true)],
-            "other/p",
-        );
+        check(reference, &[pool("other", "p", &["x2"], true)], "other/p");
     }
 }

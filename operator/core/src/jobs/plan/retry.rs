@@ -3,6 +3,8 @@
 use framewright_crds::aijob::{Cause, StepStatus};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::Jumps;
+
 /// What follows from a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -14,7 +16,7 @@ pub enum Next {
     GiveUp,
 }
 
-/// Attempts of a step that may end by nobody's fault: beyond that each counts, so that nothing goes on for ever.
+/// Attempts of a step that may end by nobody's fault: beyond that each counts, so that it ends at some time.
 const FREE_ATTEMPTS: i32 = 20;
 
 /// What follows when the step's present attempt ends with this cause, before it is counted.
@@ -36,20 +38,21 @@ pub fn next(cause: Cause, step: &StepStatus) -> Next {
         | Cause::OutOfMemory
         | Cause::ScratchFull
         | Cause::Stuck
-        | Cause::PreRunningDeadline
+        | Cause::StartDeadline
         | Cause::ActiveDeadline
         | Cause::WeightsFailed
         | Cause::DeviceError
-        | Cause::Internal => Next::Again,
+        | Cause::Internal
+        | Cause::Unknown => Next::Again,
     }
 }
 
 /// The earliest time of the next attempt: 1 s after the first that ended in the same way, counted or not, twice as long after each
 /// further one, at most a minute. A job that was suspended need not wait.
 #[must_use]
-pub fn not_before(step: &StepStatus) -> Option<Timestamp> {
+pub fn not_before(step: &StepStatus, jumps: &Jumps) -> Option<Timestamp> {
     let last = step.attempts.last()?;
-    let ended = last.finished_at.as_ref()?.0;
+    let ended = jumps.shifted(last.finished_at.as_ref()?.0);
     let ended_so_far = match last.cause {
         None | Some(Cause::Suspended) => return Some(ended),
         Some(Cause::WorkerDrained | Cause::StoreUnavailable | Cause::WeightsChanged) => {
@@ -76,7 +79,7 @@ pub fn one_more(count: i32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use framewright_crds::aijob::{Attempt, StepState};
+    use framewright_crds::aijob::{Attempt, AttemptWorker, StepState};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     /// A step after so many attempts, the last of which has ended so.
@@ -84,7 +87,11 @@ mod tests {
         let last = Attempt {
             finished_at: Some(Time(Timestamp::UNIX_EPOCH)),
             cause: Some(cause),
-            ..Attempt::bound(attempts_made, "fleet", "w", "u", Timestamp::UNIX_EPOCH)
+            ..Attempt::bound(
+                attempts_made,
+                AttemptWorker::pod("fleet", "w", "u"),
+                Timestamp::UNIX_EPOCH,
+            )
         };
         StepStatus {
             state: StepState::Queued,
@@ -96,7 +103,8 @@ mod tests {
     }
 
     fn waits(attempts_made: i32, failures: i32, cause: Cause) -> i64 {
-        not_before(&step(attempts_made, failures, cause)).map_or(-1, |at| at.as_second())
+        not_before(&step(attempts_made, failures, cause), &Jumps::default())
+            .map_or(-1, |at| at.as_second())
     }
 
     #[test]

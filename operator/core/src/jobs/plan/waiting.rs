@@ -1,9 +1,10 @@
 //! What a queued step waits for, in words. They name the pool and the reason and no more: a pool's own message changes often, and
 //! each change would be a write of every job that waits for it.
 
+use framewright_crds::aijob::Step;
 use framewright_crds::conditions::job_reason;
 
-use crate::jobs::seen::{Observed, Resolution, Trouble};
+use crate::jobs::snapshot::{Missing, PoolProblem, Resolution, Snapshot};
 
 /// A reason for machines and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,17 +15,24 @@ pub struct Waiting {
 
 /// What the step waits for.
 #[must_use]
-pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
-    let around = seen.steps.get(step);
+pub fn reason(snapshot: &Snapshot, step: &Step) -> Waiting {
+    let around = snapshot.steps.get(&step.name);
     let Some(resolution) = around.and_then(|step| step.resolution.as_ref()) else {
+        let Some(pipeline) = step.pipeline() else {
+            return waiting(
+                job_reason::PIPELINE_NOT_FOUND,
+                "this version of the operator does not know the step's pipeline; upgrade it, or delete this job".to_owned(),
+            );
+        };
+        let pipeline = pipeline.spec().name;
         return waiting(
             job_reason::QUEUED,
-            format!("waits for a worker with model {model}"),
+            format!("waits for a worker that does {pipeline}"),
         );
     };
     match resolution {
         Resolution::Pools {
-            trouble: Some(Trouble { pool, reason, .. }),
+            problem: Some(PoolProblem { pool, reason, .. }),
             ..
         } => waiting(
             job_reason::POOL_NOT_READY,
@@ -32,60 +40,83 @@ pub fn reason(seen: &Observed, step: &str, model: &str) -> Waiting {
         ),
         Resolution::Pools {
             pools,
-            trouble: None,
+            problem: None,
         } => {
             let pools: Vec<String> = pools.iter().map(ToString::to_string).collect();
             let pools = pools.join(", ");
             let message = format!("all workers of pool {pools} are busy");
             waiting(job_reason::QUEUED, message)
         }
-        Resolution::ModelNotFound { searched } => waiting(
-            job_reason::MODEL_NOT_FOUND,
-            format!(
-                "no ModelPool in namespace {} has model {model}; create one, or delete this job and submit it with another model or poolRef",
-                searched.join(", ")
-            ),
-        ),
+        Resolution::NotFound { what, searched } => {
+            let searched = searched.join(", ");
+            match what {
+                Missing::Model(model) => waiting(
+                    job_reason::MODEL_NOT_FOUND,
+                    format!(
+                        "no ModelPool in namespace {searched} has model {model}; create one, or delete this job and submit it with another model or poolRef"
+                    ),
+                ),
+                Missing::Pipeline(pipeline) => waiting(
+                    job_reason::PIPELINE_NOT_FOUND,
+                    format!(
+                        "no ModelPool in namespace {searched} does {pipeline}{}; create one, or delete this job and submit it with another poolRef",
+                        with_model(step)
+                    ),
+                ),
+            }
+        }
         Resolution::PoolNotFound { pool } => waiting(
             job_reason::POOL_NOT_FOUND,
             format!(
                 "poolRef names ModelPool {pool}, which does not exist; create it, or delete this job and submit it with another poolRef"
             ),
         ),
-        Resolution::ModelNotInPool { pool, models } => waiting(
-            job_reason::MODEL_NOT_FOUND,
-            format!(
-                "ModelPool {pool} has no model {model}; it has {}",
-                models.join(", ")
-            ),
-        ),
+        Resolution::NotInPool { pool, what, has } => {
+            let has = has.join(", ");
+            let has = if has.is_empty() { "none" } else { &has };
+            match what {
+                Missing::Model(model) => waiting(
+                    job_reason::MODEL_NOT_FOUND,
+                    format!("ModelPool {pool} has no model {model}; it has {has}"),
+                ),
+                Missing::Pipeline(pipeline) => waiting(
+                    job_reason::PIPELINE_NOT_FOUND,
+                    format!("ModelPool {pool} does not do {pipeline}; it does {has}"),
+                ),
+            }
+        }
         Resolution::NotAllowed { pool } => waiting(
             job_reason::NOT_ALLOWED,
             format!(
                 "ModelPool {pool} does not allow namespace {}; its owner can add the namespace to spec.access",
-                seen.namespace
+                snapshot.namespace
             ),
         ),
     }
 }
 
+fn with_model(step: &Step) -> String {
+    let model = step.model.as_ref();
+    model.map_or_else(String::new, |model| format!(" with model {model}"))
+}
+
 /// What the step has waited for, with the pool's own message: for a step that waits no longer, which is written once.
 #[must_use]
-pub fn in_detail(seen: &Observed, step: &str, waits: Waiting) -> String {
-    let resolution = seen
+pub fn in_detail(snapshot: &Snapshot, step: &str, waits: Waiting) -> String {
+    let resolution = snapshot
         .steps
         .get(step)
         .and_then(|step| step.resolution.as_ref());
     match resolution {
         Some(Resolution::Pools {
-            trouble: Some(trouble),
+            problem: Some(problem),
             ..
         }) => {
-            let Trouble {
+            let PoolProblem {
                 pool,
                 reason,
                 message,
-            } = trouble;
+            } = problem;
             format!("pool {pool} is not ready ({reason}): {message}")
         }
         Some(_) | None => waits.message,

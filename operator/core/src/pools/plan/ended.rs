@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::names::WorkerRef;
-use crate::pools::seen::{Observed, Phase, PodSeen};
+use crate::pools::snapshot::{Phase, PodSnapshot, Snapshot};
 
 /// How long an ended pod stays at least, so that a person can read why.
 const STAYS: SignedDuration = SignedDuration::from_secs(10);
@@ -17,20 +17,20 @@ const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
 /// Ended pods that are of no more use.
 #[must_use]
-pub fn to_delete(seen: &Observed) -> Vec<WorkerRef> {
-    let alive = || seen.pods.iter().filter(|pod| pod.is_alive());
-    let is_whole =
-        alive().count() >= seen.wanted() && alive().all(|pod| pod.is_ready(&seen.spec.models));
-    let stay = match &seen.refused {
+pub fn to_delete(snapshot: &Snapshot) -> Vec<WorkerRef> {
+    let alive = || snapshot.pods.iter().filter(|pod| pod.is_alive());
+    let is_whole = alive().count() >= snapshot.wanted()
+        && alive().all(|pod| pod.is_ready(&snapshot.spec.models));
+    let stay = match &snapshot.refused {
         _ if is_whole => 0,
         // They may be what fills a quota.
         Some(_) => 1,
-        None => seen.wanted() * STAY,
+        None => snapshot.wanted() * STAY,
     };
-    newest_first(seen)
+    newest_first(snapshot)
         .into_iter()
         .skip(stay)
-        .filter(|(at, _)| seen.now.duration_since(*at) >= STAYS)
+        .filter(|(at, _)| snapshot.now.duration_since(*at) >= STAYS)
         .map(|(_, pod)| pod.worker.clone())
         .collect()
 }
@@ -38,14 +38,14 @@ pub fn to_delete(seen: &Observed) -> Vec<WorkerRef> {
 /// When pods that ended are replaced, if not at once: later each time that as many have ended as the pool has workers. What pods of
 /// another revision came to says nothing about the present one.
 #[must_use]
-pub fn next_try(seen: &Observed) -> Option<Timestamp> {
-    let ended = newest_first(seen);
+pub fn next_try(snapshot: &Snapshot) -> Option<Timestamp> {
+    let ended = newest_first(snapshot);
     let mut present = ended
         .iter()
-        .filter(|(_, pod)| pod.revision == seen.revision);
+        .filter(|(_, pod)| pod.revision == snapshot.revision);
     // A node whose clock is ahead stops nobody.
-    let (newest, _) = present.next().filter(|(at, _)| *at <= seen.now)?;
-    let rounds = (1 + present.count()).div_ceil(seen.wanted().max(1));
+    let (newest, _) = present.next().filter(|(at, _)| *at <= snapshot.now)?;
+    let rounds = (1 + present.count()).div_ceil(snapshot.wanted().max(1));
     let doublings = u32::try_from(rounds.checked_sub(2)?).unwrap_or(u32::MAX);
     let wait = FIRST_WAIT * (1 << doublings.min(5));
     newest.checked_add(wait).ok()
@@ -53,14 +53,14 @@ pub fn next_try(seen: &Observed) -> Option<Timestamp> {
 
 /// The pod that ended last, and why, in the kubelet's words.
 #[must_use]
-pub fn newest(seen: &Observed) -> Option<(&PodSeen, &str)> {
-    let (_, pod) = newest_first(seen).into_iter().next()?;
-    let why = pod.trouble.as_ref().map(|trouble| trouble.message.as_str());
+pub fn newest(snapshot: &Snapshot) -> Option<(&PodSnapshot, &str)> {
+    let (_, pod) = newest_first(snapshot).into_iter().next()?;
+    let why = pod.problem.as_ref().map(|problem| problem.message.as_str());
     Some((pod, why.unwrap_or("its phase is Failed")))
 }
 
-fn newest_first(seen: &Observed) -> Vec<(Timestamp, &PodSeen)> {
-    let mut ended: Vec<(Timestamp, &PodSeen)> = seen
+fn newest_first(snapshot: &Snapshot) -> Vec<(Timestamp, &PodSnapshot)> {
+    let mut ended: Vec<(Timestamp, &PodSnapshot)> = snapshot
         .pods
         .iter()
         .filter_map(|pod| match pod.phase {
@@ -79,7 +79,7 @@ mod tests {
     use crate::pools::refusals::Refusal;
 
     /// A pool of so many workers, of which so many ended, the first of them 100 s ago and one each second.
-    fn pool(replicas: i32, ended: usize) -> Observed {
+    fn pool(replicas: i32, ended: usize) -> Snapshot {
         let pods = (0..ended).map(|index| {
             let mut pod = pod(&format!("p-r2-{index}"), "r2", "ended");
             let second = i64::try_from(index).expect("few");
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn of_many_ended_pods_the_oldest_go_first_and_a_whole_pool_keeps_none() {
-        let names = |seen: &Observed| -> Vec<String> {
-            let mut names: Vec<String> = to_delete(seen)
+        let names = |snapshot: &Snapshot| -> Vec<String> {
+            let mut names: Vec<String> = to_delete(snapshot)
                 .into_iter()
                 .map(|worker| worker.name)
                 .collect();
@@ -144,9 +144,9 @@ mod tests {
 
     #[test]
     fn a_new_revision_is_tried_at_once() {
-        let mut seen = pool(1, 5);
-        assert!(next_try(&seen).is_some());
-        seen.revision = "r3".to_owned();
-        assert_eq!(next_try(&seen), None);
+        let mut snapshot = pool(1, 5);
+        assert!(next_try(&snapshot).is_some());
+        snapshot.revision = "r3".to_owned();
+        assert_eq!(next_try(&snapshot), None);
     }
 }

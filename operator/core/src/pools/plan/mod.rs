@@ -20,7 +20,7 @@ use jiff::SignedDuration;
 
 use crate::links::Signer;
 use crate::names::WorkerRef;
-use crate::pools::seen::{Observed, Phase};
+use crate::pools::snapshot::{Phase, Snapshot};
 
 /// A look though nothing seems to have changed.
 const LATEST: SignedDuration = SignedDuration::from_secs(60);
@@ -40,22 +40,22 @@ pub struct Plan {
     pub protection: protection::Changes,
     /// The status to write; the same as the observed one if there is nothing to write.
     pub status: ModelPoolStatus,
-    /// When to look again though nothing happened.
-    pub look_again: Option<SignedDuration>,
+    /// When to decide again though nothing happened.
+    pub requeue_after: Option<SignedDuration>,
 }
 
 /// The whole decision.
 #[must_use]
-pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
+pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
     let pods::Changes {
         create,
         drain,
         delete,
-    } = pods::changes(seen);
-    let status = status::next(seen, signer);
+    } = pods::changes(snapshot);
+    let status = status::next(snapshot, signer);
     Plan {
-        protection: protection::changes(seen),
-        look_again: Some(look_again(seen, &drain)),
+        protection: protection::changes(snapshot),
+        requeue_after: Some(requeue_after(snapshot, &drain)),
         create,
         drain,
         delete,
@@ -63,22 +63,16 @@ pub fn plan(seen: &Observed, signer: &dyn Signer) -> Plan {
     }
 }
 
-/// Says what became of the requests that the plan asked for. `seen` has it.
-pub fn after_requests(plan: &mut Plan, seen: &Observed, signer: &dyn Signer) {
-    plan.status = status::next(seen, signer);
-    plan.look_again = Some(look_again(seen, &plan.drain));
-}
-
-fn look_again(seen: &Observed, drain: &[WorkerRef]) -> SignedDuration {
-    let has_ended = seen.pods.iter().any(|pod| !pod.is_alive());
-    let is_pending = seen.pods.iter().any(|pod| pod.phase == Phase::Pending);
+fn requeue_after(snapshot: &Snapshot, drain: &[WorkerRef]) -> SignedDuration {
+    let has_ended = snapshot.pods.iter().any(|pod| !pod.is_alive());
+    let is_pending = snapshot.pods.iter().any(|pod| pod.phase == Phase::Pending);
     let soon = SignedDuration::from_secs(2);
     if has_ended || !drain.is_empty() {
         return soon;
     }
     let latest = if is_pending { LATEST_PENDING } else { LATEST };
-    let pods_wait = seen.pods_wait_until();
-    let pods_wait = pods_wait.map(|until| until.duration_since(seen.now).clamp(soon, latest));
+    let pods_wait = snapshot.pods_wait_until();
+    let pods_wait = pods_wait.map(|until| until.duration_since(snapshot.now).clamp(soon, latest));
     pods_wait.unwrap_or(latest)
 }
 
@@ -86,7 +80,7 @@ fn look_again(seen: &Observed, drain: &[WorkerRef]) -> SignedDuration {
 mod tests {
     use framewright_crds::aijob::OutputStatus;
     use framewright_crds::names::ArtifactRole;
-    use framewright_crds::wire::OutputFile;
+    use framewright_crds::protocol::OutputFile;
     use jiff::Timestamp;
 
     use super::pods::fixture::observed;
@@ -120,14 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_same_round_and_looked_at_when_its_wait_is_over() {
-        let mut seen = observed(1, Vec::new());
-        let mut plan = plan(&seen, &NoLinks);
-        assert_eq!(plan.create, ["p-r2-0"]);
-        seen.refused = Some(Refusal::first("exceeded quota", Some(1), seen.now));
-        after_requests(&mut plan, &seen, &NoLinks);
+    fn a_refusal_is_in_the_condition_and_decided_about_when_its_wait_is_over() {
+        let mut snapshot = observed(1, Vec::new());
+        assert_eq!(plan(&snapshot, &NoLinks).create, ["p-r2-0"]);
+        snapshot.refused = Some(Refusal::first("exceeded quota", Some(1), snapshot.now));
+        let plan = plan(&snapshot, &NoLinks);
         let said = &plan.status.conditions[0].message;
         assert!(said.ends_with(": exceeded quota"), "{said}");
-        assert_eq!(plan.look_again, Some(SignedDuration::from_secs(2)));
+        assert_eq!(plan.requeue_after, Some(SignedDuration::from_secs(2)));
     }
 }

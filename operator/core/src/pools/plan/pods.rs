@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::ended;
 use crate::names::WorkerRef;
-use crate::pools::seen::{Observed, PodSeen};
+use crate::pools::snapshot::{PodSnapshot, Snapshot};
 
 /// Most pods made in one go.
 const CREATE_AT_ONCE: usize = 50;
@@ -21,84 +21,86 @@ pub struct Changes {
 
 /// Decides it.
 #[must_use]
-pub fn changes(seen: &Observed) -> Changes {
+pub fn changes(snapshot: &Snapshot) -> Changes {
     let mut changes = Changes::default();
-    let is_all_heard = seen.is_all_heard();
-    let wanted = seen.wanted();
-    let mut alive: Vec<&PodSeen> = seen.pods.iter().filter(|pod| pod.is_alive()).collect();
+    let is_all_heard = snapshot.is_all_heard();
+    let wanted = snapshot.wanted();
+    let mut alive: Vec<&PodSnapshot> = snapshot.pods.iter().filter(|pod| pod.is_alive()).collect();
     // The first ones stay: of the present revision, ready, busy, and of the lowest name.
     alive.sort_by_key(|pod| {
         (
-            pod.revision != seen.revision,
-            !pod.is_ready(&seen.spec.models),
+            pod.revision != snapshot.revision,
+            !pod.is_ready(&snapshot.spec.models),
             pod.is_idle(is_all_heard),
             pod.worker.name.clone(),
         )
     });
     for pod in alive.iter().skip(wanted) {
-        release(seen, pod, &mut changes);
+        release(snapshot, pod, &mut changes);
     }
     let kept = &alive[..alive.len().min(wanted)];
-    if let Some(old) = next_to_replace(seen, kept) {
-        release(seen, old, &mut changes);
+    if let Some(old) = next_to_replace(snapshot, kept) {
+        release(snapshot, old, &mut changes);
     }
-    changes.delete.extend(ended::to_delete(seen));
-    let waits = seen.pods_wait_until().is_some();
-    if !waits && ended::next_try(seen).is_none_or(|at| at <= seen.now) {
-        changes.create = missing(seen, wanted.saturating_sub(alive.len()));
+    changes.delete.extend(ended::to_delete(snapshot));
+    let waits = snapshot.pods_wait_until().is_some();
+    if !waits && ended::next_try(snapshot).is_none_or(|at| at <= snapshot.now) {
+        changes.create = missing(snapshot, wanted.saturating_sub(alive.len()));
     }
     changes
 }
 
 /// The next worker of an old revision, once all of the present one are ready.
-fn next_to_replace<'a>(seen: &Observed, kept: &[&'a PodSeen]) -> Option<&'a PodSeen> {
+fn next_to_replace<'a>(snapshot: &Snapshot, kept: &[&'a PodSnapshot]) -> Option<&'a PodSnapshot> {
     let is_settled = kept
         .iter()
-        .filter(|pod| pod.revision == seen.revision)
-        .all(|pod| pod.is_ready(&seen.spec.models));
-    let outdated = || kept.iter().filter(|pod| pod.revision != seen.revision);
+        .filter(|pod| pod.revision == snapshot.revision)
+        .all(|pod| pod.is_ready(&snapshot.spec.models));
+    let outdated = || kept.iter().filter(|pod| pod.revision != snapshot.revision);
     // A worker of an old revision that takes no tasks is of no use to anybody.
-    let useless =
-        outdated().find(|pod| !pod.is_ready(&seen.spec.models) && pod.is_idle(seen.is_all_heard()));
+    let useless = outdated()
+        .find(|pod| !pod.is_ready(&snapshot.spec.models) && pod.is_idle(snapshot.is_all_heard()));
     // While one is missing, none is given up: the missing one may be of the present revision, and keep ending.
-    let is_complete = kept.len() >= seen.wanted();
+    let is_complete = kept.len() >= snapshot.wanted();
     useless
         .or_else(|| outdated().next().filter(|_| is_settled && is_complete))
         .copied()
 }
 
 /// Drains a worker. It goes when it was drained already and is idle: an idle one that is not could be given a task at this moment.
-fn release(seen: &Observed, pod: &PodSeen, changes: &mut Changes) {
+fn release(snapshot: &Snapshot, pod: &PodSnapshot, changes: &mut Changes) {
     let gets_no_task = pod
         .stream
         .as_ref()
         .is_none_or(|stream| stream.is_drained || !stream.is_connected);
-    if gets_no_task && pod.is_idle(seen.is_all_heard()) {
+    if gets_no_task && pod.is_idle(snapshot.is_all_heard()) {
         changes.delete.push(pod.worker.clone());
     }
     changes.drain.push(pod.worker.clone());
 }
 
 /// Names for so many new pods: the lowest ordinals that no pod of this revision has, ending and ended ones included.
-fn missing(seen: &Observed, count: usize) -> Vec<String> {
-    free_names(seen).take(count.min(CREATE_AT_ONCE)).collect()
+fn missing(snapshot: &Snapshot, count: usize) -> Vec<String> {
+    free_names(snapshot)
+        .take(count.min(CREATE_AT_ONCE))
+        .collect()
 }
 
 /// The name for a pod in place of one whose name turned out to be taken by a pod that is not the pool's; none after many.
 #[must_use]
-pub fn another_name(seen: &Observed, tried: &[String]) -> Option<String> {
-    let mut names = free_names(seen).take(2 * CREATE_AT_ONCE);
+pub fn another_name(snapshot: &Snapshot, tried: &[String]) -> Option<String> {
+    let mut names = free_names(snapshot).take(2 * CREATE_AT_ONCE);
     names.find(|name| !tried.contains(name))
 }
 
-fn free_names(seen: &Observed) -> impl Iterator<Item = String> {
-    let taken: BTreeSet<&str> = seen
+fn free_names(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let taken: BTreeSet<&str> = snapshot
         .pods
         .iter()
         .map(|pod| pod.worker.name.as_str())
         .collect();
     (0..)
-        .map(|ordinal: usize| pod_name(&seen.name, &seen.revision, ordinal))
+        .map(|ordinal: usize| pod_name(&snapshot.name, &snapshot.revision, ordinal))
         .filter(move |name| !taken.contains(name.as_str()))
 }
 
@@ -114,7 +116,7 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
 pub(in crate::pools) mod fixture {
     use super::*;
     use crate::pools::failures::Failing;
-    use crate::pools::seen::{Phase, Protection, StreamSeen};
+    use crate::pools::snapshot::{Phase, Protection, StreamSnapshot};
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
     use jiff::Timestamp;
     use std::collections::BTreeMap;
@@ -122,7 +124,7 @@ pub(in crate::pools) mod fixture {
     pub(in crate::pools) const NOW: Timestamp = Timestamp::constant(100, 0);
 
     /// `name` `revision` and words: pending, busy, bound, drained, ending, ended, away.
-    pub(in crate::pools) fn pod(name: &str, revision: &str, words: &str) -> PodSeen {
+    pub(in crate::pools) fn pod(name: &str, revision: &str, words: &str) -> PodSnapshot {
         let phase = match words {
             "pending" => Phase::Pending,
             "ending" => Phase::Ending,
@@ -131,15 +133,16 @@ pub(in crate::pools) mod fixture {
             },
             _ => Phase::Running,
         };
-        let stream = StreamSeen {
+        let stream = StreamSnapshot {
             is_connected: true,
             is_drained: words == "drained",
             tasks: usize::from(words == "busy"),
             last_busy: None,
-            device_trouble: None,
+            device_error: None,
             models: BTreeMap::new(),
+            pipelines: vec!["upscale".to_owned()],
         };
-        PodSeen {
+        PodSnapshot {
             worker: WorkerRef {
                 namespace: "fleet".into(),
                 name: name.into(),
@@ -147,7 +150,7 @@ pub(in crate::pools) mod fixture {
             },
             revision: revision.into(),
             phase,
-            trouble: None,
+            problem: None,
             waits_for: None,
             protection: Protection::Off,
             stream: (!matches!(words, "away" | "pending" | "bound")).then_some(stream),
@@ -156,8 +159,8 @@ pub(in crate::pools) mod fixture {
     }
 
     /// A pool of the revision r2.
-    pub(in crate::pools) fn observed(replicas: i32, pods: Vec<PodSeen>) -> Observed {
-        Observed {
+    pub(in crate::pools) fn observed(replicas: i32, pods: Vec<PodSnapshot>) -> Snapshot {
+        Snapshot {
             namespace: "fleet".into(),
             name: "p".into(),
             uid: "u".into(),
@@ -166,6 +169,7 @@ pub(in crate::pools) mod fixture {
                 device: Device::Cpu,
                 replicas,
                 models: Vec::new(),
+                pipelines: None,
                 weights_cache: None,
                 scratch: None,
                 template: None,
@@ -174,11 +178,12 @@ pub(in crate::pools) mod fixture {
             status: ModelPoolStatus::default(),
             renew_links: None,
             now: NOW,
+            jumps: crate::clock::Jumps::default(),
             leads_since: Timestamp::UNIX_EPOCH,
             revision: "r2".into(),
             pods,
             received: BTreeSet::new(),
-            store_trouble: None,
+            store_error: None,
             refused: None,
             failing: Failing::default(),
             deleted: None,
@@ -192,12 +197,12 @@ mod tests {
     use super::fixture::{observed, pod};
     use super::*;
     use crate::pools::refusals::Refusal;
-    use crate::pools::seen::Phase;
+    use crate::pools::snapshot::Phase;
     use jiff::{SignedDuration, Timestamp};
 
-    fn check(replicas: i32, pods: Vec<PodSeen>, create: &str, drain: &str, delete: &str) {
-        let seen = observed(replicas, pods);
-        let changes = changes(&seen);
+    fn check(replicas: i32, pods: Vec<PodSnapshot>, create: &str, drain: &str, delete: &str) {
+        let snapshot = observed(replicas, pods);
+        let changes = changes(&snapshot);
         let names = |workers: &[WorkerRef]| {
             workers
                 .iter()
@@ -235,11 +240,11 @@ mod tests {
 
     #[test]
     fn a_name_that_a_stranger_has_is_passed_over() {
-        let seen = observed(2, vec![pod("p-r2-1", "r2", "")]);
+        let snapshot = observed(2, vec![pod("p-r2-1", "r2", "")]);
         let mut tried = vec!["p-r2-0".to_owned()];
-        assert_eq!(another_name(&seen, &tried).as_deref(), Some("p-r2-2"));
+        assert_eq!(another_name(&snapshot, &tried).as_deref(), Some("p-r2-2"));
         tried.extend((0..200).map(|ordinal| pod_name("p", "r2", ordinal)));
-        assert_eq!(another_name(&seen, &tried), None);
+        assert_eq!(another_name(&snapshot, &tried), None);
     }
 
     #[test]
@@ -275,13 +280,13 @@ mod tests {
     #[test]
     fn a_deleted_pool_that_a_finalizer_keeps_gives_its_workers_back() {
         let pods = vec![pod("p-r2-0", "r2", "drained"), pod("p-r2-1", "r2", "busy")];
-        let mut seen = observed(3, pods);
-        seen.kept_by = vec!["x/y".to_owned()];
+        let mut snapshot = observed(3, pods);
+        snapshot.kept_by = vec!["x/y".to_owned()];
         let Changes {
             create,
             drain,
             delete,
-        } = changes(&seen);
+        } = changes(&snapshot);
         assert_eq!((create.len(), drain.len(), delete.len()), (0, 2, 1));
         assert_eq!(delete[0].name, "p-r2-0");
     }
@@ -318,13 +323,13 @@ mod tests {
         let ended = |index: usize| pod(&format!("p-r2-{index}"), "r2", "ended");
         let mut pods = vec![pod("p-r1-0", "r1", ""), pod("p-r1-1", "r1", "")];
         pods.extend((0..4).map(ended));
-        let mut seen = observed(3, pods);
-        for pod in &mut seen.pods {
+        let mut snapshot = observed(3, pods);
+        for pod in &mut snapshot.pods {
             if let Phase::Ended { at } = &mut pod.phase {
-                *at = seen.now;
+                *at = snapshot.now;
             }
         }
-        assert_eq!(changes(&seen), Changes::default());
+        assert_eq!(changes(&snapshot), Changes::default());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::names::WorkerRef;
-use crate::pools::seen::{Observed, Phase, PodSeen, Protection};
+use crate::pools::snapshot::{Phase, PodSnapshot, Protection, Snapshot};
 
 /// Cluster Autoscaler's annotation and Karpenter's, with the values that keep a pod.
 const ANNOTATIONS: [(&str, &str); 2] = [
@@ -30,19 +30,27 @@ pub struct Changes {
 
 /// Decides it.
 #[must_use]
-pub fn changes(seen: &Observed) -> Changes {
-    let running = || seen.pods.iter().filter(|pod| pod.phase == Phase::Running);
-    let of = |protection: Protection, is_due: &dyn Fn(&PodSeen) -> bool| {
+pub fn changes(snapshot: &Snapshot) -> Changes {
+    let running = || {
+        snapshot
+            .pods
+            .iter()
+            .filter(|pod| pod.phase == Phase::Running)
+    };
+    let of = |protection: Protection, is_due: &dyn Fn(&PodSnapshot) -> bool| {
         running()
             .filter(|pod| pod.protection == protection && is_due(pod))
             .map(|pod| pod.worker.clone())
             .take(WRITES_AT_ONCE)
             .collect()
     };
-    let rests = |pod: &PodSeen| {
+    let rests = |pod: &PodSnapshot| {
         let stream = pod.stream.as_ref();
-        pod.is_idle(seen.is_all_heard())
-            && stream.is_some_and(|stream| is_quiet(stream.last_busy, seen.now))
+        pod.is_idle(snapshot.is_all_heard())
+            && stream.is_some_and(|stream| {
+                let last_busy = stream.last_busy.map(|last| snapshot.jumps.shifted(last));
+                is_quiet(last_busy, snapshot.now)
+            })
     };
     Changes {
         protect: of(Protection::Off, &|pod| !pod.is_idle(true)),

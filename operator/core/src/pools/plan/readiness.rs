@@ -6,7 +6,7 @@ use jiff::Unit;
 
 use super::ended;
 use super::status::count;
-use crate::pools::seen::{Observed, Phase, PodSeen};
+use crate::pools::snapshot::{Phase, PodSnapshot, Snapshot};
 
 /// The Ready condition: its status, its reason, its message.
 pub type Verdict = (Truth, &'static str, String);
@@ -20,7 +20,7 @@ const RULES: [fn(&View<'_>) -> Option<Verdict>; 15] = [
     pods_refused,
     requests_failing,
     device_missing,
-    pod_in_trouble,
+    pod_problem,
     ready,
     pods_deleted,
     pod_waits,
@@ -32,8 +32,8 @@ const RULES: [fn(&View<'_>) -> Option<Verdict>; 15] = [
 
 /// The first rule that has something to say decides. `status` has the replicas and the models as they are now.
 #[must_use]
-pub fn readiness(seen: &Observed, status: &ModelPoolStatus) -> Verdict {
-    let view = View { seen, status };
+pub fn readiness(snapshot: &Snapshot, status: &ModelPoolStatus) -> Verdict {
+    let view = View { snapshot, status };
     let verdict = RULES.iter().find_map(|rule| rule(&view));
     verdict.unwrap_or_else(|| {
         let told = format!("{}; pods are being made", view.told());
@@ -42,28 +42,28 @@ pub fn readiness(seen: &Observed, status: &ModelPoolStatus) -> Verdict {
 }
 
 struct View<'a> {
-    seen: &'a Observed,
+    snapshot: &'a Snapshot,
     status: &'a ModelPoolStatus,
 }
 
 impl View<'_> {
-    fn alive(&self) -> impl Iterator<Item = &PodSeen> {
-        self.seen.pods.iter().filter(|pod| pod.is_alive())
+    fn alive(&self) -> impl Iterator<Item = &PodSnapshot> {
+        self.snapshot.pods.iter().filter(|pod| pod.is_alive())
     }
 
     /// Workers that take tasks for all models.
     fn ready(&self) -> i32 {
-        let models = &self.seen.spec.models;
+        let models = &self.snapshot.spec.models;
         count(self.alive().filter(|pod| pod.is_ready(models)).count())
     }
 
     /// Pods whose workers say nothing.
-    fn silent(&self) -> impl Iterator<Item = &PodSeen> {
+    fn silent(&self) -> impl Iterator<Item = &PodSnapshot> {
         self.alive().filter(|pod| !is_connected(pod))
     }
 
     fn told(&self) -> String {
-        let (ready, wanted) = (self.ready(), self.seen.spec.replicas);
+        let (ready, wanted) = (self.ready(), self.snapshot.spec.replicas);
         let some = self.status.ready_replicas.min(wanted);
         if some > ready {
             return format!(
@@ -81,7 +81,7 @@ impl View<'_> {
 
     /// What is wrong with one model, and what of the others.
     fn with_others(&self, wrong: &ModelStatus) -> String {
-        let View { seen, status } = self;
+        let View { snapshot, status } = self;
         let message = wrong.message.clone().unwrap_or_default();
         let also = status
             .models
@@ -101,30 +101,31 @@ impl View<'_> {
             0 => String::new(),
             _ => format!(
                 "; {} of {} workers take tasks for {good} of its models",
-                status.ready_replicas.min(seen.spec.replicas),
-                seen.spec.replicas,
+                status.ready_replicas.min(snapshot.spec.replicas),
+                snapshot.spec.replicas,
             ),
         };
         ended_by(&message, &format!("{also}{good}"))
     }
 }
 
-fn is_connected(pod: &PodSeen) -> bool {
+fn is_connected(pod: &PodSnapshot) -> bool {
     let stream = pod.stream.as_ref();
     stream.is_some_and(|stream| stream.is_connected)
 }
 
-fn deleting(View { seen, .. }: &View<'_>) -> Option<Verdict> {
+fn deleting(View { snapshot, .. }: &View<'_>) -> Option<Verdict> {
     let message = format!(
         "the pool is being deleted, and its finalizers keep it: {}; whoever put them there has to remove them. Its workers finish what they do, and go",
-        seen.kept_by.join(", ")
+        snapshot.kept_by.join(", ")
     );
-    (!seen.kept_by.is_empty()).then_some((Truth::False, pool_reason::DELETING, message))
+    (!snapshot.kept_by.is_empty()).then_some((Truth::False, pool_reason::DELETING, message))
 }
 
-fn scaled_to_zero(View { seen, .. }: &View<'_>) -> Option<Verdict> {
+fn scaled_to_zero(View { snapshot, .. }: &View<'_>) -> Option<Verdict> {
+    // It is as its owner wants it.
     let message = "spec.replicas is 0".to_owned();
-    (seen.spec.replicas == 0).then_some((Truth::False, pool_reason::SCALED_TO_ZERO, message))
+    (snapshot.spec.replicas == 0).then_some((Truth::True, pool_reason::SCALED_TO_ZERO, message))
 }
 
 fn weights_failed(view: &View<'_>) -> Option<Verdict> {
@@ -135,15 +136,15 @@ fn awaiting_upload(view: &View<'_>) -> Option<Verdict> {
     view.model_with(pool_reason::AWAITING_UPLOAD)
 }
 
-fn pods_refused(View { seen, .. }: &View<'_>) -> Option<Verdict> {
-    let said = &seen.refused.as_ref()?.message;
+fn pods_refused(View { snapshot, .. }: &View<'_>) -> Option<Verdict> {
+    let said = &snapshot.refused.as_ref()?.message;
     let message = format!("the API server refuses the pool's pods: {said}");
     Some((Truth::False, pool_reason::PODS_REFUSED, message))
 }
 
 /// None is known to be wrong with the pool. That requests to delete fail is told beside whatever else is told.
 fn requests_failing(view: &View<'_>) -> Option<Verdict> {
-    let failing = &view.seen.failing;
+    let failing = &view.snapshot.failing;
     let error = failing.list.as_ref().or(failing.create.as_ref())?;
     let told = format!("; it is tried again; {}", view.told());
     let message = ended_by(error, &told);
@@ -151,30 +152,30 @@ fn requests_failing(view: &View<'_>) -> Option<Verdict> {
 }
 
 fn pods_deleted(view: &View<'_>) -> Option<Verdict> {
-    let deleted = view.seen.deleted.as_ref()?;
+    let deleted = view.snapshot.deleted.as_ref()?;
     let message = format!("{}; {}", view.told(), deleted.message);
     Some((Truth::False, pool_reason::PODS_ENDED, message))
 }
 
 fn device_missing(view: &View<'_>) -> Option<Verdict> {
-    let (pod, trouble) = view.alive().find_map(|pod| {
+    let (pod, problem) = view.alive().find_map(|pod| {
         let stream = pod.stream.as_ref().filter(|stream| stream.is_connected)?;
-        Some((pod, stream.device_trouble.as_deref()?))
+        Some((pod, stream.device_error.as_deref()?))
     })?;
-    let message = format!("worker {}: {trouble}", pod.worker.name);
+    let message = format!("worker {}: {problem}", pod.worker.name);
     Some((Truth::False, pool_reason::DEVICE_MISSING, message))
 }
 
-fn pod_in_trouble(view: &View<'_>) -> Option<Verdict> {
-    let (pod, trouble) = view
+fn pod_problem(view: &View<'_>) -> Option<Verdict> {
+    let (pod, problem) = view
         .silent()
-        .find_map(|pod| Some((pod, pod.trouble.as_ref()?)))?;
-    let message = format!("pod {}: {}", pod.worker.name, trouble.message);
-    Some((Truth::False, trouble.reason, message))
+        .find_map(|pod| Some((pod, pod.problem.as_ref()?)))?;
+    let message = format!("pod {}: {}", pod.worker.name, problem.message);
+    Some((Truth::False, problem.reason, message))
 }
 
 fn ready(view: &View<'_>) -> Option<Verdict> {
-    let wanted = view.seen.spec.replicas;
+    let wanted = view.snapshot.spec.replicas;
     let told = match view.status.replicas.saturating_sub(wanted) {
         ..=0 => view.told(),
         surplus => format!(
@@ -200,7 +201,7 @@ fn pod_waits(view: &View<'_>) -> Option<Verdict> {
 
 /// Of pods that somebody deletes, one that says who.
 fn pod_deleted(view: &View<'_>) -> Option<Verdict> {
-    let mut pods = view.seen.pods.iter();
+    let mut pods = view.snapshot.pods.iter();
     let (pod, why) = pods.find_map(|pod| {
         let why = pod.waits_for.as_ref()?;
         (pod.phase == Phase::Ending).then_some((pod, &why.message))
@@ -218,7 +219,7 @@ fn awaiting_workers(view: &View<'_>) -> Option<Verdict> {
 }
 
 fn loading(view: &View<'_>) -> Option<Verdict> {
-    let models = &view.seen.spec.models;
+    let models = &view.snapshot.spec.models;
     let mut alive = view.alive();
     let is_one_loading = alive.any(|pod| is_connected(pod) && !pod.is_ready(models));
     let mut models = view.status.models.iter();
@@ -229,9 +230,9 @@ fn loading(view: &View<'_>) -> Option<Verdict> {
 }
 
 fn pods_ended(view: &View<'_>) -> Option<Verdict> {
-    let seen = view.seen;
-    let (pod, why) = ended::newest(seen)?;
-    let again = match ended::next_try(seen).filter(|at| *at > seen.now) {
+    let snapshot = view.snapshot;
+    let (pod, why) = ended::newest(snapshot)?;
+    let again = match ended::next_try(snapshot).filter(|at| *at > snapshot.now) {
         Some(at) => {
             let at = at.round(Unit::Second).unwrap_or(at);
             format!("the next one is made at {at}")
@@ -248,21 +249,21 @@ mod tests {
     use super::super::pods::fixture::{NOW, observed, pod};
     use super::*;
     use crate::pools::refusals::Refusal;
-    use crate::pools::seen::PodTrouble;
+    use crate::pools::snapshot::PodProblem;
 
     /// What is said of a pool of two, whose pods are in these words.
-    fn check(words: &[&str], change: impl Fn(&mut Observed, &mut ModelPoolStatus), expected: &str) {
+    fn check(words: &[&str], change: impl Fn(&mut Snapshot, &mut ModelPoolStatus), expected: &str) {
         let names = ["p-r2-0", "p-r2-1", "p-r2-2"];
         let pods = names.iter().zip(words);
         let pods = pods.map(|(name, words)| pod(name, "r2", words)).collect();
-        let mut seen = observed(2, pods);
+        let mut snapshot = observed(2, pods);
         let mut status = ModelPoolStatus {
             replicas: count(words.len()),
             ..ModelPoolStatus::default()
         };
-        change(&mut seen, &mut status);
-        let (truth, reason, message) = readiness(&seen, &status);
-        let is_ready = reason == pool_reason::READY;
+        change(&mut snapshot, &mut status);
+        let (truth, reason, message) = readiness(&snapshot, &status);
+        let is_ready = [pool_reason::READY, pool_reason::SCALED_TO_ZERO].contains(&reason);
         assert_eq!(truth == Truth::True, is_ready, "{reason}: {message}");
         assert_eq!(format!("{reason}: {message}"), expected);
     }
@@ -276,14 +277,14 @@ mod tests {
         }
     }
 
-    fn waiting_for(reason: &'static str, message: &str) -> Option<PodTrouble> {
+    fn waiting_for(reason: &'static str, message: &str) -> Option<PodProblem> {
         let message = message.to_owned();
-        Some(PodTrouble { reason, message })
+        Some(PodProblem { reason, message })
     }
 
     #[test]
     fn each_reason_is_told_in_its_words() {
-        let none = |_: &mut Observed, _: &mut ModelPoolStatus| {};
+        let none = |_: &mut Snapshot, _: &mut ModelPoolStatus| {};
         check(&["", "busy"], none, "Ready: 2 of 2 workers take tasks");
         check(
             &["", "", "busy"],
@@ -305,10 +306,10 @@ mod tests {
             none,
             "Progressing: 0 of 2 workers take tasks; pods are being made",
         );
-        let zero = |seen: &mut Observed, _: &mut ModelPoolStatus| seen.spec.replicas = 0;
+        let zero = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| snapshot.spec.replicas = 0;
         check(&["busy"], zero, "ScaledToZero: spec.replicas is 0");
-        let kept = |seen: &mut Observed, _: &mut ModelPoolStatus| {
-            seen.kept_by = vec!["x/y".to_owned(), "z".to_owned()];
+        let kept = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            snapshot.kept_by = vec!["x/y".to_owned(), "z".to_owned()];
         };
         check(
             &[""],
@@ -319,72 +320,72 @@ mod tests {
 
     #[test]
     fn what_a_person_must_mend_comes_before_what_takes_time() {
-        let failed = |_: &mut Observed, status: &mut ModelPoolStatus| {
+        let failed = |_: &mut Snapshot, status: &mut ModelPoolStatus| {
             status.models = vec![
                 model("AwaitingUpload", "m waits"),
                 model("WeightsFailed", "m is wrong"),
             ];
         };
         check(&["", "away"], failed, "WeightsFailed: m is wrong");
-        let waits = |_: &mut Observed, status: &mut ModelPoolStatus| {
+        let waits = |_: &mut Snapshot, status: &mut ModelPoolStatus| {
             status.models = vec![model("AwaitingUpload", "m waits")];
         };
         check(&["", "away"], waits, "AwaitingUpload: m waits");
-        let refused = |seen: &mut Observed, _: &mut ModelPoolStatus| {
-            seen.refused = Some(Refusal::first("exceeded quota", Some(1), NOW));
+        let refused = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            snapshot.refused = Some(Refusal::first("exceeded quota", Some(1), NOW));
         };
         check(
             &["away"],
             refused,
             "PodsRefused: the API server refuses the pool's pods: exceeded quota",
         );
-        let failing = |seen: &mut Observed, _: &mut ModelPoolStatus| {
-            seen.failing.create = Some("cannot make pod p-r2-1: connection closed".to_owned());
+        let failing = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            snapshot.failing.create = Some("cannot make pod p-r2-1: connection closed".to_owned());
         };
         check(
             &["away"],
             failing,
             "RequestsFailing: cannot make pod p-r2-1: connection closed; it is tried again; 0 of 2 workers take tasks",
         );
-        let deleted = |seen: &mut Observed, _: &mut ModelPoolStatus| {
-            seen.deleted = Some(Refusal::first("pods are deleted", None, NOW));
+        let deleted = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            snapshot.deleted = Some(Refusal::first("pods are deleted", None, NOW));
         };
         check(
             &["", "pending"],
             deleted,
             "PodsEnded: 1 of 2 workers take tasks; pods are deleted",
         );
-        let no_device = |seen: &mut Observed, _: &mut ModelPoolStatus| {
-            let stream = seen.pods[1].stream.as_mut().expect("it is connected");
-            stream.device_trouble = Some("there is no driver".to_owned());
+        let no_device = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            let stream = snapshot.pods[1].stream.as_mut().expect("it is connected");
+            stream.device_error = Some("there is no driver".to_owned());
         };
         check(
             &["away", ""],
             no_device,
             "DeviceMissing: worker p-r2-1: there is no driver",
         );
-        let in_trouble = |seen: &mut Observed, _: &mut ModelPoolStatus| {
-            seen.pods[1].trouble = Some(PodTrouble {
+        let has_problem = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            snapshot.pods[1].problem = Some(PodProblem {
                 reason: pool_reason::IMAGE_PULL_FAILED,
                 message: "no such image".to_owned(),
             });
         };
         check(
             &["away", "pending"],
-            in_trouble,
+            has_problem,
             "ImagePullFailed: pod p-r2-1: no such image",
         );
-        let gated = |seen: &mut Observed, _: &mut ModelPoolStatus| {
-            seen.pods[0].waits_for = waiting_for(pool_reason::SCHEDULING_GATED, "has a gate");
+        let gated = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            snapshot.pods[0].waits_for = waiting_for(pool_reason::SCHEDULING_GATED, "has a gate");
         };
         check(
             &["pending", "away"],
             gated,
             "SchedulingGated: 0 of 2 workers take tasks; pod p-r2-0: has a gate",
         );
-        let both = |seen: &mut Observed, status: &mut ModelPoolStatus| {
-            gated(seen, status);
-            in_trouble(seen, status);
+        let both = |snapshot: &mut Snapshot, status: &mut ModelPoolStatus| {
+            gated(snapshot, status);
+            has_problem(snapshot, status);
         };
         check(
             &["pending", "pending"],
@@ -392,8 +393,8 @@ mod tests {
             "ImagePullFailed: pod p-r2-1: no such image",
         );
         check(&["", ""], gated, "Ready: 2 of 2 workers take tasks");
-        let taken = |seen: &mut Observed, _: &mut ModelPoolStatus| {
-            seen.pods[1].waits_for =
+        let taken = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            snapshot.pods[1].waits_for =
                 waiting_for(pool_reason::PROGRESSING, "is being deleted: Preempted");
         };
         check(
@@ -401,7 +402,7 @@ mod tests {
             taken,
             "Progressing: 1 of 2 workers take tasks; pod p-r2-1 is being deleted: Preempted; another one is made",
         );
-        // One that works is not in trouble.
-        check(&["", ""], in_trouble, "Ready: 2 of 2 workers take tasks");
+        // One that works is not in problem.
+        check(&["", ""], has_problem, "Ready: 2 of 2 workers take tasks");
     }
 }

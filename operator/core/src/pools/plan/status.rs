@@ -1,65 +1,105 @@
-//! A pool's next status: the Ready condition, the models, the upload links.
+//! A pool's next status: its conditions, models, pipelines and files.
 
-use framewright_crds::aijob::UploadStatus;
-use framewright_crds::conditions::{pool, pool_reason, set, shortened};
+use std::collections::BTreeSet;
+
+use framewright_crds::aijob::FileStatus;
+use framewright_crds::conditions::{
+    RECONCILING, STALLED, Truth, pool, pool_reason, remove, set, shortened,
+};
 use framewright_crds::modelpool::{Model, ModelFile, ModelPoolStatus, ModelStatus};
 use framewright_crds::names::{LABEL_POOL, OwnerKind};
-use framewright_crds::wire::ModelState;
+use framewright_crds::protocol::ModelState;
 
 use super::readiness::readiness;
+use crate::files::{Known, Wanted};
 use crate::links::{Place, Signer};
-use crate::pools::seen::{Observed, StreamSeen};
-use crate::uploads::Known;
+use crate::pools::snapshot::{Snapshot, StreamSnapshot};
 
 /// The status that the pool should have.
 #[must_use]
-pub fn next(seen: &Observed, signer: &dyn Signer) -> ModelPoolStatus {
-    let mut status = seen.status.clone();
-    let alive = seen.pods.iter().filter(|pod| pod.is_alive());
-    let ready = alive.clone().filter(|pod| pod.takes_tasks());
-    status.observed_generation = seen.generation;
+pub fn next(snapshot: &Snapshot, signer: &dyn Signer) -> ModelPoolStatus {
+    let mut status = snapshot.status.clone();
+    let alive = snapshot.pods.iter().filter(|pod| pod.is_alive());
+    let ready = alive
+        .clone()
+        .filter(|pod| pod.takes_tasks(&snapshot.spec.models));
+    status.observed_generation = snapshot.generation;
     status.replicas = count(alive.clone().count());
     status.ready_replicas = count(ready.count());
-    status.selector = Some(format!("{LABEL_POOL}={}", seen.name));
-    status.models = seen
+    status.selector = Some(format!("{LABEL_POOL}={}", snapshot.name));
+    status.models = snapshot
         .spec
         .models
         .iter()
-        .map(|model| model_status(seen, model))
+        .map(|model| model_status(snapshot, model))
         .collect();
-    status.uploads = uploads(seen, signer);
-    status.links_renewed_for.clone_from(&seen.renew_links);
-    let (truth, reason, message) = readiness(seen, &status);
+    status.files = files(snapshot, signer);
+    status.pipelines = pipelines(snapshot);
+    status.links_renewed_for.clone_from(&snapshot.renew_links);
+    let (truth, reason, message) = readiness(snapshot, &status);
     set(
         &mut status.conditions,
         pool::READY,
         truth,
         reason,
         &message,
-        seen.generation,
-        seen.now,
+        snapshot.generation,
+        snapshot.now,
     );
-    if let Some(error) = &seen.failing.delete {
+    if let Some(error) = &snapshot.failing.delete {
         tell(&mut status, error);
+    }
+    let is_stalled = truth == Truth::False && is_stalled(reason);
+    let is_under_way = truth == Truth::False && !is_stalled && snapshot.kept_by.is_empty();
+    for (type_, is_true) in [(RECONCILING, is_under_way), (STALLED, is_stalled)] {
+        let (generation, now) = (snapshot.generation, snapshot.now);
+        let conditions = &mut status.conditions;
+        if is_true {
+            set(conditions, type_, Truth::True, reason, "", generation, now);
+        } else {
+            remove(conditions, type_);
+        }
     }
     status
 }
 
+/// Whether the pool does not become ready before a person changes something.
+fn is_stalled(reason: &str) -> bool {
+    [pool_reason::WEIGHTS_FAILED, pool_reason::DEVICE_MISSING].contains(&reason)
+}
+
+/// What the pool's workers do, by their own word and the spec's; while there is none, what they did before.
+fn pipelines(snapshot: &Snapshot) -> Vec<String> {
+    let streams = snapshot.pods.iter().filter_map(|pod| pod.stream.as_ref());
+    let connected = streams.filter(|stream| stream.is_connected);
+    let known: BTreeSet<&String> = connected.flat_map(|stream| &stream.pipelines).collect();
+    let known: Vec<String> = if known.is_empty() {
+        snapshot.status.pipelines.clone()
+    } else {
+        known.into_iter().cloned().collect()
+    };
+    let is_asked_for = |name: &String| {
+        let asked = snapshot.spec.pipelines.as_ref();
+        asked.is_none_or(|asked| asked.contains(name))
+    };
+    known.into_iter().filter(is_asked_for).collect()
+}
+
 /// Has the Ready condition say what could not be done.
-fn tell(status: &mut ModelPoolStatus, trouble: &str) {
+fn tell(status: &mut ModelPoolStatus, problem: &str) {
     let ready = status.conditions.iter_mut();
     for ready in ready.filter(|condition| condition.type_ == pool::READY) {
-        ready.message = shortened(&format!("{trouble}; {}", ready.message));
+        ready.message = shortened(&format!("{problem}; {}", ready.message));
     }
 }
 
-fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
-    let streams: Vec<&StreamSeen> = seen
+fn model_status(snapshot: &Snapshot, model: &Model) -> ModelStatus {
+    let streams: Vec<&StreamSnapshot> = snapshot
         .pods
         .iter()
         .filter(|pod| pod.is_alive())
         .filter_map(|pod| pod.stream.as_ref())
-        .filter(|stream| stream.is_connected && stream.device_trouble.is_none())
+        .filter(|stream| stream.is_connected && stream.device_error.is_none())
         .collect();
     let states = || {
         streams
@@ -75,17 +115,17 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
         ModelState::Loading { .. } | ModelState::Ready | ModelState::AwaitingUpload => None,
     });
     let delayed = states().find_map(|state| match state {
-        ModelState::Loading { trouble } => trouble.as_ref(),
+        ModelState::Loading { error } => error.as_ref(),
         ModelState::Failed { .. } | ModelState::Ready | ModelState::AwaitingUpload => None,
     });
     let missing = model
         .files
         .iter()
-        .find(|file| model.source.upload.is_some() && !seen.received.contains(&file.sha256));
+        .find(|file| model.source.upload.is_some() && !snapshot.received.contains(file.sha256()));
     let (reason, message) = match (missing, failed) {
         (Some(file), _) => (
             Some(pool_reason::AWAITING_UPLOAD),
-            Some(awaits(seen, model, file)),
+            Some(awaits(snapshot, model, file)),
         ),
         (None, Some(message)) => (
             Some(pool_reason::WEIGHTS_FAILED),
@@ -93,7 +133,7 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
         ),
         (None, None) if ready < streams.len() => (
             Some(pool_reason::LOADING),
-            delayed.map(|trouble| format!("model {}: {trouble}", model.name)),
+            delayed.map(|problem| format!("model {}: {problem}", model.name)),
         ),
         (None, None) => (None, None),
     };
@@ -106,42 +146,46 @@ fn model_status(seen: &Observed, model: &Model) -> ModelStatus {
 }
 
 /// For which file a model waits, in words.
-fn awaits(seen: &Observed, model: &Model, file: &ModelFile) -> String {
+fn awaits(snapshot: &Snapshot, model: &Model, file: &ModelFile) -> String {
     let waits = format!(
-        "model {} waits for the upload of {} ({} bytes) to the link in status.uploads",
+        "model {} waits for the upload of {} ({} bytes) to the link in status.files",
         model.name, file.path, file.bytes
     );
-    match &seen.store_trouble {
-        Some(trouble) => format!("{waits}; whether it is there is not known: {trouble}"),
+    match &snapshot.store_error {
+        Some(problem) => format!("{waits}; whether it is there is not known: {problem}"),
         None => waits,
     }
 }
 
-fn uploads(seen: &Observed, signer: &dyn Signer) -> Vec<UploadStatus> {
-    let files = seen
+fn files(snapshot: &Snapshot, signer: &dyn Signer) -> Vec<FileStatus> {
+    let files = snapshot
         .spec
         .models
         .iter()
         .filter(|model| model.source.upload.is_some())
-        .flat_map(|model| &model.files)
-        .map(|file| (file.sha256.as_str(), file.bytes));
-    let renew = crate::uploads::is_renewal_due(
-        seen.renew_links.as_deref(),
-        seen.status.links_renewed_for.as_deref(),
+        .flat_map(|model| model.files.iter().map(move |file| (model, file)))
+        .map(|(model, file)| Wanted {
+            name: format!("{}/{}", model.name, file.path),
+            digest: &file.digest,
+            bytes: file.bytes,
+        });
+    let renew = crate::files::is_renewal_due(
+        snapshot.renew_links.as_deref(),
+        snapshot.status.links_renewed_for.as_deref(),
     );
     let known = Known {
-        old: &seen.status.uploads,
-        received: &seen.received,
+        old: &snapshot.status.files,
+        received: &snapshot.received,
         renew,
-        now: seen.now,
+        now: snapshot.now,
     };
     let place = Place {
-        namespace: &seen.namespace,
+        namespace: &snapshot.namespace,
         kind: OwnerKind::ModelPools,
-        uid: &seen.uid,
+        uid: &snapshot.uid,
     };
     let sign = |sha256: &str, bytes: i64, expires| signer.upload(&place, sha256, bytes, expires);
-    crate::uploads::entries(files, &known, &sign)
+    crate::files::entries(files, &known, &sign)
 }
 
 pub(super) fn count(number: usize) -> i32 {
@@ -151,7 +195,6 @@ pub(super) fn count(number: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use framewright_crds::conditions::Truth;
 
     #[test]
     fn what_could_not_be_done_comes_first_in_the_condition() {

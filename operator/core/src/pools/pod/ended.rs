@@ -7,7 +7,7 @@ use kube_core::ResourceExt;
 
 use super::containers::{Role, in_order, worker};
 use super::{disruption, in_words};
-use crate::jobs::seen::Ended;
+use crate::jobs::snapshot::Ended;
 
 /// How a worker's process ended since `since`, if it did.
 #[must_use]

@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube_core::{Resource, ResourceExt};
 
 use super::plan::protection;
-use super::seen::{Phase, PodSeen, StreamSeen};
+use super::snapshot::{Phase, PodSnapshot, StreamSnapshot};
 use crate::names::WorkerRef;
 
 pub use ended::ended_since;
@@ -46,20 +46,20 @@ pub fn leaves_at(pod: &Pod) -> Option<Timestamp> {
 
 /// A pod, and what its worker says. `template` are the annotations that its pool gives it.
 #[must_use]
-pub fn pod_seen(
+pub fn pod_snapshot(
     pod: &Pod,
     template: Option<&BTreeMap<String, String>>,
-    stream: Option<StreamSeen>,
+    stream: Option<StreamSnapshot>,
     bound: usize,
     now: Timestamp,
-) -> PodSeen {
+) -> PodSnapshot {
     let worker = WorkerRef {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
     };
     let phase = phase(pod, now);
-    PodSeen {
+    PodSnapshot {
         worker,
         revision: pod
             .labels()
@@ -67,7 +67,7 @@ pub fn pod_seen(
             .cloned()
             .unwrap_or_default(),
         phase,
-        trouble: problem::of(pod),
+        problem: problem::of(pod),
         waits_for: waiting::of(pod, phase, now),
         protection: protection::of_pod(pod.annotations(), template),
         stream,

@@ -8,7 +8,7 @@ use super::containers::{Container, Role, in_order};
 use super::ended::{end_in_words, end_of_pod};
 use super::waiting::{GATED, unpassed_gates};
 use super::{condition, in_words};
-use crate::pools::seen::PodTrouble;
+use crate::pools::snapshot::PodProblem;
 
 /// The kubelet's reasons for an image that does not come.
 const IMAGE: [&str; 7] = [
@@ -24,7 +24,7 @@ const IMAGE: [&str; 7] = [
 const USUAL: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
 
 /// The first thing that is wrong.
-pub(super) fn of(pod: &Pod) -> Option<PodTrouble> {
+pub(super) fn of(pod: &Pod) -> Option<PodProblem> {
     ended(pod)
         .or_else(|| unscheduled(pod))
         .or_else(|| {
@@ -34,16 +34,16 @@ pub(super) fn of(pod: &Pod) -> Option<PodTrouble> {
         .or_else(|| node_lost(pod))
 }
 
-fn ended(pod: &Pod) -> Option<PodTrouble> {
+fn ended(pod: &Pod) -> Option<PodProblem> {
     let status = pod.status.as_ref()?;
-    matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")).then(|| PodTrouble {
+    matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")).then(|| PodProblem {
         reason: pool_reason::PODS_ENDED,
         message: end_of_pod(pod, status),
     })
 }
 
 /// The scheduler has looked at the pod and has found no node, or has failed.
-fn unscheduled(pod: &Pod) -> Option<PodTrouble> {
+fn unscheduled(pod: &Pod) -> Option<PodProblem> {
     let scheduled = condition(pod, "PodScheduled").filter(|it| it.status == "False")?;
     let message = match scheduled.reason.as_deref() {
         Some(GATED) => return None,
@@ -61,13 +61,13 @@ fn unscheduled(pod: &Pod) -> Option<PodTrouble> {
         }
         Some(_) | None => message,
     };
-    Some(PodTrouble {
+    Some(PodProblem {
         reason: pool_reason::UNSCHEDULABLE,
         message,
     })
 }
 
-fn of_container(pod: &Pod, container: &Container<'_>) -> Option<PodTrouble> {
+fn of_container(pod: &Pod, container: &Container<'_>) -> Option<PodProblem> {
     let is_worker = container.role == Role::Worker;
     let named = |message: String| match container.role {
         Role::Worker => message,
@@ -78,7 +78,7 @@ fn of_container(pod: &Pod, container: &Container<'_>) -> Option<PodTrouble> {
     if container.role == Role::Init
         && let Some(end) = container.terminated().filter(|end| end.exit_code != 0)
     {
-        return Some(PodTrouble {
+        return Some(PodProblem {
             reason: pool_reason::CONTAINER_FAILING,
             message: format!("{} failed: {}", container.name(), end_in_words(end)),
         });
@@ -113,12 +113,12 @@ fn of_container(pod: &Pod, container: &Container<'_>) -> Option<PodTrouble> {
         }
         _ => (pool_reason::CONTAINER_FAILING, named(words)),
     };
-    Some(PodTrouble { reason, message })
+    Some(PodProblem { reason, message })
 }
 
 /// The pod runs, as the kubelet has last said, but its node is no longer heard of. The node controller sets Ready to False then and
 /// leaves ContainersReady as it was; the kubelet itself would do so only for a readiness gate.
-fn node_lost(pod: &Pod) -> Option<PodTrouble> {
+fn node_lost(pod: &Pod) -> Option<PodProblem> {
     let status = pod.status.as_ref()?;
     let node = pod
         .spec
@@ -138,7 +138,7 @@ fn node_lost(pod: &Pod) -> Option<PodTrouble> {
     } else {
         return None;
     };
-    Some(PodTrouble {
+    Some(PodProblem {
         reason: pool_reason::NODE_NOT_READY,
         message,
     })

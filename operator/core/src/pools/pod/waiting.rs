@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::containers::{Container, Role, in_order};
 use super::ended::end_in_words;
 use super::{condition, disruption, in_words};
-use crate::pools::seen::{Phase, PodTrouble};
+use crate::pools::snapshot::{Phase, PodProblem};
 
 /// The reason of PodScheduled while the pod has scheduling gates.
 pub(super) const GATED: &str = "SchedulingGated";
@@ -15,8 +15,8 @@ pub(super) const GATED: &str = "SchedulingGated";
 const USUAL_START: SignedDuration = SignedDuration::from_secs(30);
 
 /// What the pod waits for.
-pub(super) fn of(pod: &Pod, phase: Phase, now: Timestamp) -> Option<PodTrouble> {
-    let waits = |message: String| PodTrouble {
+pub(super) fn of(pod: &Pod, phase: Phase, now: Timestamp) -> Option<PodProblem> {
+    let waits = |message: String| PodProblem {
         reason: pool_reason::PROGRESSING,
         message,
     };
@@ -39,10 +39,10 @@ pub(super) fn unpassed_gates(pod: &Pod) -> impl Iterator<Item = &str> {
         .filter(|type_| condition(pod, type_).is_none_or(|it| it.status != "True"))
 }
 
-fn gated(pod: &Pod) -> Option<PodTrouble> {
+fn gated(pod: &Pod) -> Option<PodProblem> {
     let gates = pod.spec.as_ref()?.scheduling_gates.as_ref()?;
     let names: Vec<&str> = gates.iter().map(|gate| gate.name.as_str()).collect();
-    (!names.is_empty()).then(|| PodTrouble {
+    (!names.is_empty()).then(|| PodProblem {
         reason: pool_reason::SCHEDULING_GATED,
         message: format!(
             "is not scheduled while it has scheduling gates: {}; whoever added them removes them, such as a queue when it is the pod's turn",

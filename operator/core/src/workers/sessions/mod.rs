@@ -13,9 +13,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use framewright_crds::modelpool::Device;
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{ModelOrder, ModelState, Order, TaskReport};
+use framewright_crds::protocol::{
+    Command, LoadedModel, ModelConfig, ModelState, TaskReport, TaskState,
+};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::Jumps;
 use crate::names::{PoolName, WorkerRef};
 pub use tasks::Orphan;
 use tasks::Task;
@@ -33,7 +36,7 @@ pub struct Sessions {
     /// The pod UIDs of the workers that hold tasks of a job, by the job's UID.
     by_job: HashMap<String, BTreeSet<String>>,
     /// Commands that were given and are to be sent.
-    outbox: Vec<(SessionId, Order)>,
+    outbox: Vec<(SessionId, Command)>,
 }
 
 /// What a worker says of itself when it dials in.
@@ -42,8 +45,10 @@ pub struct Greeting {
     pub worker: WorkerRef,
     pub pool: PoolName,
     pub device: Device,
-    pub device_trouble: Option<String>,
+    pub device_error: Option<String>,
     pub slots: u32,
+    pub pipelines: Vec<String>,
+    pub loaded: Vec<LoadedModel>,
     pub tasks: Vec<TaskReport>,
 }
 
@@ -57,11 +62,12 @@ struct Worker {
     /// Its pool wants it gone.
     is_drained: bool,
     /// Which models it was told to hold in this session.
-    welcomed: Option<String>,
-    /// The models that it was last told to hold, each with the digest of its weights.
+    configured: Option<String>,
+    /// The models that it was last told to hold, each with its digest.
     wanted: BTreeMap<String, String>,
     models: BTreeMap<String, (String, ModelState)>,
-    warm: Option<String>,
+    /// Digests of the models that are loaded on its device.
+    loaded: BTreeSet<String>,
     /// When it gave back the last task that it had.
     last_busy: Option<Timestamp>,
     tasks: BTreeMap<TaskId, Task>,
@@ -87,10 +93,10 @@ impl Sessions {
                 away_since: None,
                 is_ending: false,
                 is_drained: false,
-                welcomed: None,
+                configured: None,
                 wanted: BTreeMap::new(),
                 models: BTreeMap::new(),
-                warm: None,
+                loaded: BTreeSet::new(),
                 last_busy: None,
                 tasks: BTreeMap::new(),
                 begun: BTreeMap::new(),
@@ -99,12 +105,13 @@ impl Sessions {
         let replaced = known.session.replace(id);
         known.away_since = None;
         known.is_ending = false;
-        known.welcomed = None;
+        known.configured = None;
+        known.loaded = digests(std::mem::take(&mut known.greeting.loaded));
         // What it holds is what it says, except that an unchanged task keeps the time of its last change.
         let mut held = BTreeMap::new();
         for TaskReport { task, job, state } in tasks {
-            let (changed_at, store_trouble) = match known.tasks.get(&task) {
-                Some(old) if old.state == state => (old.changed_at, old.store_trouble.clone()),
+            let (changed_at, store_error) = match known.tasks.get(&task) {
+                Some(old) if old.state == state => (old.changed_at, old.store_error.clone()),
                 Some(_) | None => (now, None),
             };
             if tasks::computes(&state) {
@@ -114,10 +121,11 @@ impl Sessions {
                 task,
                 Task {
                     job,
+                    waits: matches!(state, TaskState::Prepared { .. }),
                     state,
                     changed_at,
-                    wants_grants: false,
-                    store_trouble,
+                    wants_links: false,
+                    store_error,
                 },
             );
         }
@@ -154,7 +162,12 @@ impl Sessions {
     }
 
     /// Forgets pods that are gone. A clock that was set back has left times ahead of it: they become now.
-    pub fn forget_gone(&mut self, now: Timestamp, is_there: impl Fn(&WorkerRef) -> bool) {
+    pub fn forget_gone(
+        &mut self,
+        (now, jumps): (Timestamp, &Jumps),
+        is_there: impl Fn(&WorkerRef) -> bool,
+    ) {
+        let elapsed = |since| now.duration_since(jumps.shifted(since));
         let mut forgotten = Vec::new();
         self.workers.retain(|uid, worker| {
             let known = [worker.away_since.as_mut(), worker.last_busy.as_mut()];
@@ -164,10 +177,8 @@ impl Sessions {
                 *time = now.min(*time);
             }
             let Worker { begun, tasks, .. } = worker;
-            begun.retain(|task, at| {
-                tasks.contains_key(task) || now.duration_since(*at) < REMEMBERED
-            });
-            let away = worker.away_since.map(|since| now.duration_since(since));
+            begun.retain(|task, at| tasks.contains_key(task) || elapsed(*at) < REMEMBERED);
+            let away = worker.away_since.map(elapsed);
             let is_kept = worker.session.is_some()
                 || (is_there(&worker.greeting.worker) && away.is_none_or(|away| away < REMEMBERED));
             if !is_kept {
@@ -181,25 +192,25 @@ impl Sessions {
     }
 
     /// Gives a worker a command; false when it has no session.
-    pub fn send(&mut self, uid: &str, order: Order) -> bool {
+    pub fn send(&mut self, uid: &str, command: Command) -> bool {
         let Some(session) = self.workers.get(uid).and_then(|worker| worker.session) else {
             return false;
         };
-        self.outbox.push((session, order));
+        self.outbox.push((session, command));
         true
     }
 
     /// The commands that were given since this was last asked.
-    pub fn take_outbox(&mut self) -> Vec<(SessionId, Order)> {
+    pub fn take_outbox(&mut self) -> Vec<(SessionId, Command)> {
         std::mem::take(&mut self.outbox)
     }
 
     /// Sends the pool's models, unless the worker has been sent the same in this session.
-    pub fn welcome(&mut self, uid: &str, key: &str, models: impl FnOnce() -> Vec<ModelOrder>) {
+    pub fn configure(&mut self, uid: &str, key: &str, models: impl FnOnce() -> Vec<ModelConfig>) {
         let Some(worker) = self
             .workers
             .get_mut(uid)
-            .filter(|worker| worker.welcomed.as_deref() != Some(key))
+            .filter(|worker| worker.configured.as_deref() != Some(key))
         else {
             return;
         };
@@ -207,7 +218,7 @@ impl Sessions {
             return;
         };
         let models = models();
-        worker.welcomed = Some(key.to_owned());
+        worker.configured = Some(key.to_owned());
         worker.wanted = models
             .iter()
             .map(|model| (model.name.clone(), model.digest.clone()))
@@ -218,13 +229,20 @@ impl Sessions {
             ..
         } = worker;
         held.retain(|name, (digest, _)| wanted.get(name) == Some(digest));
-        self.outbox.push((session, Order::Welcome { models }));
+        self.outbox.push((session, Command::Configure { models }));
     }
 
-    /// The links for weights ran out: the next welcome is sent even if nothing else changed.
-    pub fn unwelcome(&mut self, uid: &str) {
+    /// The links for weights have expired: the models are sent again even if nothing else changed.
+    pub fn configure_again(&mut self, uid: &str) {
         if let Some(worker) = self.workers.get_mut(uid) {
-            worker.welcomed = None;
+            worker.configured = None;
+        }
+    }
+
+    /// What is loaded on a worker's device has changed.
+    pub fn loaded(&mut self, uid: &str, models: Vec<LoadedModel>) {
+        if let Some(worker) = self.workers.get_mut(uid) {
+            worker.loaded = digests(models);
         }
     }
 
@@ -274,6 +292,10 @@ impl Sessions {
     }
 }
 
+fn digests(models: Vec<LoadedModel>) -> BTreeSet<String> {
+    models.into_iter().map(|model| model.digest).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,27 +314,29 @@ mod tests {
                 name: "p".to_owned(),
             },
             device: Device::Cpu,
-            device_trouble: None,
+            device_error: None,
             slots: 1,
+            pipelines: vec!["upscale".to_owned()],
+            loaded: Vec::new(),
             tasks: Vec::new(),
         };
         sessions.open(greeting, 1, Timestamp::UNIX_EPOCH);
-        let welcome = |sessions: &mut Sessions, digest: &str| {
-            let model = ModelOrder {
+        let configure = |sessions: &mut Sessions, digest: &str| {
+            let model = ModelConfig {
                 name: "x2".to_owned(),
                 digest: digest.to_owned(),
                 files: Vec::new(),
             };
-            sessions.welcome("u", digest, || vec![model]);
+            sessions.configure("u", digest, || vec![model]);
         };
         let ready = |sessions: &Sessions| {
             let slots = sessions.slots("u", &BTreeSet::new());
-            slots.and_then(|slots| slots.ready.get("x2").cloned())
+            slots.and_then(|slots| slots.provides.models.get("x2").cloned())
         };
-        welcome(&mut sessions, "old");
+        configure(&mut sessions, "old");
         sessions.model("u", "x2", "old", ModelState::Ready);
         assert_eq!(ready(&sessions).as_deref(), Some("old"));
-        welcome(&mut sessions, "new");
+        configure(&mut sessions, "new");
         assert_eq!(ready(&sessions), None);
         // Said before the worker had heard of the new ones.
         sessions.model("u", "x2", "old", ModelState::Ready);

@@ -4,22 +4,25 @@ use std::collections::BTreeSet;
 
 use framewright_crds::aijob::Progress;
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{Order, Outcome, TaskOrder, TaskState};
+use framewright_crds::protocol::{Command, Outcome, OutputFile, RunTask, TaskState};
 use jiff::Timestamp;
 
 use super::Sessions;
-use crate::jobs::seen::Held;
+use crate::jobs::snapshot::WorkerTask;
 use crate::names::WorkerRef;
 use crate::pools::plan::protection::is_quiet;
+use crate::workers::validate::OUTPUTS_LIMIT;
 
 /// A task on a worker.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) job: String,
     pub(super) state: TaskState,
+    /// Once it is prepared it waits until it may compute.
+    pub(super) waits: bool,
     pub(super) changed_at: Timestamp,
-    pub(super) wants_grants: bool,
-    pub(super) store_trouble: Option<String>,
+    pub(super) wants_links: bool,
+    pub(super) store_error: Option<String>,
 }
 
 /// A task whose job is not known here.
@@ -34,25 +37,25 @@ pub struct Orphan {
 impl Sessions {
     /// Sends a task. The task is held from now on, whether the worker has said so or not. Some if it was sent: whether a busy period
     /// of the worker begins.
-    pub fn run(&mut self, uid: &str, order: TaskOrder, now: Timestamp) -> Option<bool> {
+    pub fn run(&mut self, uid: &str, run: RunTask, now: Timestamp) -> Option<bool> {
         let worker = self.workers.get_mut(uid)?;
         let session = worker.session?;
         let was_quiet = worker.tasks.is_empty() && is_quiet(worker.last_busy, now);
-        worker.warm = Some(order.model.clone());
-        let task = order.task.clone();
+        let task = run.task.clone();
         let new = || Task {
-            job: order.job.clone(),
+            job: run.job.clone(),
             state: TaskState::Starting,
+            waits: run.max_units.is_some(),
             changed_at: now,
-            wants_grants: false,
-            store_trouble: None,
+            wants_links: false,
+            store_error: None,
         };
-        worker
-            .tasks
-            .entry(task.clone())
-            .or_insert_with(new)
-            .wants_grants = false;
-        self.outbox.push((session, Order::Run(Box::new(order))));
+        let known = worker.tasks.entry(task.clone()).or_insert_with(new);
+        known.wants_links = false;
+        if known.state == TaskState::Stopping {
+            *known = new();
+        }
+        self.outbox.push((session, Command::Run(Box::new(run))));
         self.index(uid, &task.job_uid);
         Some(was_quiet)
     }
@@ -69,6 +72,22 @@ impl Sessions {
         self.index(uid, &task.job_uid);
     }
 
+    /// The worker was told to stop a task. The task takes room until the worker says that it has stopped.
+    pub fn stopping(&mut self, uid: &str, task: &TaskId, now: Timestamp) {
+        if let Some(known) = self.task_mut(uid, task) {
+            known.state = TaskState::Stopping;
+            known.changed_at = now;
+        }
+    }
+
+    /// A task has stopped.
+    pub fn stopped(&mut self, uid: &str, task: &TaskId, now: Timestamp) {
+        let state = self.task_mut(uid, task).map(|known| &known.state);
+        if state == Some(&TaskState::Stopping) {
+            self.forget(uid, task, now);
+        }
+    }
+
     /// A task has moved on; whether the task is known.
     pub fn moved(&mut self, uid: &str, id: &TaskId, state: TaskState, now: Timestamp) -> bool {
         let Some(worker) = self.workers.get_mut(uid) else {
@@ -77,18 +96,49 @@ impl Sessions {
         let Some(task) = worker.tasks.get_mut(id) else {
             return false;
         };
-        if computes(&state) {
+        let is_over = matches!(task.state, TaskState::Finished { .. } | TaskState::Stopping);
+        if computes(&state) && !is_over {
             worker.begun.entry(id.clone()).or_insert(now);
         }
-        let is_over = matches!(task.state, TaskState::Finished { .. });
         // A worker reports progress only when there is some, even where the numbers stay the same.
         let has_moved = task.state != state || matches!(state, TaskState::Running { .. });
         if has_moved && !is_over {
             task.state = state;
             task.changed_at = now;
-            task.store_trouble = None;
+            task.store_error = None;
         }
         true
+    }
+
+    /// The inputs of a task are there. Only one that waits to be told that it may compute is in that state. Whether the task is known.
+    pub fn prepared(&mut self, uid: &str, id: &TaskId, units: u64, now: Timestamp) -> bool {
+        match self.task_mut(uid, id).map(|task| (task.waits, &task.state)) {
+            Some((true, TaskState::Starting)) => {
+                self.moved(uid, id, TaskState::Prepared { units }, now)
+            }
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    /// A task asks for a link to upload one of its outputs. Whether the task is known.
+    pub fn wants_upload(
+        &mut self,
+        uid: &str,
+        id: &TaskId,
+        file: OutputFile,
+        now: Timestamp,
+    ) -> bool {
+        let mut outputs = match self.task_mut(uid, id).map(|task| &task.state) {
+            Some(TaskState::Uploading { outputs }) => outputs.clone(),
+            Some(_) => Vec::new(),
+            None => return false,
+        };
+        outputs.retain(|known| known.name != file.name);
+        if outputs.len() < OUTPUTS_LIMIT {
+            outputs.push(file);
+        }
+        self.moved(uid, id, TaskState::Uploading { outputs }, now)
     }
 
     /// A task computes; its progress, if it has reported some, stays. Whether the task is known.
@@ -100,7 +150,10 @@ impl Sessions {
         let Some(known) = known else {
             return false;
         };
-        if matches!(known.state, TaskState::Starting) {
+        if matches!(
+            known.state,
+            TaskState::Starting | TaskState::Prepared { .. }
+        ) {
             let running = TaskState::Running {
                 progress: Progress::default(),
             };
@@ -110,15 +163,15 @@ impl Sessions {
     }
 
     /// A task's links ran out; whether the task is known.
-    pub fn wants_grants(&mut self, uid: &str, task: &TaskId) -> bool {
+    pub fn wants_links(&mut self, uid: &str, task: &TaskId) -> bool {
         let task = self.task_mut(uid, task);
-        task.map(|task| task.wants_grants = true).is_some()
+        task.map(|task| task.wants_links = true).is_some()
     }
 
     /// A task's transfer fails, or goes on again; whether the task is known.
-    pub fn store_trouble(&mut self, uid: &str, task: &TaskId, trouble: Option<String>) -> bool {
+    pub fn store_error(&mut self, uid: &str, task: &TaskId, error: Option<String>) -> bool {
         let task = self.task_mut(uid, task);
-        task.map(|task| task.store_trouble = trouble).is_some()
+        task.map(|task| task.store_error = error).is_some()
     }
 
     fn task_mut(&mut self, uid: &str, task: &TaskId) -> Option<&mut Task> {
@@ -127,10 +180,10 @@ impl Sessions {
 
     /// The tasks of a job, wherever they are.
     #[must_use]
-    pub fn held_by(&self, job_uid: &str) -> Vec<Held> {
+    pub fn held_by(&self, job_uid: &str) -> Vec<WorkerTask> {
         let workers = self.by_job.get(job_uid).into_iter().flatten();
         let workers = workers.filter_map(|uid| self.workers.get(uid));
-        let mut held: Vec<Held> = workers
+        let mut held: Vec<WorkerTask> = workers
             .flat_map(|worker| {
                 worker
                     .tasks
@@ -138,13 +191,14 @@ impl Sessions {
                     .map(move |(id, task)| (worker, id, task))
             })
             .filter(|(_, id, _)| id.job_uid == job_uid)
-            .map(|(worker, id, task)| Held {
+            .map(|(worker, id, task)| WorkerTask {
                 task: id.clone(),
                 worker: worker.greeting.worker.clone(),
                 state: task.state.clone(),
                 changed_at: task.changed_at,
-                wants_grants: task.wants_grants,
-                store_trouble: task.store_trouble.clone(),
+                may_proceed: false,
+                wants_links: task.wants_links,
+                store_error: task.store_error.clone(),
             })
             .collect();
         held.sort_by(|a, b| a.task.cmp(&b.task));
@@ -157,7 +211,7 @@ impl Sessions {
         self.workers.get(uid)?.begun.get(task).copied()
     }
 
-    /// The tasks of a job that have succeeded and are not settled, each with the pod UID of its worker.
+    /// The tasks of a job that have succeeded and are not acknowledged, each with the pod UID of its worker.
     #[must_use]
     pub fn succeeded(&self, job_uid: &str) -> BTreeSet<(String, TaskId)> {
         let workers = self.by_job.get(job_uid).into_iter().flatten();
@@ -186,10 +240,9 @@ impl Sessions {
             .filter_map(|(job, uid)| Some((job, self.workers.get(uid)?)))
             .filter(|(_, worker)| worker.session.is_some())
             .flat_map(|(job, worker)| {
-                let tasks = worker
-                    .tasks
-                    .iter()
-                    .filter(move |(id, _)| id.job_uid == *job);
+                let tasks = worker.tasks.iter().filter(move |(id, task)| {
+                    id.job_uid == *job && task.state != TaskState::Stopping
+                });
                 tasks.map(move |(id, task)| Orphan {
                     task: id.clone(),
                     job: task.job.clone(),
@@ -217,6 +270,9 @@ impl Sessions {
 pub(super) fn computes(state: &TaskState) -> bool {
     match state {
         TaskState::Running { .. } | TaskState::Uploading { .. } => true,
-        TaskState::Starting | TaskState::Finished { .. } => false,
+        TaskState::Starting
+        | TaskState::Prepared { .. }
+        | TaskState::Stopping
+        | TaskState::Finished { .. } => false,
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{ModelState, TaskState};
+use framewright_crds::protocol::{ModelState, TaskState};
 
 use super::{SessionId, Sessions, Worker};
-use crate::jobs::seen::Presence;
+use crate::jobs::snapshot::Presence;
 use crate::names::{PoolName, WorkerRef};
-use crate::pools::seen::StreamSeen;
-use crate::schedule::Slots;
+use crate::pools::snapshot::StreamSnapshot;
+use crate::schedule::{Provides, Slots};
 
 impl Sessions {
     /// Whether a worker's session is open; none if it has not been seen.
@@ -25,15 +25,16 @@ impl Sessions {
 
     /// What a worker says, for its pool.
     #[must_use]
-    pub fn stream_seen(&self, uid: &str) -> Option<StreamSeen> {
+    pub fn stream_seen(&self, uid: &str) -> Option<StreamSnapshot> {
         let worker = self.workers.get(uid)?;
-        Some(StreamSeen {
+        Some(StreamSnapshot {
             is_connected: worker.session.is_some(),
             is_drained: worker.is_drained,
             tasks: worker.tasks.len(),
             last_busy: worker.last_busy,
-            device_trouble: worker.greeting.device_trouble.clone(),
+            device_error: worker.greeting.device_error.clone(),
             models: worker.models.clone(),
+            pipelines: worker.greeting.pipelines.clone(),
         })
     }
 
@@ -41,10 +42,10 @@ impl Sessions {
     #[must_use]
     pub fn slots(&self, uid: &str, bound: &BTreeSet<TaskId>) -> Option<Slots> {
         let worker = self.workers.get(uid)?;
-        // What an earlier process of it said of its models counts for a new one only after the welcome.
+        // What an earlier process of it said of its models counts for a new one only once it is configured.
         let is_usable = worker.session.is_some()
-            && worker.welcomed.is_some()
-            && worker.greeting.device_trouble.is_none()
+            && worker.configured.is_some()
+            && worker.greeting.device_error.is_none()
             && !worker.is_ending
             && !worker.is_drained;
         if !is_usable {
@@ -70,10 +71,13 @@ impl Sessions {
             worker: worker.greeting.worker.clone(),
             pool: worker.greeting.pool.clone(),
             free: worker.greeting.slots.saturating_sub(used),
-            ready: ready
-                .map(|(name, (digest, _))| (name.clone(), digest.clone()))
-                .collect(),
-            warm: worker.warm.clone(),
+            provides: Provides {
+                pipelines: worker.greeting.pipelines.iter().cloned().collect(),
+                models: ready
+                    .map(|(name, (digest, _))| (name.clone(), digest.clone()))
+                    .collect(),
+                loaded: worker.loaded.clone(),
+            },
         })
     }
 

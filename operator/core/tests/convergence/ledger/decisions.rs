@@ -2,12 +2,17 @@
 
 use framewright_core::engine::world::Job;
 use framewright_core::jobs::plan::attempt::AWAY_LIMIT;
-use framewright_core::names::ObjectName;
-use framewright_crds::wire::TaskOrder;
+use framewright_core::jobs::plan::kubernetes_events::KubernetesEvent;
+use framewright_crds::protocol::RunTask;
 use jiff::SignedDuration;
 
 use super::statuses::{is_bound, words};
 use super::*;
+use crate::api::{Labels, name_of};
+
+/// The engine compares kubelets' times with its own: with its clock set back, the end of an earlier process seems to be one since an
+/// attempt was bound.
+const TAKES_KUBELETS_TIMES: bool = true;
 
 impl World {
     // Decisions.
@@ -37,7 +42,7 @@ impl World {
             let message = closed.message.clone().unwrap_or_default();
             Some(format!(
                 "step {} of {name}, attempt {} on {}: closed by {cause:?} ({message}) without a reason in the world",
-                step.name, open.number, open.pod_uid
+                step.name, open.number, open.worker.uid
             ))
         })
     }
@@ -52,37 +57,41 @@ impl World {
     ) -> bool {
         let uid = job.uid().unwrap_or_default();
         let task = attempt::task_id(&uid, step, open.number);
-        let pod = &open.pod_uid;
+        let pod = &open.worker.uid;
+        let Some(&bound_at) = self.ledger.bound_at.get(&task) else {
+            return false;
+        };
+        let started_at = self.ledger.started_at.get(&task).copied();
         if self.ledger.failures.contains(&(task, pod.clone(), cause)) {
             return true;
         }
         let is_late_in_calm = self
             .calm_since()
-            .is_some_and(|since| open.bound_at.0 > at(since + AFTERMATH));
-        let since = |then: jiff::Timestamp| at(self.now).duration_since(then).as_secs();
+            .is_some_and(|since| bound_at > since + AFTERMATH);
+        let is_late = |then: Millis, limit: i64| self.is_late(index, then, limit);
         match cause {
             Cause::Suspended => job.spec.suspend || self.ledger.suspended.contains(&uid),
             Cause::WorkerLost | Cause::OutOfMemory => {
-                self.has_died(pod, open) || (cause == Cause::WorkerLost && self.is_away(index, pod))
+                self.has_died(pod, bound_at)
+                    || (cause == Cause::WorkerLost && self.is_away(index, pod))
             }
-            Cause::PreRunningDeadline => {
-                (!is_late_in_calm || self.ledger.hangs.contains(pod))
-                    && since(open.bound_at.0) >= job.spec.pre_running_deadline_seconds
+            Cause::StartDeadline => {
+                !is_late_in_calm && is_late(bound_at, job.spec.start_deadline_seconds)
             }
             Cause::ActiveDeadline => {
-                !is_late_in_calm
-                    && open
-                        .started_at
-                        .as_ref()
-                        .is_some_and(|started| since(started.0) >= job.spec.active_deadline_seconds)
+                let limit = job.spec.active_deadline_seconds;
+                !is_late_in_calm && started_at.is_some_and(|started| is_late(started, limit))
             }
-            Cause::Stuck => !is_late_in_calm && since(open.bound_at.0) >= 300,
+            Cause::Stuck => !is_late_in_calm && is_late(bound_at, 300),
             // It could not fetch.
             Cause::StoreUnavailable => {
-                since(open.bound_at.0) >= job.spec.pre_running_deadline_seconds
-                    && self.store.was_away_since(open.bound_at.0)
+                is_late(bound_at, job.spec.start_deadline_seconds)
+                    && self.store.was_away_since(bound_at)
             }
-            Cause::WorkerDrained => self.ledger.leaving.contains(pod) && self.has_died(pod, open),
+            Cause::Unknown => false,
+            Cause::WorkerDrained => {
+                self.ledger.leaving.contains(pod) && self.has_died(pod, bound_at)
+            }
             Cause::InvalidInput
             | Cause::ScratchFull
             | Cause::WeightsFailed
@@ -92,11 +101,21 @@ impl World {
         }
     }
 
+    /// Whether so many seconds have passed since then, of which a status counts whole ones. An operator that started after the clocks were
+    /// set cannot know how long ago then was.
+    pub(super) fn is_late(&self, index: usize, then: Millis, limit: i64) -> bool {
+        let started = self.operators[index].started;
+        self.now - then >= 1000 * (limit - 1) || self.clocks.have_jumped(then, started)
+    }
+
     /// Whether a worker's process ended since an attempt was bound to it, in whole seconds.
-    pub(super) fn has_died(&self, pod: &str, open: &Attempt) -> bool {
+    pub(super) fn has_died(&self, pod: &str, bound_at: Millis) -> bool {
         let died = self.ledger.deaths.get(pod);
         self.ledger.gone.contains(pod)
-            || died.is_some_and(|died| at(died + 1000) >= open.bound_at.0)
+            || died.is_some_and(|died| {
+                died + 1000 >= bound_at
+                    || TAKES_KUBELETS_TIMES && self.clocks.have_jumped(0, self.now)
+            })
     }
 
     pub(super) fn is_away(&self, index: usize, pod: &str) -> bool {
@@ -125,10 +144,63 @@ impl World {
         }
     }
 
+    /// A step runs only where its namespace is let in, as its operator knows pools and namespaces.
+    pub(crate) fn placed_in(&mut self, index: usize, namespace: &str, pool: &ObjectName) {
+        if pool.namespace == namespace {
+            return;
+        }
+        let world = self.operators[index].engine.world();
+        let is_allowed = world.pool(pool).is_some_and(|pool| {
+            let labels = world.namespaces.get(namespace);
+            labels.is_some_and(|labels| lets_in(pool, labels))
+        });
+        if !is_allowed || pool.namespace != "fleet" {
+            self.blame(|| {
+                format!("a step of namespace {namespace} is placed in pool {pool}, which does not let it in")
+            });
+        }
+    }
+
+    /// The bindings that a write is about to make durable.
+    pub(crate) fn about_to_bind(&mut self, index: usize, wanted: &AIJob) {
+        let name = name_of(wanted);
+        let Some(Job::Live(known)) = self.operators[index].engine.world().job(&name) else {
+            return;
+        };
+        let old = known.status.clone().unwrap_or_default();
+        let made = |step: &StepStatus| {
+            let mut known = old.steps.iter().filter(|known| known.name == step.name);
+            known.next().map_or(0, |known| known.attempts_made)
+        };
+        let steps = wanted.status.iter().flat_map(|status| &status.steps);
+        let pools: Vec<ObjectName> = steps
+            .filter(|step| step.attempts_made > made(step))
+            .filter_map(|step| ObjectName::parse(step.pool.as_deref()?))
+            .collect();
+        for pool in pools {
+            self.placed_in(index, &name.namespace, &pool);
+        }
+    }
+
+    /// An operator publishes an Event. About an object that it cannot read or decide about there is one for each version.
+    pub(crate) fn told(&mut self, index: usize, uid: &str, version: &str, note: &KubernetesEvent) {
+        let is_defect = note.reason == "OperatorDefect";
+        if is_defect && !self.people.was_cursed.contains(uid) {
+            self.blame(|| format!("deciding about {uid} panicked: {}", note.message));
+        }
+        if !is_defect && note.reason != "Unreadable" {
+            return;
+        }
+        let event = (index, uid.to_owned(), version.to_owned(), is_defect);
+        if !self.ledger.told.insert(event) {
+            self.blame(|| format!("of {uid} is told twice: {}", note.message));
+        }
+    }
+
     // Commands.
 
     /// An operator sends a task.
-    pub(crate) fn ordered(&mut self, index: usize, pod: &str, order: &TaskOrder) {
+    pub(crate) fn ordered(&mut self, index: usize, pod: &str, order: &RunTask) {
         let task = &order.task;
         if self.ledger.bound.get(task).map(String::as_str) != Some(pod) {
             return self
@@ -139,12 +211,12 @@ impl World {
             .job_name(&task.job_uid)
             .and_then(|name| world.job(name));
         let is_wanted = match known {
-            Some(Job::Live(job)) => !job.spec.suspend,
+            Some(Job::Live(job)) => !job.spec.suspend && job.metadata.deletion_timestamp.is_none(),
             Some(Job::Finished(_) | Job::Unreadable { .. }) | None => false,
         };
         if !is_wanted {
             return self.blame(|| {
-                format!("task {task} is sent though its job is over, gone or suspended")
+                format!("task {task} is sent though its job is over, deleted, gone or suspended")
             });
         }
         if !self.knows_best(index, &task.job_uid) {
@@ -170,7 +242,10 @@ impl World {
             .ledger
             .writer
             .get(uid)
-            .is_some_and(|(epoch, when)| *epoch != term.epoch && at(*when) >= term.since);
+            .is_some_and(|(epoch, sent_at, when)| {
+                let is_own = *epoch == term.epoch && at(*sent_at) >= term.since;
+                !is_own && at(*when) >= term.since
+            });
         term.epoch == self.highest_epoch && !foreign
     }
 
@@ -180,4 +255,13 @@ impl World {
             .find(|job| job.uid().as_deref() == Some(uid))
             .cloned()
     }
+}
+
+/// Whether a pool lets a namespace with these labels in.
+pub(super) fn lets_in(pool: &ModelPool, labels: &Labels) -> bool {
+    pool.spec.access.iter().flatten().any(|access| {
+        let wanted = access.namespaces.selector.match_labels.iter().flatten();
+        let mut wanted = wanted.into_iter();
+        wanted.all(|(name, value)| labels.get(name) == Some(value))
+    })
 }

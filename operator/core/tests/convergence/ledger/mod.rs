@@ -10,14 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_core::jobs::plan::size::{STATUS_LIMIT, weight};
 use framewright_core::jobs::plan::{attempt, is_finished, retry};
-use framewright_core::names::WorkerRef;
+use framewright_core::names::{ObjectName, WorkerRef};
 use framewright_crds::aijob::{AIJobStatus, Attempt, Cause, StepState, StepStatus};
 use framewright_crds::conditions::{get, job, job_reason};
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{ModelState, Outcome, ToOperator};
+use framewright_crds::protocol::{ModelState, Outcome, WorkerMessage};
 use framewright_crds::{AIJob, ModelPool};
 use k8s_openapi::api::core::v1::Pod;
 use kube_core::ResourceExt;
+use serde_json::Value;
 
 use crate::api::{Millis, at};
 use crate::kubelet::phase;
@@ -36,8 +37,16 @@ pub(crate) struct Ledger {
     pub writes: usize,
     /// The pod that each attempt was ever bound to.
     bound: BTreeMap<TaskId, String>,
-    /// Who wrote a job's status last, by epoch, and when.
-    writer: BTreeMap<String, (u64, Millis)>,
+    /// When it was bound, and when its worker began to compute it, by the true time.
+    bound_at: BTreeMap<TaskId, Millis>,
+    started_at: BTreeMap<TaskId, Millis>,
+    /// Since when each step waits, by job UID and step; and when each job ended.
+    queued_at: BTreeMap<(String, String), Millis>,
+    finished_at: BTreeMap<String, Millis>,
+    /// Who wrote a job's status last, by epoch, when it was sent and when it arrived.
+    writer: BTreeMap<String, (u64, Millis, Millis)>,
+    /// What each operator wrote last of each object: its epoch, the version that came of it, and the status.
+    last_written: BTreeMap<(usize, String), (u64, Option<String>, Value)>,
     /// Who made which output.
     outputs: BTreeMap<String, (TaskId, String)>,
     /// How tasks failed on their workers.
@@ -46,8 +55,10 @@ pub(crate) struct Ledger {
     epochs: BTreeMap<String, u64>,
     /// How tasks ended on each worker, until it was told to forget them.
     outcomes: BTreeMap<String, BTreeMap<TaskId, Outcome>>,
-    /// Workers on which a task does not stop.
-    hangs: BTreeSet<String>,
+    /// Jobs whose outcome is recorded.
+    recorded: BTreeSet<String>,
+    /// Events about what an operator cannot read or decide about: the operator, the object, its version, whether deciding panicked.
+    told: BTreeSet<(usize, String, String, bool)>,
     deaths: BTreeMap<String, Millis>,
     gone: BTreeSet<String>,
     /// Pods whose deletion was asked for.
@@ -65,14 +76,14 @@ pub(crate) struct Ledger {
 impl World {
     // Facts.
 
-    pub(crate) fn made(&mut self, pod: &str, task: &TaskId, sha256: &str) {
+    pub(crate) fn made(&mut self, pod: &str, task: &TaskId, digest: &str) {
         let maker = (task.clone(), pod.to_owned());
-        self.ledger.outputs.insert(sha256.to_owned(), maker);
+        self.ledger.outputs.insert(digest.to_owned(), maker);
     }
 
     /// An operator has heard something of a worker.
-    pub(crate) fn learned(&mut self, index: usize, pod: &str, message: &ToOperator) {
-        if let ToOperator::Model {
+    pub(crate) fn learned(&mut self, index: usize, pod: &str, message: &WorkerMessage) {
+        if let WorkerMessage::Model {
             name,
             digest,
             state,
@@ -84,16 +95,35 @@ impl World {
         }
     }
 
-    /// An operator knows nothing of workers any more.
+    /// An operator knows nothing any more of workers, nor of its own writes.
     pub(crate) fn forgot_workers(&mut self, index: usize) {
+        self.ledger.last_written.retain(|(by, _), _| *by != index);
+        self.ledger.told.retain(|(by, ..)| *by != index);
         self.ledger.models.retain(|(heard, _), _| *heard != index);
+    }
+
+    /// What a list lacks is gone for its operator, and new when it is shown again.
+    pub(crate) fn lists_without(&mut self, index: usize, uids: &BTreeSet<String>) {
+        let Ledger {
+            told, last_written, ..
+        } = &mut self.ledger;
+        told.retain(|(by, uid, ..)| *by != index || !uids.contains(uid));
+        last_written.retain(|(by, uid), _| *by != index || !uids.contains(uid));
     }
 
     pub(crate) fn process_over(&mut self, pod: &str) {
         self.ledger.deaths.insert(pod.to_owned(), self.now);
         self.ledger.epochs.remove(pod);
         self.ledger.outcomes.remove(pod);
-        self.ledger.hangs.remove(pod);
+    }
+
+    pub(crate) fn task_started(&mut self, task: &TaskId) {
+        let now = self.now;
+        self.ledger.started_at.entry(task.clone()).or_insert(now);
+    }
+
+    pub(crate) fn outcome_recorded(&mut self, job_uid: &str) {
+        self.ledger.recorded.insert(job_uid.to_owned());
     }
 
     pub(crate) fn pod_leaves(&mut self, pod: &str) {
@@ -104,7 +134,7 @@ impl World {
         self.ledger.gone.insert(pod.to_owned());
     }
 
-    pub(crate) fn suspended(&mut self, name: &str) {
+    pub(crate) fn suspended(&mut self, name: &ObjectName) {
         let uid = self.api.jobs.live.get(name).and_then(|job| job.uid());
         self.ledger.suspended.extend(uid);
     }

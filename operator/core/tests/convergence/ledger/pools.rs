@@ -1,13 +1,33 @@
 //! What must hold for pools and their pods.
 
+use super::statuses::links;
 use super::*;
+use crate::api::name_of;
+use crate::requests::Sender;
 
 impl World {
     // Pods.
 
-    pub(crate) fn pool_written(&mut self, index: usize, pool: &ModelPool) {
+    pub(crate) fn pool_written(
+        &mut self,
+        sender: Sender,
+        wanted: &ModelPool,
+        before: &ModelPool,
+        after: &ModelPool,
+    ) {
         self.ledger.writes += 1;
-        let name = pool.name_any();
+        let Sender {
+            operator: index,
+            wall,
+            ..
+        } = sender;
+        let name = name_of(after);
+        self.is_no_repetition(sender, wanted, before, after);
+        let renewed = |pool: &ModelPool| pool.status.as_ref()?.links_renewed_for.clone();
+        if renewed(before) != renewed(after) {
+            let files = after.status.clone().unwrap_or_default().files;
+            self.links_are_new(&name, wall, links(&files));
+        }
         self.note(|| format!("durable by operator {index}: pool {name}"));
     }
 
@@ -55,7 +75,7 @@ impl World {
         let busy = jobs
             .flat_map(|job| job.status.iter().flat_map(|status| &status.steps))
             .filter_map(attempt::open)
-            .find(|open| open.pod_uid == worker.uid)
+            .find(|open| open.worker.uid == worker.uid)
             .map(|open| open.number);
         if let Some(number) = busy {
             let uid = worker.uid.clone();

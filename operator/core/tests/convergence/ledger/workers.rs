@@ -1,17 +1,21 @@
 //! What must hold for each order that a worker hears, and for what it does and says then.
 
-use framewright_crds::wire::{Order, TaskOrder, TaskReport, TaskState, ToOperator, ToWorker};
+use framewright_crds::deletion::goes_by_itself;
+use framewright_crds::protocol::{
+    Command, OperatorMessage, RunTask, TaskModel, TaskReport, TaskState, WorkerMessage,
+};
 use framewright_queue::Effect;
 
 use super::statuses::is_bound;
 use super::*;
+use crate::worker::base;
 
 impl World {
     /// A worker has heard an order, and does this.
     pub(crate) fn heard(
         &mut self,
         pod: &str,
-        said: &ToWorker,
+        said: &OperatorMessage,
         before: &[TaskReport],
         effects: &[Effect],
     ) {
@@ -27,17 +31,21 @@ impl World {
             }
             return;
         }
-        match &said.order {
-            Order::Run(order) => {
+        match &said.command {
+            Command::Run(order) => {
                 let is_known = find(before, &order.task).is_some()
                     || self.workers[pod].work.contains_key(&order.task);
                 if !is_known && find(&after, &order.task).is_some_and(is_alive) {
                     self.accepted(pod, &order.task);
                 }
             }
-            Order::Cancel { task } => self.told_to_forget(pod, epoch, task, before, "cancelled"),
-            Order::Settled { task } => self.told_to_forget(pod, epoch, task, before, "settled"),
-            Order::Welcome { .. } | Order::Refused { .. } | Order::Upload { .. } => {}
+            Command::Cancel { task } => self.told_to_forget(pod, epoch, task, before, "cancelled"),
+            Command::Ack { task } => self.told_to_forget(pod, epoch, task, before, "settled"),
+            Command::Configure { .. }
+            | Command::Refused { .. }
+            | Command::Proceed { .. }
+            | Command::Upload { .. }
+            | Command::Unknown => {}
         }
     }
 
@@ -81,9 +89,10 @@ impl World {
         if find(before, task).is_none() {
             return;
         }
-        let is_open = self
-            .job(&task.job_uid)
-            .is_some_and(|job| is_bound(&job, task, pod));
+        let is_open = self.job(&task.job_uid).is_some_and(|job| {
+            // The work of a job that is about to go stops, whatever its status says.
+            !goes_by_itself(&job.metadata) && is_bound(&job, task, pod)
+        });
         if is_open {
             self.blame(|| {
                 format!("task {task} on {pod} is {how} (epoch {epoch}), though its attempt is open and its outcome not recorded")
@@ -92,13 +101,13 @@ impl World {
     }
 
     /// A worker's queue starts a task.
-    pub(crate) fn starts(&mut self, pod: &str, order: &TaskOrder) {
-        let TaskOrder {
-            task,
-            model,
+    pub(crate) fn starts(&mut self, pod: &str, order: &RunTask) {
+        let RunTask { task, .. } = order;
+        let TaskModel {
+            name: model,
             digest,
             ..
-        } = order;
+        } = base(order);
         let worker = &self.workers[pod];
         let (work, slots) = (worker.work.len(), worker.slots);
         let is_at_work = worker.work.contains_key(task);
@@ -116,12 +125,6 @@ impl World {
         }
     }
 
-    /// A task was told to stop, and does not. Its slot stays taken, and the operator does not know.
-    pub(crate) fn does_not_stop(&mut self, pod: &str, task: &TaskId) {
-        self.note(|| format!("task {task} on {pod} does not stop"));
-        self.ledger.hangs.insert(pod.to_owned());
-    }
-
     /// A task ends on its worker, and nobody had told it to stop.
     pub(crate) fn ended(&mut self, pod: &str, task: &TaskId, outcome: &Outcome) {
         let outcomes = self.ledger.outcomes.entry(pod.to_owned()).or_default();
@@ -130,10 +133,11 @@ impl World {
 
     /// A worker says something: each outcome in each Hello, until somebody has recorded it, and always the same; and no weights
     /// that it has not verified.
-    pub(crate) fn said(&mut self, pod: &str, message: &ToOperator) {
+    pub(crate) fn said(&mut self, pod: &str, message: &WorkerMessage) {
         match message {
-            ToOperator::Finished { task, outcome } => self.said_over(pod, task, outcome),
-            ToOperator::Hello { tasks, .. } => {
+            WorkerMessage::Finished { task, outcome } => self.said_over(pod, task, outcome),
+            WorkerMessage::Hello(hello) => {
+                let tasks = &hello.tasks;
                 for report in tasks {
                     if let TaskState::Finished { outcome } = &report.state {
                         self.said_over(pod, &report.task, outcome);
@@ -146,7 +150,7 @@ impl World {
                     self.blame(|| format!("{pod} says Hello and not how task {task} ended"));
                 }
             }
-            ToOperator::Model {
+            WorkerMessage::Model {
                 name,
                 digest,
                 state: ModelState::Ready,
@@ -155,13 +159,17 @@ impl World {
                     format!("{pod} says that {name} {digest} is ready, and it never was")
                 });
             }
-            ToOperator::Model { .. }
-            | ToOperator::Started { .. }
-            | ToOperator::Progress { .. }
-            | ToOperator::UploadRequest { .. }
-            | ToOperator::RenewGrants { .. }
-            | ToOperator::StoreTrouble { .. }
-            | ToOperator::Draining => {}
+            WorkerMessage::Model { .. }
+            | WorkerMessage::Loaded { .. }
+            | WorkerMessage::Prepared { .. }
+            | WorkerMessage::Stopped { .. }
+            | WorkerMessage::Unknown
+            | WorkerMessage::Started { .. }
+            | WorkerMessage::Progress { .. }
+            | WorkerMessage::UploadRequest { .. }
+            | WorkerMessage::RenewLinks { .. }
+            | WorkerMessage::StoreError { .. }
+            | WorkerMessage::Draining => {}
         }
     }
 

@@ -6,13 +6,14 @@ mod tasks;
 use std::collections::BTreeMap;
 
 use framewright_core::names::{PoolName, WorkerRef};
-use framewright_crds::aijob::{Cause, Progress};
+use framewright_crds::aijob::{Cause, OutputRole, Progress, Usage};
 use framewright_crds::modelpool::Device;
-use framewright_crds::names::TaskId;
-use framewright_crds::wire::{
-    ModelState, Order, Outcome, OutputFile, TaskOrder, TaskReport, ToOperator, ToWorker,
+use framewright_crds::names::{self, TaskId};
+use framewright_crds::protocol::{
+    Command, ModelState, OperatorMessage, Outcome, OutputFile, RunTask, TaskModel, TaskRecord,
+    TaskReport, WorkerMessage,
 };
-use framewright_queue::{Effect, Event, Identity, News, Queue};
+use framewright_queue::{Effect, Event, Identity, Queue, TaskEvent};
 
 use crate::api::Millis;
 use crate::world::{Happening, World};
@@ -68,15 +69,16 @@ impl Worker {
     /// The tasks that it holds, as its next Hello will say.
     pub(crate) fn held(&self) -> Vec<TaskReport> {
         for effect in self.greets() {
-            if let Effect::Say(ToOperator::Hello { tasks, .. }) = effect {
-                return tasks;
+            if let Effect::Send(WorkerMessage::Hello(hello)) = effect {
+                return hello.tasks;
             }
         }
         unreachable!("whoever dials in says Hello");
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.greets().contains(&Effect::Say(ToOperator::Draining))
+        self.greets()
+            .contains(&Effect::Send(WorkerMessage::Draining))
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -97,13 +99,23 @@ impl Worker {
     }
 }
 
+/// The one model of a task.
+pub(crate) fn base(run: &RunTask) -> &TaskModel {
+    let [base] = run.models.as_slice() else {
+        unreachable!("every step here names one model");
+    };
+    base
+}
+
 /// A new process remembers nothing.
 fn queue(slots: usize) -> Queue {
     Queue::new(Identity {
         version: "0".to_owned(),
         device: Device::Cpu,
-        device_trouble: None,
+        device_error: None,
+        memory: None,
         slots,
+        pipelines: vec!["upscale".to_owned()],
     })
 }
 
@@ -124,19 +136,19 @@ impl World {
     }
 
     /// An order has arrived.
-    pub(crate) fn hear(&mut self, pod: &str, said: ToWorker) {
+    pub(crate) fn hear(&mut self, pod: &str, said: OperatorMessage) {
         self.note(|| format!("worker {pod} hears {said:?}"));
-        if let Order::Run(order) = &said.order
+        if let Command::Run(order) = &said.command
             && self.is_stormy()
             && self.chance.percent(self.weather.spoiled / 5)
         {
-            self.spoil(pod, &order.model);
+            self.spoil(pod, &base(order).name);
         }
         let Some(worker) = self.workers.get_mut(pod).filter(|worker| worker.is_up) else {
             return;
         };
         let before = worker.held();
-        let effects = worker.queue.handle(Event::Ordered(said.clone()));
+        let effects = worker.queue.handle(Event::Received(said.clone()));
         self.heard(pod, &said, &before, &effects);
         self.follow(pod, effects);
     }
@@ -167,7 +179,7 @@ impl World {
 
     fn act(&mut self, pod: &str, effect: Effect) {
         match effect {
-            Effect::Say(message) => {
+            Effect::Send(message) => {
                 self.said(pod, &message);
                 self.say(pod, message);
             }
@@ -179,7 +191,8 @@ impl World {
             Effect::Hold(models) => self.hold(pod, models),
             Effect::Start(order) => self.start(pod, &order),
             Effect::Renew(order) => self.renewed(pod, &order.task),
-            Effect::Grant { task, sha256, .. } => self.granted(pod, &task, &sha256),
+            Effect::Proceed(_) => unreachable!("no task has a limit"),
+            Effect::Upload { task, digest, .. } => self.granted(pod, &task, &digest),
             Effect::Stop(task) => self.stop(pod, &task),
             Effect::Exit => {
                 let is_broken = self.worker(pod).queue.lost_device().is_some();

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::wire::ModelOrder;
+use framewright_crds::protocol::{FileSource, ModelConfig};
 
 use super::*;
 
 /// What it was told to hold, and what of that it has.
 #[derive(Default)]
 pub(crate) struct Shelf {
-    orders: Vec<ModelOrder>,
+    orders: Vec<ModelConfig>,
     /// By digest.
     verified: BTreeSet<String>,
     /// What has ever been verified by this process.
@@ -47,12 +47,17 @@ impl Shelf {
 }
 
 impl World {
-    pub(super) fn hold(&mut self, pod: &str, models: Vec<ModelOrder>) {
+    pub(super) fn hold(&mut self, pod: &str, models: Vec<ModelConfig>) {
         let shelf = &mut self.worker(pod).shelf;
         shelf.orders = models.clone();
         let wanted = |digest: &String| models.iter().any(|order| order.digest == *digest);
         shelf.verified.retain(wanted);
-        for order in models {
+        // What nobody has uploaded yet is not there to fetch.
+        let is_there = |order: &ModelConfig| {
+            let mut files = order.files.iter();
+            files.all(|file| file.from != FileSource::AwaitingUpload)
+        };
+        for order in models.into_iter().filter(is_there) {
             self.load_later(pod, (order.name, order.digest), 1, 3000);
         }
     }
@@ -97,10 +102,10 @@ impl World {
 
     fn not_loaded(&mut self, pod: &str, name: String, digest: String) {
         match self.chance.between(0, 3) {
-            0 => self.tell(pod, Event::WeightGrantsExpired),
+            0 => self.tell(pod, Event::ModelLinksExpired),
             1 => {
-                let trouble = Some("the store does not answer".to_owned());
-                self.tell_state(pod, name, digest, ModelState::Loading { trouble });
+                let error = Some("the store does not answer".to_owned());
+                self.tell_state(pod, name, digest, ModelState::Loading { error });
             }
             _ => {
                 let message = "x.safetensors is cut short".to_owned();

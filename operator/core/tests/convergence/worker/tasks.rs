@@ -9,10 +9,11 @@ pub(crate) struct Work {
     /// What was planned for an earlier turn does not happen.
     turn: u64,
     digest: String,
+    inputs: Vec<String>,
     percent: i32,
     output: Option<OutputFile>,
-    has_trouble: bool,
-    waits_for_grants: bool,
+    has_problem: bool,
+    waits_for_links: bool,
     is_storing: bool,
     is_stopping: bool,
 }
@@ -34,20 +35,25 @@ pub(crate) enum Then {
 }
 
 impl World {
-    pub(super) fn start(&mut self, pod: &str, order: &TaskOrder) {
+    pub(super) fn start(&mut self, pod: &str, order: &RunTask) {
         let id = order.task.clone();
         self.starts(pod, order);
         let start = self.serial();
         let worker = self.worker(pod);
-        let has_weights = worker.shelf.has(&order.digest);
+        let has_weights = worker.shelf.has(&base(order).digest);
         let work = Work {
             start,
             turn: start,
-            digest: order.digest.clone(),
+            digest: base(order).digest.clone(),
+            inputs: order
+                .inputs
+                .iter()
+                .map(|input| input.digest.clone())
+                .collect(),
             percent: 0,
             output: None,
-            has_trouble: false,
-            waits_for_grants: false,
+            has_problem: false,
+            waits_for_links: false,
             is_storing: false,
             is_stopping: false,
         };
@@ -85,37 +91,37 @@ impl World {
         );
     }
 
-    fn news(&mut self, pod: &str, id: &TaskId, news: News) {
+    fn task_event(&mut self, pod: &str, id: &TaskId, event: TaskEvent) {
         let task = id.clone();
-        self.tell(pod, Event::Task { task, news });
+        self.tell(pod, Event::Task { task, event });
     }
 
-    /// A task's last news.
-    fn last_news(&mut self, pod: &str, id: &TaskId, news: News) {
+    /// A task's last event.
+    fn last_event(&mut self, pod: &str, id: &TaskId, event: TaskEvent) {
         let work = self.worker(pod).work.remove(id);
-        if let News::Ended(outcome) = &news
+        if let TaskEvent::Ended(outcome) = &event
             && work.is_some_and(|work| !work.is_stopping)
         {
             self.ended(pod, id, outcome);
         }
-        self.news(pod, id, news);
+        self.task_event(pod, id, event);
     }
 
     pub(super) fn renewed(&mut self, pod: &str, id: &TaskId) {
         let work = self.worker(pod).work.get_mut(id);
-        if work.is_some_and(|work| std::mem::take(&mut work.waits_for_grants)) {
+        if work.is_some_and(|work| std::mem::take(&mut work.waits_for_links)) {
             self.next(pod, id, 100, 2000, Then::Fetch);
         }
     }
 
-    pub(super) fn granted(&mut self, pod: &str, id: &TaskId, sha256: &str) {
+    pub(super) fn granted(&mut self, pod: &str, id: &TaskId, digest: &str) {
         let Some(work) = self.worker(pod).work.get_mut(id) else {
             return;
         };
         let is_it = work
             .output
             .as_ref()
-            .is_some_and(|output| output.sha256 == sha256);
+            .is_some_and(|output| output.digest == digest);
         if is_it && !std::mem::replace(&mut work.is_storing, true) {
             self.next(pod, id, 20, 1500, Then::Store);
         }
@@ -135,7 +141,7 @@ impl World {
         }
         let start = work.start;
         if hangs {
-            self.does_not_stop(pod, id);
+            self.note(|| format!("task {id} on {pod} does not stop"));
             self.plan(pod, id, start, (300_000, 300_000), Then::Hang);
         } else {
             self.plan(pod, id, start, (0, 3000), Then::Stop);
@@ -156,7 +162,8 @@ impl World {
         match then {
             Then::Fetch => self.fetch(pod, id),
             Then::Begin => {
-                self.news(pod, id, News::Started);
+                self.task_started(id);
+                self.task_event(pod, id, TaskEvent::Started);
                 self.compute(pod, id);
             }
             Then::Progress => {
@@ -165,7 +172,7 @@ impl World {
                     percent: work.percent,
                     ..Progress::default()
                 };
-                self.news(pod, id, News::Progress(progress));
+                self.task_event(pod, id, TaskEvent::Progress(progress));
                 self.compute(pod, id);
             }
             Then::Compute => {
@@ -178,31 +185,34 @@ impl World {
             Then::AskForUpload => self.ask_for_upload(pod, id),
             Then::Store => self.store(pod, id),
             Then::Fail(cause) => self.fail(pod, id, cause),
-            Then::Stop => self.last_news(pod, id, News::Stopped),
-            Then::Hang => self.news(pod, id, News::Hangs),
+            Then::Stop => self.last_event(pod, id, TaskEvent::Stopped),
+            Then::Hang => self.task_event(pod, id, TaskEvent::Hangs),
         }
     }
 
     fn fetch(&mut self, pod: &str, id: &TaskId) {
         let is_refused = self.is_stormy() && self.chance.percent(5);
-        let is_up = self.store.is_up;
+        let work = self.worker(pod).work.get(id);
+        let inputs = work.map(|work| work.inputs.clone()).unwrap_or_default();
+        let has = |input: &String| self.store.has(&id.job_uid, names::bare(input));
+        let is_up = self.store.is_up && inputs.iter().all(has);
         let Some(work) = self.worker(pod).work.get_mut(id) else {
             return;
         };
         if is_refused {
-            work.waits_for_grants = true;
-            self.news(pod, id, News::GrantsExpired);
+            work.waits_for_links = true;
+            self.task_event(pod, id, TaskEvent::LinksExpired);
             return self.next(pod, id, 15_000, 15_000, Then::Fetch);
         }
-        work.waits_for_grants = false;
-        let had_trouble = std::mem::replace(&mut work.has_trouble, !is_up);
+        work.waits_for_links = false;
+        let had_problem = std::mem::replace(&mut work.has_problem, !is_up);
         if !is_up {
-            let trouble = Some("input video: the store is away".to_owned());
-            self.news(pod, id, News::StoreTrouble(trouble));
+            let problem = Some("input video: the store does not give it".to_owned());
+            self.task_event(pod, id, TaskEvent::StoreError(problem));
             return self.next(pod, id, 500, 15_000, Then::Fetch);
         }
-        if had_trouble {
-            self.news(pod, id, News::StoreTrouble(None));
+        if had_problem {
+            self.task_event(pod, id, TaskEvent::StoreError(None));
         }
         self.next(pod, id, 50, 3000, Then::Begin);
     }
@@ -239,18 +249,22 @@ impl World {
 
     fn new_output(&mut self, pod: &str, id: &TaskId) -> OutputFile {
         let output = OutputFile {
-            sha256: format!("{:064x}", self.serial()),
+            name: "video".to_owned(),
+            role: OutputRole::Result,
+            digest: names::digest(&format!("{:064x}", self.serial())),
             bytes: 7,
             media_type: "video/mp4".to_owned(),
+            facts: Vec::new(),
         };
-        self.made(pod, id, &output.sha256);
+        self.made(pod, id, &output.digest);
         output
     }
 
     fn ask_for_upload(&mut self, pod: &str, id: &TaskId) {
         let work = self.worker(pod).work.get(id);
         if let Some(output) = work.and_then(|work| work.output.clone()) {
-            self.news(pod, id, News::Computed(output));
+            self.task_event(pod, id, TaskEvent::Computed(vec![output.clone()]));
+            self.task_event(pod, id, TaskEvent::UploadRequested(output));
             self.next(pod, id, 15_000, 15_000, Then::AskForUpload);
         }
     }
@@ -265,14 +279,21 @@ impl World {
             return;
         };
         if self.store.is_up {
-            self.store.put(&id.job_uid, &output.sha256);
+            self.store.put(&id.job_uid, names::bare(&output.digest));
         }
         if self.store.is_up && !loses_answer {
-            let outcome = Outcome::Succeeded { output, units: 12 };
-            return self.last_news(pod, id, News::Ended(outcome));
+            let outcome = Outcome::Succeeded {
+                outputs: vec![output],
+                usage: Usage {
+                    unit: "pixels".to_owned(),
+                    amount: 12,
+                },
+                record: TaskRecord::default(),
+            };
+            return self.last_event(pod, id, TaskEvent::Ended(outcome));
         }
-        let trouble = Some("the output waits for the store".to_owned());
-        self.news(pod, id, News::StoreTrouble(trouble));
+        let problem = Some("the output waits for the store".to_owned());
+        self.task_event(pod, id, TaskEvent::StoreError(problem));
         self.next(pod, id, 500, 15_000, Then::AskForUpload);
     }
 
@@ -280,14 +301,26 @@ impl World {
         let message = self.complaint(cause);
         let is_lost = cause == Cause::DeviceError && self.chance.percent(50);
         if is_lost {
-            return self.last_news(pod, id, News::DeviceLost { message });
+            return self.last_event(
+                pod,
+                id,
+                TaskEvent::DeviceLost {
+                    message,
+                    usage: None,
+                },
+            );
         }
         let work = self.worker(pod).work.get(id);
         let digest = work.map(|work| work.digest.clone()).unwrap_or_default();
         if cause == Cause::WeightsFailed {
             self.doubt(pod, &digest);
         }
-        self.last_news(pod, id, News::Ended(Outcome::Failed { cause, message }));
+        let outcome = Outcome::Failed {
+            cause,
+            message,
+            usage: None,
+        };
+        self.last_event(pod, id, TaskEvent::Ended(outcome));
     }
 
     fn complaint(&mut self, cause: Cause) -> String {

@@ -10,6 +10,7 @@ mod pending;
 mod running;
 
 use framewright_crds::aijob::{Step, StepState, StepStatus};
+use framewright_crds::conditions::job_reason;
 use jiff::Timestamp;
 
 pub use deadline::{next_deadline, queue_limit};
@@ -17,23 +18,23 @@ pub use pending::{foreseen, is_pending};
 
 use super::attempt;
 use super::inputs::{self, Missing};
-use super::notes::Note;
-use crate::jobs::seen::Observed;
+use super::kubernetes_events::{KubernetesEvent, note};
+use crate::jobs::snapshot::Snapshot;
 
 /// All steps' next statuses, and what to tell people about the changes.
 #[must_use]
-pub fn next(seen: &Observed) -> (Vec<StepStatus>, Vec<Note>) {
-    let (done, notes) = each(seen, Bindings::TakenUp);
+pub fn next(snapshot: &Snapshot) -> (Vec<StepStatus>, Vec<KubernetesEvent>) {
+    let (done, notes) = each(snapshot, Bindings::TakenUp);
     let why = match failed(&done) {
         Some(failed) => format!("step {failed} failed"),
-        None if !seen.kept_by.is_empty() => "the job is deleted".to_owned(),
+        None if !snapshot.kept_by.is_empty() => "the job is deleted".to_owned(),
         None => return (done, notes),
     };
     // A job that fails or is deleted binds nothing more, not even in the same write.
     let message = format!("stopped, since {why}");
-    let (mut done, notes) = each(seen, Bindings::Left);
+    let (mut done, notes) = each(snapshot, Bindings::Left);
     for step in done.iter_mut().filter(|step| !step.state.is_terminal()) {
-        skip(step, &message, seen.now);
+        skip(step, &message, snapshot.now);
     }
     (done, notes)
 }
@@ -45,17 +46,17 @@ enum Bindings {
     Left,
 }
 
-fn each(seen: &Observed, bindings: Bindings) -> (Vec<StepStatus>, Vec<Note>) {
-    let mut done: Vec<StepStatus> = Vec::with_capacity(seen.spec.steps.len());
+fn each(snapshot: &Snapshot, bindings: Bindings) -> (Vec<StepStatus>, Vec<KubernetesEvent>) {
+    let mut done: Vec<StepStatus> = Vec::with_capacity(snapshot.spec.steps.len());
     let mut notes = Vec::new();
-    for step in &seen.spec.steps {
-        let old = seen
+    for step in &snapshot.spec.steps {
+        let old = snapshot
             .status
             .steps
             .iter()
             .find(|status| status.name == step.name);
         let new = one(
-            seen,
+            snapshot,
             step,
             old.cloned()
                 .unwrap_or_else(|| StepStatus::blocked(&step.name)),
@@ -74,37 +75,42 @@ fn failed(steps: &[StepStatus]) -> Option<String> {
 }
 
 fn one(
-    seen: &Observed,
+    snapshot: &Snapshot,
     step: &Step,
     mut status: StepStatus,
     done: &[StepStatus],
     bindings: Bindings,
-    notes: &mut Vec<Note>,
+    notes: &mut Vec<KubernetesEvent>,
 ) -> StepStatus {
     if status.state.is_terminal() {
         return status;
     }
-    set_back(&mut status, seen.now);
+    set_back(&mut status, snapshot.now);
     if let Some(open) = attempt::open(&status).cloned() {
-        running::judge(seen, &mut status, &open, notes);
+        running::judge(snapshot, &mut status, &open, notes);
         if status.state.is_terminal() || attempt::open(&status).is_some() {
             return status;
         }
     }
-    match inputs::missing(step, done, &seen.received) {
+    if let Some(message) = inputs::wrong_output(&snapshot.spec, step) {
+        fail(&mut status, message, notes);
+        return status;
+    }
+    match inputs::missing(step, done, &snapshot.received) {
+        Some(Missing::Output { message }) => fail(&mut status, message, notes),
         Some(Missing::FailedStep { name }) => skip(
             &mut status,
             &format!("stopped, since step {name} failed"),
-            seen.now,
+            snapshot.now,
         ),
         Some(Missing::Step { name }) => {
             status.state = StepState::Blocked;
             status.message = Some(format!("waits for step {name}"));
         }
-        Some(Missing::Upload { input, sha256 }) => {
-            pending::wait_for_upload(seen, &mut status, &input, &sha256, notes)
+        Some(Missing::Upload { input, digest }) => {
+            pending::wait_for_upload(snapshot, &mut status, &input, &digest, notes)
         }
-        None => pending::queue_or_bind(seen, step, &mut status, bindings, notes),
+        None => pending::queue_or_bind(snapshot, step, &mut status, bindings, notes),
     }
     status
 }
@@ -122,6 +128,18 @@ fn set_back(status: &mut StepStatus, now: Timestamp) {
     for time in times.chain(status.queued_at.as_mut()) {
         time.0 = time.0.min(now);
     }
+}
+
+/// The step can never run: what it asks for does not exist.
+fn fail(status: &mut StepStatus, message: String, notes: &mut Vec<KubernetesEvent>) {
+    notes.push(note(
+        true,
+        job_reason::INVALID_SPEC,
+        status,
+        &format!("step {}: {message}", status.name),
+    ));
+    status.state = StepState::Failed;
+    status.message = Some(message);
 }
 
 fn skip(status: &mut StepStatus, message: &str, now: Timestamp) {

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use framewright_crds::aijob::{Attempt, Step, StepState, StepStatus};
+use framewright_crds::aijob::{Attempt, AttemptWorker, Step, StepState, StepStatus};
 use framewright_crds::conditions::shortened;
-use framewright_crds::names::TaskId;
+use framewright_crds::names::{TaskId, bare};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use ring::digest;
 
 use super::Bindings;
 use super::deadline::queue_limit;
-use crate::jobs::plan::notes::{Note, note};
+use crate::clock::Jumps;
+use crate::jobs::admission::Admission;
+use crate::jobs::plan::kubernetes_events::{KubernetesEvent, note};
 use crate::jobs::plan::retry::one_more;
 use crate::jobs::plan::{attempt, inputs, retry, waiting};
-use crate::jobs::seen::{Binding, Observed};
+use crate::jobs::snapshot::{Binding, Snapshot};
+use crate::names::WorkerRef;
 
 /// Attempts that a status remembers.
-const ATTEMPTS_KEPT: usize = 3;
+const ATTEMPTS_KEPT: usize = 4;
 
 /// Whether the scheduler may place this step now.
 #[must_use]
@@ -25,12 +29,12 @@ pub fn is_pending(
     status: Option<&StepStatus>,
     done: &[StepStatus],
     received: &BTreeSet<String>,
-    now: Timestamp,
+    (now, jumps): (Timestamp, &Jumps),
 ) -> bool {
     let free = status.is_none_or(|status| {
         !status.state.is_terminal()
             && attempt::open(status).is_none()
-            && retry::not_before(status).is_none_or(|at| at <= now)
+            && retry::not_before(status, jumps).is_none_or(|at| at <= now)
     });
     free && inputs::missing(step, done, received).is_none()
 }
@@ -47,7 +51,7 @@ pub fn foreseen(
     for step in &mut steps {
         let is_done = attempt::open(step).is_some_and(|open| {
             let task = attempt::task_id(job_uid, &step.name, open.number);
-            succeeded.contains(&(open.pod_uid.clone(), task))
+            succeeded.contains(&(open.worker.uid.clone(), task))
         });
         if is_done {
             step.state = StepState::Succeeded;
@@ -57,33 +61,33 @@ pub fn foreseen(
 }
 
 pub(super) fn wait_for_upload(
-    seen: &Observed,
+    snapshot: &Snapshot,
     status: &mut StepStatus,
     input: &str,
-    sha256: &str,
-    notes: &mut Vec<Note>,
+    digest: &str,
+    notes: &mut Vec<KubernetesEvent>,
 ) {
-    let start: String = sha256.chars().take(12).collect();
+    let start: String = bare(digest).chars().take(12).collect();
     let mut waits = format!(
-        "waits for the upload of input {input} (sha256 {start}…) to the link in status.uploads"
+        "waits for the upload of input {input} (sha256:{start}…) to the link in status.files"
     );
-    if let Some(trouble) = &seen.store_trouble {
+    if let Some(problem) = &snapshot.store_error {
         waits = shortened(&format!(
-            "{waits}; whether it is there is not known: {trouble}"
+            "{waits}; whether it is there is not known: {problem}"
         ));
     }
     status.message = Some(waits.clone());
-    if seen.spec.suspend {
+    if snapshot.spec.suspend {
         status.state = StepState::Blocked;
         status.queued_at = None;
         return;
     }
-    let since = status.queued_at.get_or_insert(Time(seen.now)).0;
-    if seen.now.duration_since(since) >= queue_limit(seen) {
+    let since = status.queued_at.get_or_insert(Time(snapshot.now)).0;
+    if snapshot.elapsed(since) >= queue_limit(snapshot) {
         status.state = StepState::Failed;
         status.message = Some(format!(
             "queueDeadlineSeconds ({} s) passed; it {waits}",
-            seen.spec.queue_deadline_seconds
+            snapshot.spec.queue_deadline_seconds
         ));
         notes.push(note(
             true,
@@ -97,13 +101,19 @@ pub(super) fn wait_for_upload(
 }
 
 pub(super) fn queue_or_bind(
-    seen: &Observed,
+    snapshot: &Snapshot,
     step: &Step,
     status: &mut StepStatus,
     bindings: Bindings,
-    notes: &mut Vec<Note>,
+    notes: &mut Vec<KubernetesEvent>,
 ) {
-    if seen.spec.suspend {
+    if let Admission::Waits { message, .. } = &snapshot.admission {
+        status.state = StepState::Queued;
+        status.queued_at = None;
+        status.message = Some(shortened(message));
+        return;
+    }
+    if snapshot.spec.suspend {
         // Time spent suspended does not count against the queue deadline.
         status.state = StepState::Queued;
         status.queued_at = None;
@@ -114,24 +124,24 @@ pub(super) fn queue_or_bind(
         // It has waited for an upload; now it waits for a worker.
         status.queued_at = None;
     }
-    let since = status.queued_at.get_or_insert(Time(seen.now)).0;
-    let around = seen.steps.get(&step.name);
+    let since = status.queued_at.get_or_insert(Time(snapshot.now)).0;
+    let around = snapshot.steps.get(&step.name);
     let binding = around
         .and_then(|step| step.binding.as_ref())
         .filter(|_| bindings == Bindings::TakenUp);
-    if let Some(binding) =
-        binding.filter(|_| retry::not_before(status).is_none_or(|at| at <= seen.now))
+    if let Some(binding) = binding
+        .filter(|_| retry::not_before(status, &snapshot.jumps).is_none_or(|at| at <= snapshot.now))
     {
-        bind(status, binding, seen.now);
+        bind(snapshot, status, binding);
         return;
     }
-    let waits = waiting::reason(seen, &step.name, &step.model);
-    if seen.now.duration_since(since) >= queue_limit(seen) {
-        let waited_for = waiting::in_detail(seen, &step.name, waits);
+    let waits = waiting::reason(snapshot, step);
+    if snapshot.elapsed(since) >= queue_limit(snapshot) {
+        let waited_for = waiting::in_detail(snapshot, &step.name, waits);
         status.state = StepState::Failed;
         status.message = Some(shortened(&format!(
             "queueDeadlineSeconds ({} s) passed; the last it waited for: {waited_for}",
-            seen.spec.queue_deadline_seconds
+            snapshot.spec.queue_deadline_seconds
         )));
         notes.push(note(
             true,
@@ -147,26 +157,38 @@ pub(super) fn queue_or_bind(
         .last()
         .and_then(|attempt| attempt.cause)
         .is_some();
-    let is_due = retry::not_before(status).is_none_or(|at| at <= seen.now);
+    let is_due = retry::not_before(status, &snapshot.jumps).is_none_or(|at| at <= snapshot.now);
     if !retrying || is_due {
         status.message = Some(shortened(&waits.message));
     }
 }
 
-fn bind(status: &mut StepStatus, binding: &Binding, now: Timestamp) {
+fn bind(snapshot: &Snapshot, status: &mut StepStatus, binding: &Binding) {
+    let WorkerRef {
+        namespace,
+        name,
+        uid,
+    } = &binding.worker;
     status.attempts_made = one_more(status.attempts_made);
-    status.attempts.push(Attempt::bound(
-        status.attempts_made,
-        &binding.worker.namespace,
-        &binding.worker.name,
-        &binding.worker.uid,
-        now,
-    ));
+    let worker = AttemptWorker::pod(namespace, name, uid);
+    status
+        .attempts
+        .push(Attempt::bound(status.attempts_made, worker, snapshot.now));
     let surplus = status.attempts.len().saturating_sub(ATTEMPTS_KEPT);
     status.attempts.drain(..surplus);
     status.state = StepState::Starting;
-    status.message = Some(format!("worker {} prepares", binding.worker.name));
+    status.message = Some(format!("worker {name} prepares"));
     status.pool = Some(binding.pool.to_string());
-    status.weights_digest = Some(binding.weights_digest.clone());
+    status.models.clone_from(&binding.models);
+    let first = seed(&snapshot.uid, &status.name);
+    status.seed.get_or_insert(first);
     status.progress = None;
+}
+
+/// What the random numbers of a step begin with: it differs from job to job, and a repeated decision chooses the same.
+fn seed(job_uid: &str, step: &str) -> i64 {
+    let name = format!("{job_uid}/{step}");
+    let digest = digest::digest(&digest::SHA256, name.as_bytes());
+    let first = digest.as_ref().iter().take(4);
+    first.fold(0, |seed, byte| seed << 8 | i64::from(*byte))
 }

@@ -1,73 +1,78 @@
 //! What a step's open attempt comes to.
 
-use framewright_crds::aijob::{Artifact, Attempt, Cause, Progress, StepState, StepStatus};
+use framewright_crds::aijob::{Attempt, Cause, Progress, StepOutput, StepState, StepStatus, Usage};
 use framewright_crds::conditions::shortened;
-use framewright_crds::names::{ArtifactRole, OwnerKind, artifact_uri};
-use framewright_crds::wire::OutputFile;
+use framewright_crds::protocol::OutputFile;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::jobs::plan::attempt::{self, Verdict};
-use crate::jobs::plan::notes::{Note, note};
+use crate::jobs::plan::kubernetes_events::{KubernetesEvent, note};
 use crate::jobs::plan::retry;
-use crate::jobs::seen::Observed;
+use crate::jobs::snapshot::Snapshot;
 
 pub(super) fn judge(
-    seen: &Observed,
+    snapshot: &Snapshot,
     status: &mut StepStatus,
     open: &Attempt,
-    notes: &mut Vec<Note>,
+    notes: &mut Vec<KubernetesEvent>,
 ) {
-    let held = attempt::held(seen, &status.name, open);
-    let trouble = held
-        .and_then(|held| held.store_trouble.as_deref())
+    let held = attempt::held(snapshot, &status.name, open);
+    let problem = held
+        .and_then(|held| held.store_error.as_deref())
         .map(shortened);
-    let trouble = trouble.or_else(|| {
-        let around = seen.steps.get(&status.name)?;
+    let problem = problem.or_else(|| {
+        let around = snapshot.steps.get(&status.name)?;
         let end = Timestamp::from_second(around.leaves_at?.as_second()).ok()?;
         Some(format!(
-            "its worker's pod is being deleted: what is not done by {end} begins anew on another worker"
+            "the worker's pod is being deleted: if the step is not done by {end}, it starts again on another worker"
         ))
     });
-    match attempt::judge(seen, status, open) {
+    match attempt::judge(snapshot, status, open) {
         Verdict::Starting => {
             status.state = StepState::Starting;
-            status.message = trouble.or_else(|| Some(format!("worker {} prepares", open.worker)));
+            status.message =
+                problem.or_else(|| Some(format!("worker {} prepares", open.worker.name)));
         }
         Verdict::Running { progress } => {
             status.state = StepState::Running;
-            status.message = trouble;
+            status.message = problem;
             status.progress = Some(progress);
-            start(seen, status, open, Some(seen.now));
+            start(snapshot, status, open, Some(snapshot.now));
         }
-        Verdict::Succeeded { output, units } => {
-            start(seen, status, open, None);
-            close(status, seen.now, None);
+        Verdict::Succeeded { outputs, usage } => {
+            start(snapshot, status, open, None);
+            close(status, snapshot.now, None);
             status.state = StepState::Succeeded;
             status.message = None;
-            status.progress = status.progress.map(|progress| Progress {
+            status.progress = status.progress.take().map(|progress| Progress {
                 percent: 100,
-                frame: progress.frames.or(progress.frame),
+                done: progress.of.or(progress.done),
                 ..progress
             });
-            status.output = Some(artifact(seen, &output));
-            status.units = Some(units);
+            status.outputs = outputs.into_iter().map(output).collect();
+            count(status, Some(usage));
         }
-        Verdict::Failed { cause, message } => {
-            start(seen, status, open, None);
-            close(status, seen.now, Some((cause, &message)));
-            after_failure(seen, status, open, cause, &message, notes);
+        Verdict::Failed {
+            cause,
+            message,
+            usage,
+        } => {
+            start(snapshot, status, open, None);
+            close(status, snapshot.now, Some((cause, &message)));
+            count(status, usage);
+            after_failure(snapshot, status, open, cause, &message, notes);
         }
     }
 }
 
 fn after_failure(
-    seen: &Observed,
+    snapshot: &Snapshot,
     status: &mut StepStatus,
     open: &Attempt,
     cause: Cause,
     message: &str,
-    notes: &mut Vec<Note>,
+    notes: &mut Vec<KubernetesEvent>,
 ) {
     status.progress = None;
     let next = retry::next(cause, status);
@@ -76,16 +81,16 @@ fn after_failure(
     }
     let told = format!(
         "step {}, attempt {} on {}: {message}",
-        status.name, open.number, open.worker
+        status.name, open.number, open.worker.name
     );
-    if next == retry::Next::GiveUp || status.failures > seen.spec.backoff_limit {
+    if next == retry::Next::GiveUp || status.failures > snapshot.spec.backoff_limit {
         status.state = StepState::Failed;
         status.message = Some(shortened(message));
         notes.push(note(true, cause.as_str(), status, &told));
         return;
     }
     status.state = StepState::Queued;
-    status.queued_at = Some(Time(seen.now));
+    status.queued_at = Some(Time(snapshot.now));
     status.message = Some(shortened(&format!(
         "attempt {} failed and is tried again: {message}",
         open.number
@@ -99,8 +104,13 @@ fn after_failure(
 }
 
 /// Notes when the worker began to compute: when it said so, or else `otherwise`.
-fn start(seen: &Observed, status: &mut StepStatus, open: &Attempt, otherwise: Option<Timestamp>) {
-    let started = attempt::started_at(seen, &status.name, open).or(otherwise);
+fn start(
+    snapshot: &Snapshot,
+    status: &mut StepStatus,
+    open: &Attempt,
+    otherwise: Option<Timestamp>,
+) {
+    let started = attempt::started_at(snapshot, &status.name, open).or(otherwise);
     if let Some(attempt) = status.attempts.last_mut() {
         attempt.started_at = started.map(Time);
     }
@@ -114,21 +124,38 @@ pub(super) fn close(status: &mut StepStatus, now: Timestamp, failure: Option<(Ca
     }
 }
 
-fn artifact(seen: &Observed, output: &OutputFile) -> Artifact {
+/// Adds what an attempt has used to the step's sum. Work of another unit than before is not added.
+fn count(status: &mut StepStatus, usage: Option<Usage>) {
+    let Some(usage) = usage else {
+        return;
+    };
+    match &mut status.usage {
+        Some(sum) if sum.unit == usage.unit => {
+            sum.amount = sum.amount.saturating_add(usage.amount);
+        }
+        Some(_) => {}
+        None => status.usage = Some(usage.clone()),
+    }
+    if let Some(attempt) = status.attempts.last_mut() {
+        attempt.usage = Some(usage);
+    }
+}
+
+fn output(file: OutputFile) -> StepOutput {
     let OutputFile {
-        sha256,
+        name,
+        role,
+        digest,
         bytes,
         media_type,
-    } = output;
-    Artifact {
-        uri: Some(artifact_uri(
-            &seen.namespace,
-            (OwnerKind::AIJobs, &seen.uid),
-            ArtifactRole::Output,
-            sha256,
-        )),
-        digest: format!("sha256:{sha256}"),
-        media_type: media_type.clone(),
-        bytes: *bytes,
+        facts,
+    } = file;
+    StepOutput {
+        name,
+        role,
+        digest,
+        media_type,
+        bytes,
+        facts,
     }
 }

@@ -1,4 +1,4 @@
-//! How does one frame become as large as it is wanted? By the network, and reduced where less is wanted than it makes.
+//! One frame through the network, and reduced where a smaller scale is asked for than the network's factor.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
@@ -11,11 +11,11 @@ use super::room::Means;
 use crate::frame::{FrameError, host_bytes_per_pixel, tiling_on_device, upscale_rgb8};
 use crate::media::Frame;
 use crate::models::Upscaler;
-use crate::pipelines::{PipelineError, Watch};
+use crate::pipelines::{PipelineError, ProgressSink};
 use crate::tiles::{Tiling, plan};
 
 /// A network and by how much its result is reduced.
-pub(super) struct Enlarge<'a> {
+pub(super) struct FrameUpscaler<'a> {
     pub(super) network: &'a Upscaler,
     tiling: Tiling,
     /// How often it can be stopped within a tile.
@@ -23,26 +23,18 @@ pub(super) struct Enlarge<'a> {
     scale: u32,
 }
 
-impl Enlarge<'_> {
+impl FrameUpscaler<'_> {
     pub(super) fn new(
         network: &Upscaler,
-        scale: Option<i32>,
+        scale: u32,
         tile_bytes: u64,
-    ) -> Result<Enlarge<'_>, PipelineError> {
-        let factor = network.scale();
-        let scale = match scale {
-            None => factor,
-            Some(scale) => match usize::try_from(scale) {
-                Ok(wanted) if (1..=factor).contains(&wanted) => wanted,
-                Ok(_) | Err(_) => return Err(PipelineError::ScaleTooLarge { scale, factor }),
-            },
-        };
+    ) -> Result<FrameUpscaler<'_>, PipelineError> {
         let tiling = tiling_on_device(network, tile_bytes);
-        Ok(Enlarge {
+        Ok(FrameUpscaler {
             network,
             tiling,
             parts_of_a_tile: parts_of_a_tile(network, tiling)?,
-            scale: u32::try_from(scale).unwrap_or(1),
+            scale,
         })
     }
 
@@ -63,17 +55,17 @@ impl Enlarge<'_> {
         )
     }
 
-    /// Tells how far it is before each part of a tile, since a single frame can take minutes.
+    /// Reports how far it is before each part of a tile, since a single frame can take minutes.
     pub(super) fn frame(
         &self,
         frame: Frame,
         position: Position,
-        watch: &mut Watch<'_>,
+        sink: &mut ProgressSink<'_>,
     ) -> Result<Frame, PipelineError> {
         let (columns, rows) = (frame.width as usize, frame.height as usize);
         let tiles = plan(columns, rows, self.tiling).map_or(1, |tiles| tiles.len() as u64);
         let parts = tiles * self.parts_of_a_tile;
-        let (should_stop, progress) = (watch.should_stop, RefCell::new(&mut watch.progress));
+        let (should_stop, progress) = (sink.should_stop, RefCell::new(&mut sink.progress));
         let part = Cell::new(0);
         let before_a_part = || {
             (progress.borrow_mut())(position.progress(part.get(), parts));

@@ -1,35 +1,36 @@
-//! The loop at the worker's centre: what happens goes into the [`Queue`], and what it says is done. It never waits for anything
+//! The loop at the worker's centre: what happens goes into the [`Queue`], and what the queue says is done. It never waits for anything
 //! but the next event.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use framewright_crds::aijob::Cause;
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::{ModelOrder, Order, Outcome, TaskOrder, ToOperator};
-use framewright_queue::{Effect, Event, News, Queue};
+use framewright_crds::protocol::{Command, ModelConfig, Outcome, RunTask, WorkerMessage};
+use framewright_queue::{Effect, Event, Queue, TaskEvent};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::ServeError;
 use super::stream::{Line, StreamEvent};
-use super::task::{Notice, Task, Tools};
+use super::task::{Notice, Task, Tools, UnitsDone};
 use crate::health::Health;
 
 /// How long a drained worker waits for the operator to record what it finished.
-const SETTLE_DEADLINE: Duration = Duration::from_secs(60);
-/// Notices that may wait for a task; there is one a grant.
+const ACK_DEADLINE: Duration = Duration::from_secs(60);
+/// Notices that may wait for a task; there is one for each link.
 const WAITING_NOTICES: usize = 16;
 
 /// The loop and what it needs.
-pub(super) struct Desk {
+pub(super) struct EventLoop {
     queue: Queue,
     tools: Tools,
-    orders: watch::Sender<Vec<ModelOrder>>,
+    models: watch::Sender<Vec<ModelConfig>>,
     events: mpsc::Sender<Event>,
     health: Health,
     line: Option<Line>,
@@ -46,21 +47,22 @@ enum End {
 /// The way to a task at work.
 struct Started {
     notices: mpsc::Sender<Notice>,
+    may_compute: Arc<Notify>,
     stop: CancellationToken,
 }
 
-impl Desk {
+impl EventLoop {
     pub(super) fn new(
         queue: Queue,
         tools: Tools,
-        orders: watch::Sender<Vec<ModelOrder>>,
+        models: watch::Sender<Vec<ModelConfig>>,
         events: mpsc::Sender<Event>,
         health: Health,
-    ) -> Desk {
-        Desk {
+    ) -> EventLoop {
+        EventLoop {
             queue,
             tools,
-            orders,
+            models,
             events,
             health,
             line: None,
@@ -93,7 +95,7 @@ impl Desk {
                     self.event(Event::Drain)
                 }
                 () = until(self.exit_at) => {
-                    warn!("nobody has recorded what the worker finished; ends all the same");
+                    warn!("no operator has recorded what the worker finished; ends all the same");
                     Some(End::Drained)
                 }
             };
@@ -102,8 +104,8 @@ impl Desk {
                     info!("ends");
                     return match self.queue.lost_device() {
                         None => Ok(()),
-                        Some(trouble) => Err(ServeError::DeviceLost {
-                            trouble: trouble.to_owned(),
+                        Some(error) => Err(ServeError::DeviceLost {
+                            error: error.to_owned(),
                         }),
                     };
                 }
@@ -111,7 +113,7 @@ impl Desk {
                 None => {}
             }
             if self.exit_at.is_none() && self.queue.is_drained() {
-                self.exit_at = Some(Instant::now() + SETTLE_DEADLINE);
+                self.exit_at = Some(Instant::now() + ACK_DEADLINE);
             }
         }
     }
@@ -122,16 +124,23 @@ impl Desk {
                 self.line = Some(line);
                 self.event(Event::Connected)
             }
-            StreamEvent::Heard(order) => {
-                if matches!(order.order, Order::Welcome { .. }) {
-                    self.ready(true);
+            StreamEvent::Received(message) => {
+                match &message.command {
+                    Command::Configure { .. } => self.ready(true),
+                    Command::Unknown => debug!("ignores a command that this version does not know"),
+                    Command::Refused { .. }
+                    | Command::Run(_)
+                    | Command::Proceed { .. }
+                    | Command::Cancel { .. }
+                    | Command::Upload { .. }
+                    | Command::Ack { .. } => {}
                 }
-                self.event(Event::Ordered(*order))
+                self.event(Event::Received(*message))
             }
             StreamEvent::Closed => {
                 self.line = None;
                 self.ready(false);
-                self.event(Event::Lost)
+                self.event(Event::Disconnected)
             }
         }
     }
@@ -144,7 +153,7 @@ impl Desk {
     fn event(&mut self, event: Event) -> Option<End> {
         if let Event::Task {
             task,
-            news: News::Ended(_) | News::Stopped | News::DeviceLost { .. },
+            event: TaskEvent::Ended(_) | TaskEvent::Stopped | TaskEvent::DeviceLost { .. },
         } = &event
         {
             self.started.remove(task);
@@ -155,20 +164,32 @@ impl Desk {
 
     fn act(&mut self, effect: Effect) -> Option<End> {
         match effect {
-            Effect::Say(message) => self.say(message),
+            Effect::Send(message) => self.send(message),
             Effect::HangUp => {
                 warn!("the operator at the other end does not lead any more");
                 self.line = None;
             }
-            // The stocker outlives the desk, and the newest orders are the ones that count.
-            Effect::Hold(models) => drop(self.orders.send_replace(models)),
-            Effect::Start(order) => self.start(*order),
-            Effect::Renew(order) => {
-                let task = order.task.clone();
-                self.notify(&task, Notice::Renewed(order));
+            // The model fetcher outlives the loop, and only the newest models count.
+            Effect::Hold(models) => drop(self.models.send_replace(models)),
+            Effect::Start(run) => self.start(*run),
+            Effect::Renew(run) => {
+                let task = run.task.clone();
+                self.notify(&task, Notice::Renewed(run));
             }
-            Effect::Grant { task, sha256, url } => {
-                self.notify(&task, Notice::Granted { sha256, url });
+            Effect::Proceed(task) => {
+                if let Some(started) = self.started.get(&task) {
+                    started.may_compute.notify_one();
+                }
+            }
+            Effect::Upload {
+                task,
+                name,
+                digest,
+                url,
+                role: _,
+            } => {
+                let notice = Notice::Upload { name, digest, url };
+                self.notify(&task, notice);
             }
             Effect::Stop(task) => {
                 if let Some(started) = self.started.get(&task) {
@@ -182,7 +203,7 @@ impl Desk {
     }
 
     /// A line that takes no more is dead: dropping it makes the stream dial again, and Hello repeats what matters.
-    fn say(&mut self, message: ToOperator) {
+    fn send(&mut self, message: WorkerMessage) {
         if let Some(line) = &self.line
             && line.try_send(message).is_err()
         {
@@ -197,42 +218,29 @@ impl Desk {
         }
     }
 
-    fn start(&mut self, order: TaskOrder) {
+    fn start(&mut self, run: RunTask) {
         let (notices, noticed) = mpsc::channel(WAITING_NOTICES);
-        let stop = CancellationToken::new();
-        let id = order.task.clone();
-        let span = info_span!(
-            "task",
-            job = order.job,
-            step = id.step,
-            attempt = id.attempt
-        );
-        let events = self.events.clone();
-        let Some(weights) = self.tools.shelf.find(&order.digest) else {
-            let outcome = Outcome::Failed {
-                cause: Cause::WeightsFailed,
-                message: format!(
-                    "the files of model {} are gone from the worker",
-                    order.model
-                ),
-            };
-            let event = Event::Task {
-                task: id,
-                news: News::Ended(outcome),
-            };
-            tokio::spawn(async move { events.send(event).await });
-            return;
-        };
-        span.in_scope(|| info!(model = order.model, "starts"));
+        let (may_compute, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let id = run.task.clone();
+        let span = info_span!("task", job = run.job, step = id.step, attempt = id.attempt);
+        let pipeline = run.pipeline.spec().name;
+        span.in_scope(|| info!(pipeline, "starts"));
+        let units = UnitsDone::new(&run.pipeline);
         let task = Task {
             tools: self.tools.clone(),
-            order,
-            weights,
+            run,
+            units: units.clone(),
             notices: noticed,
-            events,
+            events: self.events.clone(),
+            may_compute: Arc::clone(&may_compute),
             stop: stop.clone(),
         };
-        self.started.insert(id.clone(), Started { notices, stop });
+        let started = Started {
+            notices,
+            may_compute,
+            stop,
+        };
+        self.started.insert(id.clone(), started);
         let working = tokio::spawn(task.work().instrument(span));
         let events = self.events.clone();
         tokio::spawn(async move {
@@ -240,10 +248,11 @@ impl Desk {
                 let outcome = Outcome::Failed {
                     cause: Cause::Internal,
                     message: format!("the worker has a defect: {error}"),
+                    usage: units.usage(),
                 };
                 let event = Event::Task {
                     task: id,
-                    news: News::Ended(outcome),
+                    event: TaskEvent::Ended(outcome),
                 };
                 let _ = events.send(event).await;
             }

@@ -1,9 +1,9 @@
-//! The upload entries of a job's or pool's status: which files are waited for, and where they go. No I/O, no clock.
+//! The files in a job's or pool's status: which are waited for, and where they go. No I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use framewright_crds::aijob::UploadStatus;
-use framewright_crds::names::ANNOTATION_RENEW_LINKS;
+use framewright_crds::aijob::{FileState, FileStatus};
+use framewright_crds::names::{ANNOTATION_RENEW_LINKS, bare};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -11,46 +11,72 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub const LINK_LIFE: SignedDuration = SignedDuration::from_hours(24);
 /// Links that a status has at one time: each weighs some 350 bytes, and a status must stay small.
 const LINKS_AT_ONCE: usize = 8;
+/// The source of a file that somebody uploads.
+const UPLOAD: &str = "upload";
 
-/// What is known about the uploads of one object.
+/// A file that an object's spec names.
+pub struct Wanted<'a> {
+    /// step/input or model/path.
+    pub name: String,
+    pub digest: &'a str,
+    pub bytes: i64,
+}
+
+/// What is known about the files of one object.
 pub struct Known<'a> {
     /// The entries that its status has now.
-    pub old: &'a [UploadStatus],
-    /// Digests that are in the store.
+    pub old: &'a [FileStatus],
+    /// SHA-256 of those that are in the store.
     pub received: &'a BTreeSet<String>,
     /// Whether somebody asked for new links.
     pub renew: bool,
     pub now: Timestamp,
 }
 
-/// One entry for each file, by digest; a link is kept until it ends, and goes when the file has come. Of many files the first ones
-/// have links; the next ones get theirs as those come.
+/// One entry for each file, by name. Files with one digest are one upload, whose link the first of them has; it is kept until it ends,
+/// and goes when the file has come. Of many files the first ones have links; the next ones get theirs as those come.
 #[must_use]
 pub fn entries<'a>(
-    files: impl Iterator<Item = (&'a str, i64)>,
+    files: impl Iterator<Item = Wanted<'a>>,
     known: &Known<'_>,
     sign: &dyn Fn(&str, i64, Timestamp) -> String,
-) -> Vec<UploadStatus> {
-    let mut entries: Vec<UploadStatus> = Vec::new();
+) -> Vec<FileStatus> {
+    let mut entries: Vec<FileStatus> = Vec::new();
+    let mut first: BTreeMap<&str, String> = BTreeMap::new();
     let mut links = 0;
-    for (sha256, bytes) in files {
-        if entries.iter().any(|other| other.sha256 == sha256) {
-            continue;
-        }
-        let received = known.received.contains(sha256);
-        let link = if received || links == LINKS_AT_ONCE {
+    for Wanted {
+        name,
+        digest,
+        bytes,
+    } in files
+    {
+        let same = first.get(digest);
+        let is_received = known.received.contains(bare(digest));
+        let link = if is_received || links == LINKS_AT_ONCE || same.is_some() {
             None
         } else {
             links += 1;
-            link(sha256, bytes, known, sign)
+            link(digest, bytes, known, sign)
         };
         let (link, expires_at) = link.unzip();
-        entries.push(UploadStatus {
-            sha256: sha256.to_owned(),
+        let message = same
+            .filter(|_| !is_received)
+            .map(|same| format!("the same file as {same}, which has the link"));
+        let state = if is_received {
+            FileState::Received
+        } else {
+            FileState::Awaited
+        };
+        first.entry(digest).or_insert_with(|| name.clone());
+        entries.push(FileStatus {
+            name,
+            source: UPLOAD.to_owned(),
+            state,
+            digest: digest.to_owned(),
             bytes,
-            received,
             link,
             expires_at,
+            message,
         });
     }
     entries
@@ -79,7 +105,7 @@ pub fn expiry(now: Timestamp) -> Option<Timestamp> {
 }
 
 fn link(
-    sha256: &str,
+    digest: &str,
     bytes: i64,
     known: &Known<'_>,
     sign: &dyn Fn(&str, i64, Timestamp) -> String,
@@ -87,14 +113,14 @@ fn link(
     let old = known
         .old
         .iter()
-        .find(|old| old.sha256 == sha256)
+        .find(|old| old.digest == digest && old.link.is_some())
         .filter(|_| !known.renew);
     let valid = old
         .and_then(|old| Some((old.link.clone()?, old.expires_at.clone()?)))
         .filter(|(_, expires)| expires.0 > known.now);
     valid.or_else(|| {
         let expires = expiry(known.now)?;
-        Some((sign(sha256, bytes, expires), Time(expires)))
+        Some((sign(bare(digest), bytes, expires), Time(expires)))
     })
 }
 
@@ -106,7 +132,17 @@ mod tests {
         Timestamp::from_second(second).unwrap_or_default()
     }
 
-    fn check(old: &[UploadStatus], received: &[&str], renew: bool, now: i64) -> Vec<UploadStatus> {
+    fn wanted<'a>(files: &[(&str, &'a str)]) -> Vec<Wanted<'a>> {
+        let files = files.iter();
+        let files = files.map(|&(name, digest)| Wanted {
+            name: name.to_owned(),
+            digest,
+            bytes: 1,
+        });
+        files.collect()
+    }
+
+    fn check(old: &[FileStatus], received: &[&str], renew: bool, now: i64) -> Vec<FileStatus> {
         let received = received.iter().map(|&digest| digest.to_owned()).collect();
         let known = Known {
             old,
@@ -116,21 +152,38 @@ mod tests {
         };
         let sign =
             |sha256: &str, _: i64, expires: Timestamp| format!("{sha256}@{}", expires.as_second());
-        entries([("a", 1), ("b", 2), ("a", 1)].into_iter(), &known, &sign)
+        let files = wanted(&[
+            ("one", "sha256:a"),
+            ("two", "sha256:b"),
+            ("again", "sha256:a"),
+        ]);
+        entries(files.into_iter(), &known, &sign)
     }
 
     #[test]
     fn a_settled_object_keeps_its_links_so_nothing_is_written() {
         let first = check(&[], &[], false, 0);
-        assert_eq!(first.len(), 2);
+        assert_eq!(first.len(), 3);
         assert_eq!(check(&first, &[], false, 3600), first);
     }
 
     #[test]
-    fn a_link_is_made_anew_when_it_ended_or_when_asked_for() {
+    fn a_new_link_is_made_when_the_old_one_ended_or_when_asked_for() {
         let first = check(&[], &[], false, 0);
         assert_ne!(check(&first, &[], false, 24 * 3600), first);
         assert_ne!(check(&first, &[], true, 60), first);
+    }
+
+    #[test]
+    fn files_with_one_digest_are_one_upload() {
+        let entries = check(&[], &[], false, 0);
+        assert_eq!(entries[0].link.as_deref(), Some("a@86400"));
+        assert_eq!(entries[2].link, None);
+        let said = entries[2].message.as_deref();
+        assert_eq!(said, Some("the same file as one, which has the link"));
+        let entries = check(&entries, &["a"], false, 0);
+        assert!(entries[0].is_received() && entries[2].is_received());
+        assert_eq!(entries[2].message, None);
     }
 
     #[test]
@@ -143,8 +196,12 @@ mod tests {
             renew: false,
             now: at(0),
         };
-        let files = names.iter().map(|name| (name.as_str(), 1));
-        let entries = entries(files, &known, &|sha256, _, _| sha256.to_owned());
+        let files: Vec<(&str, &str)> = names
+            .iter()
+            .map(|name| (name.as_str(), name.as_str()))
+            .collect();
+        let files = wanted(&files);
+        let entries = entries(files.into_iter(), &known, &|sha256, _, _| sha256.to_owned());
         let linked: Vec<usize> = (0..20)
             .filter(|&index| entries[index].link.is_some())
             .collect();
@@ -154,7 +211,7 @@ mod tests {
     #[test]
     fn a_file_that_has_come_needs_no_link() {
         let entries = check(&[], &["a"], false, 0);
-        assert!(entries[0].received && entries[0].link.is_none());
-        assert!(!entries[1].received && entries[1].link.is_some());
+        assert!(entries[0].is_received() && entries[0].link.is_none());
+        assert!(!entries[1].is_received() && entries[1].link.is_some());
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use framewright_crds::aijob::{AIJobSpec, AIJobStatus, Cause};
+use framewright_crds::aijob::{AIJobSpec, AIJobStatus, Cause, StepModel};
 use framewright_crds::names::TaskId;
-use framewright_crds::wire::TaskState;
-use jiff::Timestamp;
+use framewright_crds::protocol::TaskState;
+use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::Jumps;
+use crate::jobs::admission::Admission;
 use crate::names::{PoolName, WorkerRef};
 
 /// One job and what surrounds it.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct Snapshot {
     pub namespace: String,
     pub name: String,
     pub uid: String,
@@ -20,34 +22,52 @@ pub struct Observed {
     pub spec: AIJobSpec,
     /// The newest status that the API server has confirmed. Orders follow from it alone.
     pub status: AIJobStatus,
+    /// Whether its work may start.
+    pub admission: Admission,
+    /// What the job has used is recorded, so that it may end.
+    pub is_outcome_durable: bool,
     /// Value of the annotation that asks for new links.
     pub renew_links: Option<String>,
     pub now: Timestamp,
+    /// How the clock has jumped since the times in the status were written.
+    pub jumps: Jumps,
     /// When the status was written last, as far as this process knows.
     pub written_at: Option<Timestamp>,
     /// Digests of the uploads that are in the store.
     pub received: BTreeSet<String>,
     /// Why the store could not be asked, if so.
-    pub store_trouble: Option<String>,
+    pub store_error: Option<String>,
     /// For each step by name.
-    pub steps: BTreeMap<String, StepSeen>,
+    pub steps: BTreeMap<String, StepSnapshot>,
     /// The tasks of this job that workers hold.
-    pub held: Vec<Held>,
+    pub held: Vec<WorkerTask>,
     /// The job is being deleted, and these finalizers keep it; none if it is not.
     pub kept_by: Vec<String>,
 }
 
-impl Observed {
+impl Snapshot {
+    /// How long ago that was, whatever the clock showed then.
+    #[must_use]
+    pub fn elapsed(&self, since: Timestamp) -> SignedDuration {
+        self.now.duration_since(self.jumps.shifted(since))
+    }
+
+    /// When a limit ends that counts from then.
+    #[must_use]
+    pub fn end(&self, since: Timestamp, limit: SignedDuration) -> Option<Timestamp> {
+        self.jumps.shifted(since).checked_add(limit).ok()
+    }
+
     /// Whether no worker is to begin anything, though the job is not over.
     #[must_use]
     pub fn is_held_back(&self) -> bool {
-        self.spec.suspend || !self.kept_by.is_empty()
+        self.spec.suspend || !self.kept_by.is_empty() || self.admission != Admission::Admitted
     }
 }
 
 /// What surrounds one step.
 #[derive(Clone, Debug, Default)]
-pub struct StepSeen {
+pub struct StepSnapshot {
     /// Where it can run.
     pub resolution: Option<Resolution>,
     /// The worker that the scheduler chose for it.
@@ -67,31 +87,47 @@ pub struct StepSeen {
 pub struct Binding {
     pub worker: WorkerRef,
     pub pool: PoolName,
-    /// Digest of the model's weights, as the pool orders them.
-    pub weights_digest: String,
+    /// The models that the step runs with there.
+    pub models: Vec<StepModel>,
 }
 
 /// Where a step can run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// In one of these; the first trouble of a pool, if none of them is ready.
+    /// In one of these; the first problem of a pool, if none of them is ready.
     Pools {
         pools: Vec<PoolName>,
-        trouble: Option<Trouble>,
+        problem: Option<PoolProblem>,
     },
-    /// No pool in the job's namespace or in the catalog has the model.
-    ModelNotFound { searched: Vec<String> },
+    /// No pool in these namespaces has it.
+    NotFound {
+        what: Missing,
+        searched: Vec<String>,
+    },
     /// The pool that poolRef names does not exist.
     PoolNotFound { pool: PoolName },
-    /// The pool that poolRef names does not have the model.
-    ModelNotInPool { pool: PoolName, models: Vec<String> },
+    /// The pool that poolRef names does not have it; it has these.
+    NotInPool {
+        pool: PoolName,
+        what: Missing,
+        has: Vec<String>,
+    },
     /// The pool exists and does not let this namespace in.
     NotAllowed { pool: PoolName },
 }
 
+/// What a step asks for and no pool has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The model of that name.
+    Model(String),
+    /// The pipeline of that name.
+    Pipeline(String),
+}
+
 /// Why a pool takes no task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct PoolProblem {
     pub pool: PoolName,
     pub reason: String,
     /// In the words of its status. A waiting job does not repeat them: they change often.
@@ -118,14 +154,16 @@ pub struct Ended {
 
 /// A task on a worker.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Held {
+pub struct WorkerTask {
     pub task: TaskId,
     pub worker: WorkerRef,
     pub state: TaskState,
     /// When its state or progress last changed.
     pub changed_at: Timestamp,
-    /// Its grants ran out, and it asked for new ones.
-    pub wants_grants: bool,
+    /// It is prepared, and may compute.
+    pub may_proceed: bool,
+    /// Its links have expired, and it asked for new ones.
+    pub wants_links: bool,
     /// Why its transfer from or to the store is tried again, if it is.
-    pub store_trouble: Option<String>,
+    pub store_error: Option<String>,
 }

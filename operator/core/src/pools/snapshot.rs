@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::modelpool::{ModelPoolSpec, ModelPoolStatus};
-use framewright_crds::wire::ModelState;
-use jiff::Timestamp;
+use framewright_crds::protocol::ModelState;
+use jiff::{SignedDuration, Timestamp};
 
 use super::failures::Failing;
 use super::refusals::Refusal;
+use crate::clock::Jumps;
 use crate::jobs::plan::attempt::AWAY_LIMIT;
 use crate::names::WorkerRef;
 
 /// One pool and what surrounds it.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct Snapshot {
     pub namespace: String,
     pub name: String,
     pub uid: String,
@@ -24,16 +25,18 @@ pub struct Observed {
     /// Value of the annotation that asks for new links.
     pub renew_links: Option<String>,
     pub now: Timestamp,
+    /// How the clock has jumped.
+    pub jumps: Jumps,
     /// Since when this replica leads: workers get a while from then on to dial in.
     pub leads_since: Timestamp,
     /// What the workers' pods are made from, besides the spec.
     pub revision: String,
     /// The pods that the pool owns.
-    pub pods: Vec<PodSeen>,
+    pub pods: Vec<PodSnapshot>,
     /// Digests of the weights that are in the store.
     pub received: BTreeSet<String>,
     /// Why the store could not be asked whether the others have come, if so.
-    pub store_trouble: Option<String>,
+    pub store_error: Option<String>,
     /// What the API server said when it last refused a pod of this pool.
     pub refused: Option<Refusal>,
     /// Why requests about its pods fail, if several did in a row.
@@ -46,16 +49,16 @@ pub struct Observed {
 
 /// One pod.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PodSeen {
+pub struct PodSnapshot {
     pub worker: WorkerRef,
     pub revision: String,
     pub phase: Phase,
     /// Why it does not run, in the kubelet's or the scheduler's words.
-    pub trouble: Option<PodTrouble>,
+    pub problem: Option<PodProblem>,
     /// What it waits for, if that may end by itself; of a pod that is being deleted, who deletes it, if the pod says so.
-    pub waits_for: Option<PodTrouble>,
+    pub waits_for: Option<PodProblem>,
     pub protection: Protection,
-    pub stream: Option<StreamSeen>,
+    pub stream: Option<StreamSnapshot>,
     /// Attempts that are open on it, or about to be, as the jobs' statuses say: its work, though its stream may not be there yet.
     pub bound: usize,
 }
@@ -86,28 +89,30 @@ pub enum Phase {
 
 /// Why a pod does not run: a reason of the pool's Ready condition, and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodTrouble {
+pub struct PodProblem {
     pub reason: &'static str,
     pub message: String,
 }
 
 /// What a pod's worker says on its stream.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StreamSeen {
+pub struct StreamSnapshot {
     pub is_connected: bool,
     /// Whether it gets no new task.
     pub is_drained: bool,
     /// Tasks that it holds.
     pub tasks: usize,
-    /// When it gave back the last one, if that was seen.
+    /// When it gave back the last one, if that was snapshot.
     pub last_busy: Option<Timestamp>,
     /// Why it has no device, if so.
-    pub device_trouble: Option<String>,
-    /// Its models: the digest of the weights, and their state.
+    pub device_error: Option<String>,
+    /// Its models: their digest, and their state.
     pub models: BTreeMap<String, (String, ModelState)>,
+    /// The pipelines that it does.
+    pub pipelines: Vec<String>,
 }
 
-impl Observed {
+impl Snapshot {
     /// How many workers there should be.
     #[must_use]
     pub fn wanted(&self) -> usize {
@@ -128,14 +133,20 @@ impl Observed {
         waits.map(|wait| wait.retry_at).max()
     }
 
+    /// How long ago that was, whatever the clock showed then.
+    #[must_use]
+    pub fn elapsed(&self, since: Timestamp) -> SignedDuration {
+        self.now.duration_since(self.jumps.shifted(since))
+    }
+
     /// Whether every worker that is there has had the time to dial in.
     #[must_use]
     pub fn is_all_heard(&self) -> bool {
-        self.now.duration_since(self.leads_since) >= AWAY_LIMIT
+        self.elapsed(self.leads_since) >= AWAY_LIMIT
     }
 }
 
-impl PodSeen {
+impl PodSnapshot {
     /// Whether it counts as one of the replicas.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -158,19 +169,19 @@ impl PodSeen {
     pub fn waits_for_weights(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
             let mut states = stream.models.values().map(|(_, state)| state);
-            states.any(|state| matches!(state, ModelState::Loading { trouble: Some(_) }))
+            states.any(|state| matches!(state, ModelState::Loading { error: Some(_) }))
         })
     }
 
-    /// Whether its worker takes tasks for any model.
+    /// Whether its worker takes tasks for any of these models, or tasks without one where there are none.
     #[must_use]
-    pub fn takes_tasks(&self) -> bool {
+    pub fn takes_tasks(&self, models: &[framewright_crds::modelpool::Model]) -> bool {
         self.phase == Phase::Running
             && self.stream.as_ref().is_some_and(|stream| {
                 let mut states = stream.models.values().map(|(_, state)| state);
                 stream.is_connected
-                    && stream.device_trouble.is_none()
-                    && states.any(|state| *state == ModelState::Ready)
+                    && stream.device_error.is_none()
+                    && (models.is_empty() || states.any(|state| *state == ModelState::Ready))
             })
     }
 
@@ -180,7 +191,7 @@ impl PodSeen {
         self.phase == Phase::Running
             && self.stream.as_ref().is_some_and(|stream| {
                 stream.is_connected
-                    && stream.device_trouble.is_none()
+                    && stream.device_error.is_none()
                     && models.iter().all(|model| {
                         matches!(stream.models.get(&model.name), Some((_, ModelState::Ready)))
                     })

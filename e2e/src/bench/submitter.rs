@@ -1,4 +1,4 @@
-//! Submits jobs as a user does, with an upload to the link in the status, and notes when what happens.
+//! Submits jobs as a user does, uploads their inputs to the links in their statuses, and records when what happened.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use futures::StreamExt;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use ring::digest::{SHA256, digest};
@@ -24,98 +24,94 @@ use super::fleet::MODEL;
 use super::stage::Stage;
 use super::worker::Begun;
 
-/// Statuses of one job that may wait to be looked at; a job has a handful.
+/// Statuses of one job that may wait to be read; a job has a handful.
 const WAITING: usize = 256;
-/// The input of every job.
-const INPUT: &[u8] = b"a clip that nobody looks at";
+/// The input of every job that has one.
+const INPUT: &[u8] = b"a clip that nobody decodes";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Creates and uploads that are under way at one time.
 const AT_ONCE: usize = 32;
-/// The pipeline that takes no input, as a step names it. Only a CRD that was made for tests has it.
-const WITHOUT_INPUT: &str = "test";
 
 /// What the first step of a job takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
-    /// A file, uploaded to the link in the status.
+    /// A file, uploaded to the link in the status. The step is an upscale.
     Upload,
-    /// Nothing.
+    /// Nothing. The step is a noop.
     None,
+}
+
+impl Input {
+    /// As the rows of the table call it.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Input::Upload => "with an upload",
+            Input::None => "without an upload",
+        }
+    }
 }
 
 /// What happened to a job, and when.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(super) struct Record {
     /// The create request was sent.
-    pub(super) asked: Instant,
+    pub(super) created: Instant,
     /// The store has confirmed the upload; none if there was none.
     pub(super) uploaded: Option<Instant>,
     /// A worker got the first task.
     pub(super) begun: Instant,
+    /// Its spec.
+    pub(super) spec: Value,
     /// Its statuses as they came, each once.
     pub(super) statuses: Vec<Value>,
 }
 
 /// Submits jobs.
-pub(super) struct Desk {
+pub(super) struct Submitter {
     client: Client,
-    known: Arc<Known>,
+    state: Arc<State>,
     at_once: Semaphore,
 }
 
-/// What has been seen, by namespace/name.
+/// What is known of the jobs, by namespace/name.
 #[derive(Default)]
-struct Known {
+struct State {
     watched: Mutex<HashMap<String, Sender<AIJob>>>,
     begun: Mutex<HashMap<String, Instant>>,
 }
 
-impl Desk {
+impl Submitter {
     /// Watches all jobs from now on.
-    pub(super) fn open(stage: &Stage, mut begun: Receiver<Begun>) -> Desk {
-        let known = Arc::new(Known::default());
-        let noting = Arc::clone(&known);
+    pub(super) fn open(stage: &Stage, mut begun: Receiver<Begun>) -> Submitter {
+        let state = Arc::new(State::default());
+        let begins = Arc::clone(&state);
         tokio::spawn(async move {
             while let Some((job, at)) = begun.recv().await {
-                lock(&noting.begun).entry(job).or_insert(at);
+                lock(&begins.begun).entry(job).or_insert(at);
             }
         });
-        let showing = Arc::clone(&known);
+        let updates = Arc::clone(&state);
         let jobs: Api<AIJob> = Api::all(stage.client.clone());
         let watched = watcher(jobs, watcher::Config::default())
             .default_backoff()
             .applied_objects();
         tokio::spawn(watched.for_each(move |job| {
-            // The watch starts anew after an error.
+            // After an error the watch is opened again.
             let Ok(job) = job else {
                 return futures::future::ready(());
             };
             let namespace = job.namespace().unwrap_or_default();
             let key = format!("{namespace}/{}", job.name_any());
-            if let Some(watching) = lock(&showing.watched).get(&key) {
-                // Who does not wait any more has what it wanted.
+            if let Some(watching) = lock(&updates.watched).get(&key) {
+                // A receiver that is gone has seen the end of the job.
                 let _ = watching.try_send(job);
             }
             futures::future::ready(())
         }));
-        Desk {
+        Submitter {
             client: stage.client.clone(),
-            known,
+            state,
             at_once: Semaphore::new(AT_ONCE),
-        }
-    }
-
-    /// Whether the API server takes jobs without input.
-    pub(super) async fn takes_jobs_without_input(&self, namespace: &str) -> Result<bool> {
-        let dry_run = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        let wanted = manifest("without-input", 1, Input::None);
-        match self.jobs(namespace).create(&dry_run, &wanted).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 422 || status.code == 400 => Ok(false),
-            Err(error) => Err(error).context("ask whether a job without input is taken"),
         }
     }
 
@@ -126,95 +122,82 @@ impl Desk {
         name: &str,
         steps: usize,
         input: Input,
-    ) -> Result<Story> {
+    ) -> Result<Record> {
         let key = format!("{namespace}/{name}");
         let (watching, watched) = channel(WAITING);
-        lock(&self.known.watched).insert(key.clone(), watching);
-        let wanted = manifest(name, steps, input);
-        let ran = tokio::time::timeout(PATIENCE, self.submit(namespace, &wanted, watched));
-        let mut story = ran
+        lock(&self.state.watched).insert(key.clone(), watching);
+        let job = manifest(name, steps, input)?;
+        let ran = tokio::time::timeout(PATIENCE, self.submit(namespace, &job, watched));
+        let mut record = ran
             .await
             .with_context(|| format!("{key} did not end within {} s", PATIENCE.as_secs()))??;
-        lock(&self.known.watched).remove(&key);
-        story.begun = lock(&self.known.begun)
+        lock(&self.state.watched).remove(&key);
+        record.begun = lock(&self.state.begun)
             .remove(&key)
-            .with_context(|| format!("{key} has ended and never begun"))?;
+            .with_context(|| format!("{key} has ended, and no worker has begun it"))?;
         ensure!(
-            story.uploaded.is_some() == (input == Input::Upload),
+            record.uploaded.is_some() == (input == Input::Upload),
             "{key}: {input:?}, and uploaded at {:?}",
-            story.uploaded
+            record.uploaded
         );
-        Ok(story)
+        Ok(record)
     }
 
     async fn submit(
         &self,
         namespace: &str,
-        wanted: &DynamicObject,
+        job: &AIJob,
         mut watched: Receiver<AIJob>,
-    ) -> Result<Story> {
+    ) -> Result<Record> {
+        let jobs: Api<AIJob> = Api::namespaced(self.client.clone(), namespace);
         let permit = self.at_once.acquire().await?;
-        let asked = Instant::now();
-        self.jobs(namespace)
-            .create(&PostParams::default(), wanted)
-            .await?;
+        let created = Instant::now();
+        jobs.create(&PostParams::default(), job).await?;
         drop(permit);
-        let mut story = Story {
-            asked,
+        let mut record = Record {
+            created,
             uploaded: None,
-            begun: asked,
+            begun: created,
+            spec: serde_json::to_value(&job.spec)?,
             statuses: Vec::new(),
         };
         while let Some(job) = watched.recv().await {
-            let Some(status) = job.status else { continue };
-            let told = serde_json::to_value(&status)?;
-            if story.statuses.last() != Some(&told) {
-                story.statuses.push(told);
+            let Some(status) = &job.status else { continue };
+            let json = serde_json::to_value(status)?;
+            if record.statuses.last() != Some(&json) {
+                record.statuses.push(json);
             }
             if is_true(&status.conditions, job::FINISHED) {
                 let end = get(&status.conditions, job::SUCCEEDED).context("no end")?;
                 ensure!(
                     end.status == "True",
                     "{}: {}: {}",
-                    wanted.name_any(),
+                    job.name_any(),
                     end.reason,
                     end.message
                 );
-                return Ok(story);
+                return Ok(record);
             }
-            let link = status
-                .uploads
-                .first()
-                .and_then(|upload| upload.link.clone());
-            if let (None, Some(link)) = (story.uploaded, link) {
+            let link = status.files.first().and_then(|file| file.link.as_deref());
+            if let (None, Some(link)) = (record.uploaded, link) {
                 let _permit = self.at_once.acquire().await?;
-                put(&link).await?;
-                story.uploaded = Some(Instant::now());
+                put(link).await?;
+                record.uploaded = Some(Instant::now());
             }
         }
         anyhow::bail!("the watch has ended")
     }
-
-    fn jobs(&self, namespace: &str) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), namespace, &resource())
-    }
-}
-
-fn resource() -> ApiResource {
-    ApiResource::erase::<AIJob>(&())
 }
 
 /// Steps in a row, the first with this input.
-pub(super) fn manifest(name: &str, steps: usize, input: Input) -> DynamicObject {
-    let sha256 = hex::encode(digest(&SHA256, INPUT));
+fn manifest(name: &str, steps: usize, input: Input) -> Result<AIJob> {
+    let digest = framewright_crds::names::digest(&hex::encode(digest(&SHA256, INPUT)));
     let step = |index: usize| {
         let name = format!("step-{index}");
         let input = match (index.checked_sub(1), input) {
-            (None, Input::None) => {
-                return json!({"name": name, "model": MODEL, WITHOUT_INPUT: {}, "inputs": []});
-            }
+            (None, Input::None) => return json!({"name": name, "noop": {}}),
             (None, Input::Upload) => {
-                json!({"name": "video", "upload": {"sha256": sha256, "bytes": INPUT.len()}})
+                json!({"name": "video", "upload": {"digest": digest, "bytes": INPUT.len()}})
             }
             (Some(before), _) => {
                 json!({"name": "video", "fromStep": {"name": format!("step-{before}")}})
@@ -223,7 +206,8 @@ pub(super) fn manifest(name: &str, steps: usize, input: Input) -> DynamicObject 
         json!({"name": name, "model": MODEL, "upscale": {}, "inputs": [input]})
     };
     let steps: Vec<Value> = (0..steps).map(step).collect();
-    DynamicObject::new(name, &resource()).data(json!({"spec": {"steps": steps}}))
+    let spec = serde_json::from_value(json!({"steps": steps}))?;
+    Ok(AIJob::new(name, spec))
 }
 
 /// Sends the input to a link.

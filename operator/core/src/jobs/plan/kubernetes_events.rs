@@ -9,7 +9,7 @@ const ACTION_LIMIT: usize = 128;
 
 /// An Event on the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
+pub struct KubernetesEvent {
     pub warning: bool,
     pub reason: String,
     pub message: String,
@@ -20,8 +20,8 @@ pub struct Note {
 
 /// A note about a step's newest attempt, cut to what a status allows too.
 #[must_use]
-pub fn note(warning: bool, reason: &str, step: &StepStatus, message: &str) -> Note {
-    Note {
+pub fn note(warning: bool, reason: &str, step: &StepStatus, message: &str) -> KubernetesEvent {
+    KubernetesEvent {
         warning,
         reason: reason.to_owned(),
         message: shortened(message),
@@ -32,7 +32,7 @@ pub fn note(warning: bool, reason: &str, step: &StepStatus, message: &str) -> No
 /// A note about the job as a whole, when it begins to wait for something or has failed. A missing upload makes none: it is on its way
 /// as a rule, and its link is in the status.
 #[must_use]
-pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
+pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<KubernetesEvent> {
     let new = conditions::get(&after.conditions, job::SUCCEEDED)?;
     let old = conditions::get(&before.conditions, job::SUCCEEDED);
     if old.is_some_and(|old| old.reason == new.reason) {
@@ -41,6 +41,7 @@ pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
     let warning = match new.reason.as_str() {
         job_reason::QUEUED | job_reason::POOL_NOT_READY | job_reason::SUSPENDED => false,
         job_reason::MODEL_NOT_FOUND
+        | job_reason::PIPELINE_NOT_FOUND
         | job_reason::POOL_NOT_FOUND
         | job_reason::NOT_ALLOWED
         | job_reason::BACKOFF_LIMIT_EXCEEDED
@@ -48,26 +49,27 @@ pub fn turn(before: &AIJobStatus, after: &AIJobStatus) -> Option<Note> {
         // The steps' own notes tell of failures; what goes well is in the status.
         _ => return None,
     };
-    Some(Note {
+    Some(KubernetesEvent {
         warning,
         reason: new.reason.clone(),
         message: new.message.clone(),
-        action: format!("{}/{}", new.reason, after.attempts.unwrap_or(0)),
+        action: format!("{}/{}", new.reason, after.attempts_made.unwrap_or(0)),
     })
 }
 
 /// Notes that are no warnings become one under the first reason, since each is a write of its own; each warning stays one.
 #[must_use]
-pub fn merged(notes: Vec<Note>) -> Vec<Note> {
-    let (mut told, good): (Vec<Note>, Vec<Note>) = notes.into_iter().partition(|note| note.warning);
-    let joined = |of: fn(&Note) -> &str, between: &str| {
+pub fn merged(notes: Vec<KubernetesEvent>) -> Vec<KubernetesEvent> {
+    let (mut told, good): (Vec<KubernetesEvent>, Vec<KubernetesEvent>) =
+        notes.into_iter().partition(|note| note.warning);
+    let joined = |of: fn(&KubernetesEvent) -> &str, between: &str| {
         let parts: Vec<&str> = good.iter().map(of).collect();
         parts.join(between)
     };
     if let Some(first) = good.first() {
         let mut action = joined(|note| &note.action, ",");
         action.truncate(ACTION_LIMIT); // names of steps are ASCII
-        told.push(Note {
+        told.push(KubernetesEvent {
             warning: false,
             reason: first.reason.clone(),
             message: shortened(&joined(|note| &note.message, "; ")),
@@ -81,8 +83,8 @@ pub fn merged(notes: Vec<Note>) -> Vec<Note> {
 mod tests {
     use super::*;
 
-    fn told(warning: bool, action: &str) -> Note {
-        Note {
+    fn told(warning: bool, action: &str) -> KubernetesEvent {
+        KubernetesEvent {
             warning,
             reason: "Suspended".to_owned(),
             message: format!("about {action}"),

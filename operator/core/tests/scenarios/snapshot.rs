@@ -1,24 +1,27 @@
-//! What is seen of a job, from the words of a story.
+//! The snapshot of a job, from the words of a story.
 
 use std::collections::BTreeSet;
 
+use framewright_core::clock::Jumps;
+use framewright_core::jobs::admission::Admission;
 use framewright_core::jobs::plan::plan;
-use framewright_core::jobs::seen::{
-    Binding, Ended, Held, Observed, Presence, Resolution, StepSeen, Trouble,
+use framewright_core::jobs::snapshot::{
+    Binding, Ended, Missing, PoolProblem, Presence, Resolution, Snapshot, StepSnapshot, WorkerTask,
 };
 use framewright_core::names::{PoolName, WorkerRef};
 use framewright_crds::aijob::{
-    AIJobSpec, AIJobStatus, Attempt, Cause, Progress, StepState, StepStatus,
+    AIJobSpec, AIJobStatus, Attempt, AttemptWorker, Cause, OutputRole, Progress, StepModel,
+    StepOutput, StepState, StepStatus, Usage,
 };
-use framewright_crds::names::TaskId;
-use framewright_crds::wire::{Outcome, OutputFile, TaskState};
+use framewright_crds::names::{self, TaskId};
+use framewright_crds::protocol::{Outcome, OutputFile, TaskRecord, TaskState};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::told::Links;
 use crate::{Earlier, Story};
 
-pub(crate) fn observed(story: &Story) -> Observed {
+pub(crate) fn observed(story: &Story) -> Snapshot {
     let spec = spec(story);
     let status = AIJobStatus {
         steps: spec
@@ -28,7 +31,7 @@ pub(crate) fn observed(story: &Story) -> Observed {
             .collect(),
         ..AIJobStatus::default()
     };
-    let mut seen = Observed {
+    let mut snapshot = Snapshot {
         namespace: "studio".into(),
         name: story.name.clone().unwrap_or_else(|| "job".into()),
         uid: "uid".into(),
@@ -36,15 +39,24 @@ pub(crate) fn observed(story: &Story) -> Observed {
         created: at(0),
         spec,
         status,
+        admission: match &story.admission {
+            Some((reason, message)) => Admission::Waits {
+                reason: reason.clone(),
+                message: message.clone(),
+            },
+            None => Admission::Admitted,
+        },
+        is_outcome_durable: !story.outcome_is_open,
         renew_links: None,
         now: at(story.now),
+        jumps: Jumps::default(),
         written_at: Some(at(story.now)),
         received: if story.received {
             BTreeSet::from([digest()])
         } else {
             BTreeSet::new()
         },
-        store_trouble: story.store_trouble.clone(),
+        store_error: story.store_error.clone(),
         steps: story
             .around
             .iter()
@@ -54,30 +66,30 @@ pub(crate) fn observed(story: &Story) -> Observed {
         kept_by: story.kept_by.clone(),
     };
     if let Some(Earlier { now, held: tasks }) = &story.earlier {
-        let earlier = Observed {
+        let earlier = Snapshot {
             now: at(*now),
             written_at: None,
             held: tasks.iter().map(|words| held(words)).collect(),
-            ..seen.clone()
+            ..snapshot.clone()
         };
-        seen.status = plan(&earlier, &Links).status;
-        seen.written_at = Some(at(*now));
+        snapshot.status = plan(&earlier, &Links).status;
+        snapshot.written_at = Some(at(*now));
     }
     // A job that is over says so: let the plan itself write the conditions of a status whose steps are all over.
-    if !seen.status.steps.is_empty()
-        && seen
+    if !snapshot.status.steps.is_empty()
+        && snapshot
             .status
             .steps
             .iter()
             .all(|step| step.state.is_terminal())
     {
-        let finished = Observed {
+        let finished = Snapshot {
             now: at(story.now - 100),
-            ..seen.clone()
+            ..snapshot.clone()
         };
-        seen.status = plan(&finished, &Links).status;
+        snapshot.status = plan(&finished, &Links).status;
     }
-    seen
+    snapshot
 }
 
 fn spec(story: &Story) -> AIJobSpec {
@@ -88,7 +100,7 @@ fn spec(story: &Story) -> AIJobSpec {
             let (name, from) = words.split_once(" <- ").expect("name <- input");
             let input = match from {
                 "upload" => {
-                    serde_json::json!({"name": "video", "upload": {"sha256": digest(), "bytes": 5}})
+                    serde_json::json!({"name": "video", "upload": {"digest": names::digest(&digest()), "bytes": 5}})
                 }
                 earlier => serde_json::json!({"name": "video", "fromStep": {"name": earlier}}),
             };
@@ -128,7 +140,7 @@ fn status(name: &str, story: &Story) -> Option<StepStatus> {
     let attempts = worker.map(|worker| Attempt {
         started_at: (state == StepState::Running).then(|| Time(at(since))),
         finished_at: (!is_open).then(|| Time(at(since))),
-        ..Attempt::bound(made, "fleet", worker, worker, at(since))
+        ..Attempt::bound(made, AttemptWorker::pod("fleet", worker, worker), at(since))
     });
     Some(StepStatus {
         state,
@@ -138,17 +150,23 @@ fn status(name: &str, story: &Story) -> Option<StepStatus> {
         attempts_made: made,
         failures,
         attempts: attempts.into_iter().collect(),
-        output: (state == StepState::Succeeded).then(|| framewright_crds::aijob::Artifact {
-            uri: Some("artifact://".into()),
-            digest: format!("sha256:{}", digest()),
-            media_type: "video/mp4".into(),
-            bytes: 7,
-        }),
+        outputs: if state == StepState::Succeeded {
+            vec![StepOutput {
+                name: "video".into(),
+                role: OutputRole::Result,
+                digest: names::digest(&digest()),
+                media_type: "video/mp4".into(),
+                bytes: 7,
+                facts: Vec::new(),
+            }]
+        } else {
+            Vec::new()
+        },
         ..StepStatus::blocked(name)
     })
 }
 
-fn around(words: &[String]) -> StepSeen {
+fn around(words: &[String]) -> StepSnapshot {
     let pool = || PoolName {
         namespace: "fleet".into(),
         name: "p".into(),
@@ -157,106 +175,128 @@ fn around(words: &[String]) -> StepSeen {
         cause,
         message: message.to_owned(),
     };
-    let mut seen = StepSeen {
+    let mut snapshot = StepSnapshot {
         resolution: Some(Resolution::Pools {
             pools: vec![pool()],
-            trouble: None,
+            problem: None,
         }),
-        ..StepSeen::default()
+        ..StepSnapshot::default()
     };
     for words in words {
         match words.split(' ').collect::<Vec<_>>().as_slice() {
             ["busy"] => {}
-            ["begun", "at", second] => seen.begun_at = Some(at(second.parse().expect("a second"))),
+            ["begun", "at", second] => {
+                snapshot.begun_at = Some(at(second.parse().expect("a second")))
+            }
             ["bind", worker] => {
                 let worker = WorkerRef {
                     namespace: "fleet".into(),
                     name: (*worker).into(),
                     uid: (*worker).into(),
                 };
-                seen.binding = Some(Binding {
+                snapshot.binding = Some(Binding {
                     worker,
                     pool: pool(),
-                    weights_digest: "d".into(),
+                    models: vec![StepModel {
+                        role: "base".into(),
+                        name: "x2".into(),
+                        digest: "d".into(),
+                    }],
                 });
             }
-            ["trouble", reason] => {
-                let trouble = Trouble {
+            ["problem", reason] => {
+                let problem = PoolProblem {
                     pool: pool(),
                     reason: (*reason).into(),
                     message: "0/3 nodes are available".into(),
                 };
-                seen.resolution = Some(Resolution::Pools {
+                snapshot.resolution = Some(Resolution::Pools {
                     pools: vec![pool()],
-                    trouble: Some(trouble),
+                    problem: Some(problem),
                 });
             }
             ["no", "model"] => {
-                seen.resolution = Some(Resolution::ModelNotFound {
+                snapshot.resolution = Some(Resolution::NotFound {
+                    what: Missing::Model("x2".into()),
                     searched: vec!["studio".into(), "fleet".into()],
                 })
             }
-            ["not", "allowed"] => seen.resolution = Some(Resolution::NotAllowed { pool: pool() }),
-            ["connected"] => seen.presence = Some(Presence::Connected),
+            ["not", "allowed"] => {
+                snapshot.resolution = Some(Resolution::NotAllowed { pool: pool() })
+            }
+            ["connected"] => snapshot.presence = Some(Presence::Connected),
             ["away", "since", second] => {
-                seen.presence = Some(Presence::Away {
+                snapshot.presence = Some(Presence::Away {
                     since: at(second.parse().expect("a second")),
                 })
             }
             ["gone"] => {
-                seen.presence = Some(Presence::Gone(ended(
+                snapshot.presence = Some(Presence::Gone(ended(
                     Cause::WorkerLost,
                     "worker pod w1 is gone",
                 )))
             }
             ["oom"] => {
-                seen.presence = Some(Presence::Gone(ended(
+                snapshot.presence = Some(Presence::Gone(ended(
                     Cause::OutOfMemory,
                     "out of memory (OOMKilled)",
                 )))
             }
             ["restarted"] => {
-                seen.presence = Some(Presence::Connected);
-                seen.restart = Some(ended(Cause::OutOfMemory, "out of memory (OOMKilled)"));
+                snapshot.presence = Some(Presence::Connected);
+                snapshot.restart = Some(ended(Cause::OutOfMemory, "out of memory (OOMKilled)"));
             }
             other => panic!("no surroundings {other:?}"),
         }
     }
-    seen
+    snapshot
 }
 
-fn held(words: &str) -> Held {
-    let (words, trouble) = match words.split_once("; ") {
-        Some((words, trouble)) => (words, Some(trouble.to_owned())),
+fn held(words: &str) -> WorkerTask {
+    let (words, problem) = match words.split_once("; ") {
+        Some((words, problem)) => (words, Some(problem.to_owned())),
         None => (words, None),
     };
     let (which, state) = words.split_once(": ").expect("task on worker: state");
     let (task, worker) = which.split_once(" on ").expect("task on worker");
     let (step, attempt) = task.split_once('/').expect("step/attempt");
     let output = || OutputFile {
-        sha256: digest(),
+        name: "video".into(),
+        role: OutputRole::Result,
+        digest: names::digest(&digest()),
         bytes: 7,
         media_type: "video/mp4".into(),
+        facts: Vec::new(),
+    };
+    let usage = || Usage {
+        unit: "pixels".into(),
+        amount: 12,
     };
     let mut changed_at = at(0);
     let state = match state.split(' ').collect::<Vec<_>>().as_slice() {
         ["starting"] => TaskState::Starting,
+        ["stopping"] => TaskState::Stopping,
+        ["prepared"] => TaskState::Prepared { units: 12 },
         ["running", percent, "since", second] => {
             changed_at = at(second.parse().expect("a second"));
             let percent = percent.trim_end_matches('%').parse().expect("a number");
             TaskState::Running {
                 progress: Progress {
                     percent,
-                    frame: Some(i64::from(percent)),
-                    frames: Some(100),
+                    stage: Some("frame".into()),
+                    done: Some(i64::from(percent)),
+                    of: Some(100),
                 },
             }
         }
-        ["uploading"] => TaskState::Uploading { output: output() },
+        ["uploading"] => TaskState::Uploading {
+            outputs: vec![output()],
+        },
         ["done"] => TaskState::Finished {
             outcome: Outcome::Succeeded {
-                output: output(),
-                units: 12,
+                outputs: vec![output()],
+                usage: usage(),
+                record: TaskRecord::default(),
             },
         },
         ["failed", cause] => {
@@ -265,12 +305,13 @@ fn held(words: &str) -> Held {
                 outcome: Outcome::Failed {
                     cause,
                     message: "the file is not a video".into(),
+                    usage: None,
                 },
             }
         }
         other => panic!("no task state {other:?}"),
     };
-    Held {
+    WorkerTask {
         task: TaskId {
             job_uid: "uid".into(),
             step: step.into(),
@@ -284,8 +325,9 @@ fn held(words: &str) -> Held {
         },
         state,
         changed_at,
-        wants_grants: false,
-        store_trouble: trouble,
+        may_proceed: true,
+        wants_links: false,
+        store_error: problem,
     }
 }
 
