@@ -100,6 +100,8 @@ pub mod pool_reason {
     pub const NODE_NOT_READY: &str = "NodeNotReady";
     /// A worker does not find the device that the pool states.
     pub const DEVICE_MISSING: &str = "DeviceMissing";
+    /// No worker does a pipeline that the spec names.
+    pub const PIPELINE_MISSING: &str = "PipelineMissing";
     /// A file of a model is wrong.
     pub const WEIGHTS_FAILED: &str = "WeightsFailed";
     /// Workers fetch and verify weights.

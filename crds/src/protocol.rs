@@ -10,7 +10,8 @@
 //! Every message can come twice and means the same. A worker acts on no message of a lower epoch than the highest it has seen. Both sides
 //! ignore messages and fields that they do not know.
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::aijob::{Cause, Fact, OutputRole, Progress, Usage};
 use crate::modelpool::Device;
@@ -154,12 +155,21 @@ pub struct Hello {
     /// The models that are loaded on the device.
     #[serde(default)]
     pub loaded: Vec<LoadedModel>,
-    /// The tasks that it holds: waiting, running, stopping, or finished and not yet acknowledged.
-    #[serde(default)]
+    /// The tasks that it holds: waiting, running, stopping, or finished and not yet acknowledged. One that cannot be read, since it is in
+    /// a state of a later version, is left out.
+    #[serde(default, deserialize_with = "readable")]
     pub tasks: Vec<TaskReport>,
     /// The highest epoch that it has seen, if any: a leader of a lower one must take another before the worker listens to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+}
+
+/// The entries of a list that can be read.
+fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(list: D) -> Result<Vec<T>, D::Error> {
+    let entries = Vec::<serde_json::Value>::deserialize(list)?.into_iter();
+    Ok(entries
+        .filter_map(|entry| serde_json::from_value(entry).ok())
+        .collect())
 }
 
 /// A model that is loaded on a worker's device.
@@ -501,10 +511,13 @@ mod tests {
 
     #[test]
     fn a_hello_of_another_version_can_be_read_so_that_it_can_be_refused() {
-        let hello = json!({"type": "hello", "protocol": 1, "version": "0.1.0", "device": "cpu", "slots": 1, "tasks": []});
+        let task =
+            json!({"task": "0b5c/large/0/2", "job": "studio/clip", "state": {"state": "melting"}});
+        let hello = json!({"type": "hello", "protocol": 1, "version": "0.1.0", "device": "cpu", "slots": 1, "tasks": [task]});
         let Ok(WorkerMessage::Hello(hello)) = serde_json::from_value(hello) else {
             panic!("no Hello");
         };
+        assert!(hello.tasks.is_empty());
         assert!(!is_compatible(PROTOCOLS, hello.protocols));
         assert!(is_compatible(PROTOCOLS, PROTOCOLS));
         assert!(is_compatible([2, 3], [1, 2]) && is_compatible([2, 3], [3, 4]));

@@ -16,7 +16,7 @@ use framewright_crds::protocol::Command;
 use framewright_store::key::{ArtifactKey, BadKey, Owner};
 use framewright_store::watch::{FileEvent, FileEvents};
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::context::Context;
 use crate::requests;
@@ -27,6 +27,8 @@ pub const INPUTS_WAITING: usize = 4096;
 const INPUTS_AT_A_TIME: usize = 256;
 /// Objects that are decided about at a time.
 const OBJECTS_AT_A_TIME: usize = 256;
+/// Requests at once that are not writes of statuses: a new leader reads each job once before it gives commands about it.
+const OTHERS_AT_ONCE: usize = 64;
 /// How often the metrics are told what finds no worker.
 const DEMAND_EVERY: Duration = Duration::from_secs(5);
 
@@ -92,6 +94,8 @@ struct EventLoop {
     /// Why the process must start again, if so.
     restart: Option<String>,
     counted: Option<Instant>,
+    /// Permits for all requests but the writes of statuses.
+    others: Arc<Semaphore>,
 }
 
 /// Runs until no input can come any more, or the process must start again.
@@ -111,6 +115,7 @@ pub async fn run(
         started: Instant::now(),
         restart: None,
         counted: None,
+        others: Arc::new(Semaphore::new(OTHERS_AT_ONCE)),
     };
     let mut batch = Vec::with_capacity(INPUTS_AT_A_TIME);
     let mut is_more = false;
@@ -288,8 +293,15 @@ impl EventLoop {
     /// Makes a request in a task of its own, and answers it.
     fn request(&self, id: RequestId, epoch: u64, request: Request) {
         let context = Arc::clone(&self.context);
+        let others = Arc::clone(&self.others);
         tokio::spawn(async move {
             let is_write = matches!(request, Request::WriteJob(_) | Request::WritePool(_));
+            // Writes have permits already. It is never closed.
+            let _permit = if is_write {
+                None
+            } else {
+                others.acquire_owned().await.ok()
+            };
             let requests::Answered {
                 answer,
                 is_throttled,
@@ -398,7 +410,7 @@ fn log(context: &Context, line: Log) {
             tracing::warn!(%name, error, "cannot read the object");
         }
         Log::Panicked { name, error } => {
-            tracing::error!(%name, error, "the operator has a defect that this object meets, please report it");
+            tracing::error!(%name, error, "the operator has a defect that this object triggers, please report it");
         }
         Log::Failed { what, error } => {
             context.metrics.request_failed();

@@ -8,7 +8,7 @@ use super::{Attempt, Progress, Usage};
 use crate::names::bare;
 use crate::text_enum::text_enum;
 
-/// What became of the job. From 16 KiB on it is shortened; the largest stays under 256 KiB.
+/// What became of the job. From 64 KiB on it is shortened, outputs and usage apart; the largest stays under 256 KiB.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct AIJobStatus {

@@ -66,6 +66,8 @@ pub use template::{TemplateMetadata, TemplateSpec, WorkerContainer, WorkerTempla
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.models.map(m, m.files.size()).sum() <= 512")
+    .message("spec.models: at most 512 files in all; use another pool for the other models").field_path(".models"))]
 pub struct ModelPoolSpec {
     /// What the workers compute on; never guessed. A worker that does not find it takes no work, and the pool says so.
     pub device: Device,
@@ -75,7 +77,7 @@ pub struct ModelPoolSpec {
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
 
-    /// The models that each worker holds, by name. At most 128.
+    /// The models that each worker holds, by name. At most 128, with at most 512 files in all.
     #[serde(default)]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub models: Vec<Model>,

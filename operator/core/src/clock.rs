@@ -8,7 +8,7 @@ use crate::engine::event::Now;
 /// Smaller differences are no jump: a clock is also set right slowly.
 const LEAST: SignedDuration = SignedDuration::from_secs(1);
 /// Jumps that are remembered, the newest.
-const REMEMBERED: usize = 16;
+const REMEMBERED: usize = 256;
 
 /// How the wall clock has jumped since this process started.
 #[derive(Clone, Debug, Default)]
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_all_the_time_is_remembered_for_its_last_jumps() {
-        let ticks: Vec<(u64, i64)> = (0_u32..100)
+        let ticks: Vec<(u64, i64)> = (0_u32..1000)
             .map(|tick| (u64::from(tick), i64::from(tick) * 1000))
             .collect();
         let clock = clock(&ticks);

@@ -113,7 +113,7 @@ fn link(
     let old = known
         .old
         .iter()
-        .find(|old| old.digest == digest && old.link.is_some())
+        .find(|old| old.digest == digest && old.bytes == bytes && old.link.is_some())
         .filter(|_| !known.renew);
     let valid = old
         .and_then(|old| Some((old.link.clone()?, old.expires_at.clone()?)))

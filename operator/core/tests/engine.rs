@@ -218,3 +218,58 @@ fn without_leadership_nothing_is_asked_for() {
     test.tell(Event::TermEnded);
     assert!(test.effects().is_empty());
 }
+
+#[test]
+fn an_older_version_in_a_list_is_read_and_if_it_is_true_the_process_starts_again() {
+    for (read, restarts) in [("500", true), ("1001", false), ("1002", false)] {
+        let mut job = job();
+        job.metadata.resource_version = Some("1000".to_owned());
+        let mut test = Test::leads(job);
+        let (id, mut known) = test.write().expect("links are written");
+        known.metadata.resource_version = Some("1001".to_owned());
+        test.answer(id, Answer::Job(Box::new(known.clone())));
+        test.effects();
+        let mut older = known.clone();
+        older.metadata.resource_version = Some("500".to_owned());
+        let listed = vec![Read::Object(Box::new(older))];
+        test.tell(Event::Job(Change::Listed(listed)));
+        let effects = test.effects();
+        let id = effects.iter().find_map(|effect| match effect {
+            Effect::Request {
+                id,
+                request: Request::ReadJob(_),
+                ..
+            } => Some(*id),
+            _ => None,
+        });
+        known.metadata.resource_version = Some(read.to_owned());
+        test.answer(id.expect("it is read"), Answer::Job(Box::new(known)));
+        let mut effects = test.effects().into_iter();
+        let is_restart = effects.any(|effect| matches!(effect, Effect::Restart { .. }));
+        assert_eq!(is_restart, restarts, "{read}");
+    }
+}
+
+#[test]
+fn a_status_that_the_api_server_refuses_gets_one_event_with_its_words() {
+    let mut test = Test::leads(job());
+    let (id, _) = test.write().expect("links are written");
+    let answer = || Answer::Refused {
+        code: 422,
+        message: "status.files[0]: Duplicate value".to_owned(),
+    };
+    test.answer(id, answer());
+    let told = test
+        .effects()
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Publish { note, .. } => Some((note.reason, note.message)),
+            _ => None,
+        });
+    let told: Vec<(String, String)> = told.collect();
+    let [(reason, message)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(reason, "StatusRefused");
+    assert!(message.contains("Duplicate value"), "{message}");
+}

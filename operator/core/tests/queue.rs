@@ -99,7 +99,7 @@ fn new_job(index: usize) -> Snapshot {
         spec,
         status: AIJobStatus::default(),
         admission: Admission::Admitted,
-        is_outcome_durable: true,
+        recorded: None,
         renew_links: None,
         now: at(0),
         jumps: Jumps::default(),
@@ -136,6 +136,10 @@ fn look(snapshot: &mut Snapshot, minute: i64, pool: &PoolFacts, binding: Option<
 
 /// Whether the plan writes something, an Event included. What it writes is then the status.
 fn is_written(snapshot: &mut Snapshot) -> bool {
+    let first = plan(snapshot, &Links);
+    if first.outcome.is_some() {
+        snapshot.recorded = first.outcome;
+    }
     let Plan { status, notes, .. } = plan(snapshot, &Links);
     let differs = status != snapshot.status;
     snapshot.status = status;

@@ -12,12 +12,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum_server::tls_rustls::RustlsConfig;
+use framewright_crds::conditions::shortened;
 use framewright_crds::names::{HEALTH_PATH, STREAM_PATH, STREAM_PORT};
 use framewright_crds::protocol::{
     Command, Hello, MESSAGE_LIMIT, OperatorMessage, PING_SECONDS, PROTOCOLS, SILENCE_SECONDS,
     SLOTS_MAX, WorkerMessage, is_compatible,
 };
 use futures::{SinkExt, StreamExt};
+use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::identity::{Identity, identify};
@@ -158,14 +160,20 @@ async fn hello(
         let Message::Text(text) = message else {
             continue;
         };
-        let parsed = serde_json::from_str(&text)
-            .map_err(|error| format!("the first message cannot be read: {error}"))?;
-        let WorkerMessage::Hello(hello) = parsed else {
+        let unreadable = |error: serde_json::Error| {
+            shortened(&format!("the first message cannot be read: {error}"))
+        };
+        // Of another version of the protocol this much can be read, so that it is refused in the right words.
+        let Spoken { version, protocols } = serde_json::from_str(&text).map_err(unreadable)?;
+        if !is_compatible(PROTOCOLS, protocols) {
+            return Err(other_protocol(&shortened(&version), protocols));
+        }
+        let WorkerMessage::Hello(hello) = serde_json::from_str(&text).map_err(unreadable)? else {
             return Err("the first message is no Hello".to_owned());
         };
         let Hello {
-            protocols,
-            version,
+            protocols: _,
+            version: _,
             device,
             device_error,
             memory: _,
@@ -175,18 +183,6 @@ async fn hello(
             tasks,
             epoch,
         } = validate::hello(*hello);
-        if !is_compatible(PROTOCOLS, protocols) {
-            let [theirs, ours] = [protocols, PROTOCOLS].map(|[least, most]| {
-                if least == most {
-                    format!("version {most}")
-                } else {
-                    format!("versions {least} to {most}")
-                }
-            });
-            return Err(format!(
-                "the worker (version {version}) speaks {theirs} of the protocol, this operator {ours}; use the worker image that came with the operator"
-            ));
-        }
         if tasks.len() > validate::TASKS_LIMIT {
             return Err(format!(
                 "the worker says that it holds {} tasks; more than {} are not believed",
@@ -207,6 +203,26 @@ async fn hello(
         return Ok((greeting, epoch));
     }
     Err("the stream ended before a Hello".to_owned())
+}
+
+/// What the first message of every version says.
+#[derive(Deserialize)]
+struct Spoken {
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    protocols: [u32; 2],
+}
+
+fn other_protocol(version: &str, protocols: [u32; 2]) -> String {
+    let [theirs, ours] = [protocols, PROTOCOLS].map(|[least, most]| match (least, most) {
+        (0, 0) => "version 1".to_owned(),
+        (least, most) if least == most => format!("version {most}"),
+        (least, most) => format!("versions {least} to {most}"),
+    });
+    format!(
+        "the worker (version {version}) speaks {theirs} of the protocol, this operator {ours}; use the worker image that came with the operator"
+    )
 }
 
 async fn refuse(socket: &mut WebSocket, epoch: u64, message: String) {
@@ -246,7 +262,10 @@ async fn pump(
                                 };
                                 context.send(Input::Event(event)).await;
                             }
-                            Err(error) => tracing::warn!(worker = %identity.worker.name, %error, "a message cannot be read"),
+                            Err(error) => {
+                                let error = shortened(&error.to_string());
+                                tracing::warn!(worker = %identity.worker.name, error, "a message cannot be read");
+                            }
                         }
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_))) => {}

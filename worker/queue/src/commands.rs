@@ -17,11 +17,7 @@ impl Queue {
             Command::Run(run) => self.run(*run),
             Command::Proceed { task } => self.proceed(task),
             Command::Cancel { task } => self.cancel(task),
-            Command::Ack { task } => {
-                self.tasks
-                    .retain(|held| held.run.task != task || !matches!(held.stage, Stage::Over(_)));
-                Vec::new()
-            }
+            Command::Ack { task } => self.ack(&task),
             Command::Upload {
                 task,
                 role,
@@ -113,6 +109,20 @@ impl Queue {
         // It waits for the device now.
         held.stage = Stage::Active(TaskState::Starting);
         vec![Effect::Proceed(task)]
+    }
+
+    /// One that is not over was ended by the operator: it stops.
+    fn ack(&mut self, task: &TaskId) -> Vec<Effect> {
+        match self.task_mut(task).map(|held| &held.stage) {
+            Some(Stage::Over(_)) => {
+                self.tasks.retain(|held| held.run.task != *task);
+                Vec::new()
+            }
+            Some(Stage::Waiting | Stage::Active(_) | Stage::Stopping(_)) => {
+                self.cancel(task.clone())
+            }
+            None => Vec::new(),
+        }
     }
 
     /// What is not held has stopped; what is at work is told to stop, and says so when it has.

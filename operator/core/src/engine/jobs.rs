@@ -33,6 +33,8 @@ use crate::schedule::gather;
 
 /// How long a worker's links live; it asks for new ones when it needs them longer.
 const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
+/// Jobs of orphaned tasks that are read at a time: a worker may invent many.
+const ORPHANS_AT_A_TIME: usize = 16;
 /// How long the API server's word that a pod is there is believed, while no watch shows the pod.
 const POD_BELIEVED: Duration = Duration::from_secs(2);
 
@@ -85,7 +87,7 @@ impl Engine {
             .term
             .as_ref()
             .is_some_and(|term| term.jobs.get(&uid).is_some_and(|state| state.is_confirmed));
-        if !plan.commands.is_empty() && !is_confirmed {
+        if (!plan.commands.is_empty() || plan.outcome.is_some()) && !is_confirmed {
             return self.read_job(name, &uid, effects);
         }
         // A command is signed before anything is changed, so that a panic leaves nothing half done.
@@ -132,8 +134,11 @@ impl Engine {
             // A CRD of another version drops fields. To write them again would change nothing.
             term.writes.clear(&object);
         } else {
-            term.writes
-                .due(object, urgency(&snapshot.status, &plan.status));
+            let urgency = urgency(&snapshot.status, &plan.status);
+            // One whose reason to wait has changed has its turn: many are not written at once.
+            if urgency != Urgency::Rest || !term.waiting.contains_key(name) {
+                term.writes.due(object, urgency);
+            }
         }
         match plan
             .requeue_after
@@ -181,7 +186,9 @@ impl Engine {
         }
         let cause = Cause::Job(name.clone());
         let left = finished_at.filter(|_| !is_leaving).and_then(|finished| {
-            let end = jumps.shifted(finished).checked_add(*ttl).ok()?;
+            // A clock that was ahead when the job ended keeps it no longer.
+            let finished = jumps.shifted(finished).min(now.wall);
+            let end = finished.checked_add(*ttl).ok()?;
             Some(end.duration_since(now.wall))
         });
         if *is_renewal_due || left.is_some_and(|left| !left.is_positive()) {
@@ -332,6 +339,7 @@ impl Engine {
         let open = Open::WriteOutcome {
             name: name.clone(),
             uid: uid.clone(),
+            outcome: outcome.clone(),
         };
         term.requests.insert(id, open);
         effects.push(Effect::Request {
@@ -457,7 +465,8 @@ impl Engine {
         for orphan in orphans {
             jobs.entry(orphan.job.clone()).or_default().push(orphan);
         }
-        for (job, tasks) in jobs {
+        // The others' turn comes with the next round.
+        for (job, tasks) in jobs.into_iter().take(ORPHANS_AT_A_TIME) {
             let Some(name) = ObjectName::parse(&job) else {
                 continue;
             };
@@ -515,7 +524,19 @@ fn place(snapshot: &Snapshot) -> Place<'_> {
 /// Whether the API server made the present status of this one when it was written last.
 fn is_pruned(term: &Term, uid: &str, job: &AIJob, status: &AIJobStatus) -> bool {
     let sent = term.jobs.get(uid).and_then(|state| state.sent.as_deref());
-    sent.is_some_and(|(wanted, made)| wanted == status && Some(made) == job.status.as_ref())
+    sent.is_some_and(|(wanted, made)| {
+        without_links(wanted) == without_links(status) && Some(made) == job.status.as_ref()
+    })
+}
+
+/// A link is another one each time that it is made.
+fn without_links(status: &AIJobStatus) -> AIJobStatus {
+    let mut status = status.clone();
+    for file in &mut status.files {
+        file.link = None;
+        file.expires_at = None;
+    }
+    status
 }
 
 /// How urgent it is that a status becomes another one.
@@ -574,10 +595,7 @@ fn snapshot(
         },
         held: held(term, &uid, settings.gate.as_ref()),
         admission: settings.gate.may_start(job),
-        is_outcome_durable: term
-            .jobs
-            .get(&uid)
-            .is_some_and(|state| state.is_outcome_durable),
+        recorded: term.jobs.get(&uid).and_then(|state| state.recorded.clone()),
         kept_by: kept_by(&job.metadata),
         uid,
         status,

@@ -183,6 +183,22 @@ impl Engine {
             now.monotonic.saturating_add(HOUSEKEEPING_EVERY),
         );
         self.term = Some(term);
+        self.read_doubtful();
+    }
+
+    /// Has the jobs read that a list has shown in an older version than the one that is known. If what is read is older, too, the API
+    /// server's state was restored from a backup.
+    fn read_doubtful(&mut self) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        for uid in self.world.take_doubtful() {
+            if let Some(name) = self.world.job_name(&uid) {
+                let state = term.jobs.entry(uid).or_default();
+                state.is_unknown = true;
+                term.dirty.job(name);
+            }
+        }
     }
 
     /// The end of a term: the one place where all that was true in it goes.
@@ -202,8 +218,12 @@ impl Engine {
             Change::Listed(reads) => {
                 let listed: BTreeSet<String> = reads.iter().map(Read::uid).collect();
                 for read in reads {
+                    if let Read::Object(job) = &read {
+                        self.world.doubt_job(job);
+                    }
                     self.job_read(read);
                 }
+                self.read_doubtful();
                 for (name, uid) in self.world.jobs_listed(&listed) {
                     self.job_forgotten(&name, &uid);
                 }
@@ -641,16 +661,14 @@ impl Engine {
         };
         let uid = entry.uid().to_owned();
         let gathered = match entry {
-            Job::Live(job)
-                if gather::is_live(job)
-                    && self.settings.gate.may_start(job) == Admission::Admitted =>
-            {
+            Job::Live(job) if gather::is_live(job) => {
                 let around = Around {
                     pools: self.world.facts(),
                     catalog: &self.settings.catalog,
                     labels: &self.world.namespaces,
                     now: now.wall,
                     jumps: self.clock.jumps(),
+                    may_start: self.settings.gate.may_start(job) == Admission::Admitted,
                 };
                 let files = job.status.as_ref().map_or(&[][..], |status| &status.files);
                 let received = term.files.received(&uid, files);

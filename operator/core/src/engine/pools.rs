@@ -36,6 +36,8 @@ use crate::pools::template::{self, Template};
 const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
 /// How long what was done about a pod is not done again.
 pub(super) const DONE_FOR: Duration = Duration::from_secs(2);
+/// The same after a request that was refused, or not answered: a deletion may still arrive, and until then its worker gets no task.
+pub(super) const OPEN_FOR: Duration = Duration::from_secs(20);
 
 impl Engine {
     /// Decides about one pool.
@@ -489,7 +491,9 @@ impl Engine {
 /// Whether the API server made the present status of this one when it was written last.
 fn is_pruned(term: &Term, uid: &str, pool: &ModelPool, status: &ModelPoolStatus) -> bool {
     let sent = term.pools.get(uid).and_then(|state| state.sent.as_deref());
-    sent.is_some_and(|(wanted, made)| wanted == status && Some(made) == pool.status.as_ref())
+    sent.is_some_and(|(wanted, made)| {
+        without_links(wanted) == without_links(status) && Some(made) == pool.status.as_ref()
+    })
 }
 
 /// What a pool's pods look like; made once for each generation of its spec.
@@ -503,6 +507,16 @@ fn template(
         Some((of, template)) if of == generation && generation.is_some() => template,
         Some(_) | None => Arc::new(template::build(pool, settings)),
     }
+}
+
+/// A link is another one each time that it is made.
+fn without_links(status: &ModelPoolStatus) -> ModelPoolStatus {
+    let mut status = status.clone();
+    for file in &mut status.files {
+        file.link = None;
+        file.expires_at = None;
+    }
+    status
 }
 
 /// All that a plan needs to know about one pool.

@@ -6,7 +6,7 @@
 )]
 
 use framewright_crds::aijob::AIJobStatus;
-use framewright_crds::conditions::{get, pool, pool_reason};
+use framewright_crds::conditions::{get, pool, pool_reason, shortened};
 use framewright_crds::deletion::goes_by_itself;
 use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::{LABEL_POOL, OwnerKind};
@@ -23,6 +23,7 @@ use super::event::{Answer, Now};
 use super::jobs::{believed_until, cancel};
 use super::term::{Open, PodCheck, PodWork};
 use super::world::{Job, version};
+use crate::jobs::plan::Outcome as JobOutcome;
 use crate::jobs::plan::kubernetes_events::KubernetesEvent;
 use crate::names::{JobName, ObjectName, PoolName};
 use crate::pools::failures::{Outcome, Request as PodRequest};
@@ -75,8 +76,8 @@ impl Engine {
             Some(Open::ReadJob { name, uid, known }) => {
                 self.job_was_read(now, (&name, &uid), known, answer)
             }
-            Some(Open::WriteOutcome { name, uid }) => {
-                self.outcome_written(now, &name, &uid, &answer)
+            Some(Open::WriteOutcome { name, uid, outcome }) => {
+                self.outcome_written(now, (&name, &uid), outcome, &answer)
             }
             Some(Open::DeleteJob { name, uid }) => match answer {
                 // One that a finalizer keeps is shown by the watch again.
@@ -145,14 +146,20 @@ impl Engine {
         term.dirty.job(name);
     }
 
-    fn outcome_written(&mut self, now: Now, name: &JobName, uid: &str, answer: &Answer) {
+    fn outcome_written(
+        &mut self,
+        now: Now,
+        (name, uid): (&JobName, &str),
+        outcome: JobOutcome,
+        answer: &Answer,
+    ) {
         if !matches!(answer, Answer::Done) {
             return self.job_unanswered(now, name, uid, "record what was used by", answer);
         }
         if let Some(term) = &mut self.term {
             let state = term.jobs.entry(uid.to_owned()).or_default();
             state.request = None;
-            state.is_outcome_durable = true;
+            state.recorded = Some(outcome);
             term.dirty.job(name);
         }
     }
@@ -208,8 +215,32 @@ impl Engine {
         state.is_unknown = true;
         state.fresh = None;
         let until = state.backoff.failed(now.monotonic);
+        let is_first = state.backoff.failures() == 1;
         term.deadlines.set(Cause::Job(name.clone()), until);
+        if let Answer::Refused { message, .. } = answer
+            && is_first
+        {
+            self.refused(OwnerKind::AIJobs, name, uid, message);
+        }
         self.log_failure(format!("{what} job {name}"), answer);
+    }
+
+    /// Somebody must know that the API server refuses what is to be written: the object stands still.
+    fn refused(&mut self, kind: OwnerKind, name: &ObjectName, uid: &str, message: &str) {
+        self.outbox.push(Effect::Publish {
+            kind,
+            name: name.clone(),
+            uid: uid.to_owned(),
+            version: String::new(),
+            note: KubernetesEvent {
+                warning: true,
+                reason: "StatusRefused".to_owned(),
+                message: shortened(&format!(
+                    "the API server refuses the operator's request about this object, which stands still until it is accepted: {message}"
+                )),
+                action: "Reconcile".to_owned(),
+            },
+        });
     }
 
     fn log_failure(&mut self, what: String, answer: &Answer) {
@@ -296,7 +327,13 @@ impl Engine {
         state.request = None;
         state.is_unknown = true;
         let until = state.backoff.failed(now.monotonic);
+        let is_first = state.backoff.failures() == 1;
         term.deadlines.set_earlier(Cause::Pool(name.clone()), until);
+        if let Answer::Refused { message, .. } = answer
+            && is_first
+        {
+            self.refused(OwnerKind::ModelPools, name, uid, message);
+        }
         self.log_failure(format!("{what} pool {name}"), answer);
     }
 
@@ -359,7 +396,13 @@ impl Engine {
         state.pod_request = None;
         // Whatever the answer: the same is not asked for again at once.
         if !matches!(work, PodWork::Create { .. }) {
-            let until = now.monotonic.saturating_add(super::pools::DONE_FOR);
+            let is_open = matches!(answer, Answer::Unanswered { .. } | Answer::Refused { .. });
+            let done_for = if is_open {
+                super::pools::OPEN_FOR
+            } else {
+                super::pools::DONE_FOR
+            };
+            let until = now.monotonic.saturating_add(done_for);
             state.done.insert(work.clone(), until);
         }
         match (work, answer) {

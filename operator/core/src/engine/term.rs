@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::deadlines::Deadlines;
 use super::effect::RequestId;
 use super::files::Files;
+use crate::jobs::plan::Outcome;
 use crate::jobs::plan::kubernetes_events::KubernetesEvent;
 use crate::names::{JobName, PoolName, WorkerRef};
 use crate::pools::deleted::Deleted;
@@ -100,8 +101,8 @@ pub struct JobState {
     pub request: Option<RequestId>,
     pub written_at: Option<Timestamp>,
     pub backoff: Backoff,
-    /// What the job has used is recorded.
-    pub is_outcome_durable: bool,
+    /// What is recorded of what the job has used.
+    pub recorded: Option<Outcome>,
     /// When it was last decided about because its reason for waiting had changed.
     pub reason_changed_at: Option<Duration>,
     /// The version about which deciding has panicked.
@@ -179,6 +180,7 @@ pub enum Open {
     WriteOutcome {
         name: JobName,
         uid: String,
+        outcome: Outcome,
     },
     WriteJob {
         name: JobName,
@@ -349,8 +351,7 @@ impl Term {
         }
     }
 
-    /// Has the jobs decided about that have a task on a pod, whether its worker knows of it or not, and those whose tasks its worker
-    /// holds. They are given by UID.
+    /// UIDs of the jobs that have a task on a pod, whether its worker knows of it or not, and of those whose tasks its worker holds.
     #[must_use]
     pub fn jobs_on(&self, pod_uid: &str) -> BTreeSet<String> {
         let mut jobs = self.queue.jobs_on(pod_uid);

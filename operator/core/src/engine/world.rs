@@ -33,6 +33,8 @@ pub struct World {
     pods: HashMap<ObjectName, Arc<Pod>>,
     /// The pods of each pool, by the pool's UID.
     pods_of: HashMap<String, BTreeSet<ObjectName>>,
+    /// UIDs of jobs that a list has shown in an older version than the one that is known.
+    doubtful: BTreeSet<String>,
     /// When a deletion of a pod was first seen, by its UID: what happens to its work is nobody's failure.
     leaving: HashMap<String, Timestamp>,
     /// The versions that could not be read, by UID: a list shows them again.
@@ -188,6 +190,22 @@ impl World {
         self.job_names.insert(uid, name.clone());
         self.jobs.insert(name, entry(job, version));
         true
+    }
+
+    /// A list shows this job: an older version than the known one is a reason to read it.
+    pub fn doubt_job(&mut self, job: &AIJob) {
+        let known = self.jobs.get(&ObjectName::of(&job.metadata));
+        let is_older = known.is_some_and(|known| {
+            Some(known.uid()) == job.metadata.uid.as_deref() && version(job) < known.version()
+        });
+        if is_older {
+            self.doubtful.extend(job.metadata.uid.clone());
+        }
+    }
+
+    /// UIDs of the jobs that are to be read for that reason.
+    pub fn take_doubtful(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.doubtful)
     }
 
     /// A job cannot be read: what was known of it stays. Whether that is news.

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::Jumps;
 use crate::jobs::admission::Admission;
+use crate::jobs::plan::Outcome;
 use crate::names::{PoolName, WorkerRef};
 
 /// One job and what surrounds it.
@@ -24,8 +25,8 @@ pub struct Snapshot {
     pub status: AIJobStatus,
     /// Whether its work may start.
     pub admission: Admission,
-    /// What the job has used is recorded, so that it may end.
-    pub is_outcome_durable: bool,
+    /// What is recorded of what the job has used: it may end so.
+    pub recorded: Option<Outcome>,
     /// Value of the annotation that asks for new links.
     pub renew_links: Option<String>,
     pub now: Timestamp,

@@ -18,9 +18,10 @@ pub fn of(pool: &ModelPool) -> PoolFacts {
     let status = pool.status.as_ref();
     let known = status.map_or(&[][..], |status| &status.pipelines);
     let pipelines = match &pool.spec.pipelines {
-        Some(asked) => Some(asked.iter().cloned().collect()),
+        Some(asked) if known.is_empty() => Some(asked.iter().cloned().collect()),
         None if known.is_empty() => None,
-        None => Some(known.iter().cloned().collect()),
+        // What the workers do counts, once it is known: the spec may ask for what they cannot do.
+        Some(_) | None => Some(known.iter().cloned().collect()),
     };
     let models = pool
         .spec

@@ -1,10 +1,11 @@
 //! What the scheduler works with, out of the jobs' statuses: the steps that could run, and the tasks that are bound. No I/O, no clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{Step, StepState, StepStatus};
 use framewright_crds::names::TaskId;
+use framewright_crds::protocol::OutputFile;
 use jiff::Timestamp;
 use kube_core::ResourceExt;
 
@@ -21,6 +22,8 @@ pub struct Around<'a> {
     pub labels: &'a NamespaceLabels,
     pub now: Timestamp,
     pub jumps: &'a Jumps,
+    /// Whether the job may start.
+    pub may_start: bool,
 }
 
 /// What the scheduler needs to know of a job.
@@ -32,13 +35,13 @@ pub struct Gathered {
 }
 
 /// Gathers it from the newest known state of a live job. `received` are the digests of its uploads that have come, `succeeded` the
-/// tasks that have succeeded, as their bound workers say, each with the UID of its pod; no status may say so yet.
+/// tasks that have succeeded, as their bound workers say, each with the UID of its pod, and what they made; no status may say so yet.
 #[must_use]
 pub fn gather(
     job: &AIJob,
     around: &Around<'_>,
     received: &BTreeSet<String>,
-    succeeded: &BTreeSet<(String, TaskId)>,
+    succeeded: &BTreeMap<(String, TaskId), Vec<OutputFile>>,
 ) -> Gathered {
     let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else {
         return Gathered::default();
@@ -92,7 +95,7 @@ fn pending_steps(
     around: &Around<'_>,
     received: &BTreeSet<String>,
 ) -> Vec<Pending> {
-    if job.spec.suspend {
+    if job.spec.suspend || !around.may_start {
         return Vec::new();
     }
     let created = job

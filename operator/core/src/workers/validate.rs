@@ -1,6 +1,8 @@
 //! What a worker's word may be. A worker computes other people's files and may be taken over by one: whatever it says is bounded
 //! here, before it is kept or written anywhere, so that it can lie about its own tasks and do no more.
 
+use std::collections::BTreeSet;
+
 use framewright_crds::aijob::{Cause, Fact, OutputRole, Progress, Usage};
 use framewright_crds::conditions::shortened;
 use framewright_crds::names::{TaskId, is_digest};
@@ -233,8 +235,11 @@ fn check(output: &OutputFile) -> Result<(), String> {
         return Err("the name or the role of its output is none".to_owned());
     }
     let is_short = |fact: &Fact| is_word(&fact.name) && fact.value.chars().count() <= WORD_LIMIT;
-    if facts.len() > FACTS_LIMIT || !facts.iter().all(is_short) {
-        return Err("the facts of its output are too many or too long".to_owned());
+    let names: BTreeSet<&str> = facts.iter().map(|fact| fact.name.as_str()).collect();
+    if facts.len() > FACTS_LIMIT || !facts.iter().all(is_short) || names.len() < facts.len() {
+        return Err(
+            "the facts of its output are too many or too long, or two have one name".to_owned(),
+        );
     }
     if !is_digest(digest) {
         return Err("the digest of its output is no SHA-256".to_owned());

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use framewright_core::clock::Jumps;
 use framewright_core::jobs::admission::Admission;
-use framewright_core::jobs::plan::plan;
 use framewright_core::jobs::snapshot::{
     Binding, Ended, Missing, PoolProblem, Presence, Resolution, Snapshot, StepSnapshot, WorkerTask,
 };
@@ -18,7 +17,7 @@ use framewright_crds::protocol::{Outcome, OutputFile, TaskRecord, TaskState};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::told::Links;
+use crate::told::plan_of;
 use crate::{Earlier, Story};
 
 pub(crate) fn observed(story: &Story) -> Snapshot {
@@ -46,7 +45,7 @@ pub(crate) fn observed(story: &Story) -> Snapshot {
             },
             None => Admission::Admitted,
         },
-        is_outcome_durable: !story.outcome_is_open,
+        recorded: None,
         renew_links: None,
         now: at(story.now),
         jumps: Jumps::default(),
@@ -72,7 +71,7 @@ pub(crate) fn observed(story: &Story) -> Snapshot {
             held: tasks.iter().map(|words| held(words)).collect(),
             ..snapshot.clone()
         };
-        snapshot.status = plan(&earlier, &Links).status;
+        snapshot.status = plan_of(&earlier, false).status;
         snapshot.written_at = Some(at(*now));
     }
     // A job that is over says so: let the plan itself write the conditions of a status whose steps are all over.
@@ -87,7 +86,7 @@ pub(crate) fn observed(story: &Story) -> Snapshot {
             now: at(story.now - 100),
             ..snapshot.clone()
         };
-        snapshot.status = plan(&finished, &Links).status;
+        snapshot.status = plan_of(&finished, false).status;
     }
     snapshot
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use framewright_core::jobs::plan::commands::Command;
 use framewright_core::jobs::plan::{Plan, plan};
+use framewright_core::jobs::snapshot::Snapshot;
 use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::conditions::{get, job};
@@ -24,7 +25,7 @@ pub(crate) fn tell(story: &Story) -> String {
         outcome,
         notes,
         requeue_after,
-    } = plan(&snapshot, &Links);
+    } = plan_of(&snapshot, story.outcome_is_open);
     let mut text = String::new();
     if delete {
         text.push_str("delete the job\n");
@@ -118,6 +119,19 @@ pub(crate) fn tell(story: &Story) -> String {
         let _ = writeln!(text, "requeue after {} s", wait.as_secs_f64());
     }
     text
+}
+
+/// The plan; what the job has used is recorded, unless that is still open.
+pub(crate) fn plan_of(snapshot: &Snapshot, outcome_is_open: bool) -> Plan {
+    let first = plan(snapshot, &Links);
+    if first.outcome.is_none() || outcome_is_open {
+        return first;
+    }
+    let snapshot = Snapshot {
+        recorded: first.outcome,
+        ..snapshot.clone()
+    };
+    plan(&snapshot, &Links)
 }
 
 pub(crate) struct Links;

@@ -102,8 +102,14 @@ async fn hear(
             return Err(StreamError::Closed { reason });
         }
     };
-    let message: OperatorMessage =
-        serde_json::from_str(&text).map_err(|source| StreamError::NoMessage { source })?;
+    let message: OperatorMessage = match serde_json::from_str(&text) {
+        Ok(message) => message,
+        // It may be of a later version.
+        Err(error) => {
+            warn!(%error, "a command cannot be read, and is ignored");
+            return Ok(());
+        }
+    };
     match &message.command {
         Command::Refused { message } => {
             return Err(StreamError::Refused {

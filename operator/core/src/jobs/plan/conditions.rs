@@ -102,6 +102,9 @@ fn state(snapshot: &Snapshot, steps: &[StepStatus]) -> State {
         return failure(snapshot, steps, failed);
     }
     if steps.iter().all(|step| step.state == StepState::Succeeded) {
+        if let Some(missing) = inputs::missing_result(&snapshot.spec, steps) {
+            return told(Truth::False, job_reason::INVALID_SPEC, missing);
+        }
         return told(
             Truth::True,
             job_reason::SUCCEEDED,

@@ -17,6 +17,8 @@ pub enum Missing {
     Step { name: String },
     /// An earlier step that will never be done.
     FailedStep { name: String },
+    /// A source that this version does not know.
+    Source { input: String },
     /// An output that an earlier step, which is done, did not make.
     Output { message: String },
 }
@@ -31,18 +33,20 @@ pub fn missing(step: &Step, done: &[StepStatus], received: &BTreeSet<String>) ->
                 digest: upload.digest.clone(),
             });
         }
-        let name = &input.from_step.as_ref()?.name;
+        let Some(from) = &input.from_step else {
+            return Some(Missing::Source {
+                input: input.name.clone(),
+            });
+        };
+        let name = &from.name;
         match done
             .iter()
             .find(|status| &status.name == name)
             .map(|status| status.state)
         {
-            Some(StepState::Succeeded) => {
-                let from = input.from_step.as_ref()?;
-                output(from, done).is_none().then(|| Missing::Output {
-                    message: not_made(from, done),
-                })
-            }
+            Some(StepState::Succeeded) => output(from, done).is_none().then(|| Missing::Output {
+                message: not_made(from, done, "inputs[].fromStep.output"),
+            }),
             Some(StepState::Failed | StepState::Skipped) => {
                 Some(Missing::FailedStep { name: name.clone() })
             }
@@ -67,7 +71,7 @@ pub struct Present {
     pub bytes: i64,
 }
 
-fn not_made(from: &FromStep, done: &[StepStatus]) -> String {
+fn not_made(from: &FromStep, done: &[StepStatus], field: &str) -> String {
     let maker = done.iter().find(|status| status.name == from.name);
     let made = maker.into_iter().flat_map(|maker| &maker.outputs);
     let made: Vec<&str> = made.map(|output| output.name.as_str()).collect();
@@ -78,7 +82,7 @@ fn not_made(from: &FromStep, done: &[StepStatus]) -> String {
     };
     let wanted = from.output.as_deref().unwrap_or("with a result");
     format!(
-        "step {} made no output {wanted}; it made {made}; delete this job and submit it with another inputs[].fromStep.output",
+        "step {} made no output {wanted}; it made {made}; delete this job and submit it with another {field}",
         from.name
     )
 }
@@ -119,6 +123,16 @@ pub fn wrong_output(spec: &AIJobSpec, step: &Step) -> Option<String> {
             )
         })
     })
+}
+
+/// Which result the job asks for that no step made, though all are done.
+#[must_use]
+pub fn missing_result(spec: &AIJobSpec, done: &[StepStatus]) -> Option<String> {
+    let wanted = spec.outputs.iter().flatten();
+    let mut wanted = wanted.filter(|wanted| output(&wanted.from_step, done).is_none());
+    let wanted = wanted.next()?;
+    let why = not_made(&wanted.from_step, done, "spec.outputs[].fromStep.output");
+    Some(format!("output {}: {why}", wanted.name))
 }
 
 /// What the status calls a file that a step names.

@@ -1,5 +1,7 @@
 //! Links for uploads and results: which there are, and when new ones are made.
 
+use std::collections::BTreeSet;
+
 use framewright_crds::aijob::{
     AIJobStatus, JobOutput, OutputRole, OutputStatus, StepOutput, StepStatus,
 };
@@ -54,7 +56,12 @@ pub fn results(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signe
         let maker = steps.find(|step| step.name == wanted.from_step.name);
         maker.map_or_else(Vec::new, |maker| published(&wanted, maker))
     });
+    let mut names = BTreeSet::new();
     let outputs = outputs.filter_map(|mut output| {
+        // A step's several results may be called as another step is.
+        while !names.insert(output.name.clone()) {
+            output.name.push_str("-2");
+        }
         let expires = expiry(snapshot.now)?;
         link(snapshot, &place, &mut output, expires, signer);
         Some(output)

@@ -70,10 +70,11 @@ pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
     links::files(snapshot, &mut status, signer);
     conditions::summarize(snapshot, &mut status);
     notes.splice(0..0, kubernetes_events::turn(&snapshot.status, &status));
-    if is_finished(&status) && !snapshot.is_outcome_durable {
+    let outcome = is_finished(&status).then(|| outcome(snapshot, &status));
+    if outcome.is_some() && outcome != snapshot.recorded {
         return Plan {
             delete: false,
-            outcome: Some(outcome(snapshot, &status)),
+            outcome,
             status: snapshot.status.clone(),
             commands,
             notes: Vec::new(),
@@ -111,7 +112,9 @@ pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
 pub struct Outcome {
     /// The reason of its Succeeded condition.
     pub reason: String,
-    /// The tasks that have used something.
+    /// What each step has used, over all its attempts.
+    pub steps: Vec<(String, Usage)>,
+    /// The tasks that have used something, of those that the status still knows.
     pub tasks: Vec<(TaskId, Usage)>,
 }
 
@@ -125,7 +128,10 @@ fn outcome(snapshot: &Snapshot, status: &AIJobStatus) -> Outcome {
         let task = attempt::task_id(&snapshot.uid, &step.name, attempt.number);
         Some((task, attempt.usage.clone()?))
     });
+    let used = status.steps.iter();
+    let used = used.filter_map(|step| Some((step.name.clone(), step.usage.clone()?)));
     Outcome {
+        steps: used.collect(),
         reason: reason.map_or_else(String::new, |reason| reason.reason.clone()),
         tasks: tasks.collect(),
     }
@@ -146,7 +152,9 @@ pub fn ttl(spec: &AIJobSpec) -> SignedDuration {
 /// A job that is over: only its links change, and it leaves in time.
 fn finished(snapshot: &Snapshot, signer: &dyn Signer, commands: Vec<Addressed>) -> Plan {
     let finished = snapshot.status.finished_at.as_ref();
-    let end = finished.and_then(|finished| snapshot.end(finished.0, ttl(&snapshot.spec)));
+    // A clock that was ahead when the job ended keeps it no longer.
+    let finished = finished.map(|finished| finished.0.min(snapshot.now));
+    let end = finished.and_then(|finished| snapshot.end(finished, ttl(&snapshot.spec)));
     let left = end.map(|end| end.duration_since(snapshot.now));
     let mut status = snapshot.status.clone();
     if crate::files::is_renewal_due(

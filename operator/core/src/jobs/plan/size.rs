@@ -70,11 +70,6 @@ fn details(status: &mut AIJobStatus) {
         if step.state == StepState::Blocked || step.state == StepState::Skipped {
             step.message = None;
         }
-        if step.state == StepState::Succeeded {
-            for attempt in &mut step.attempts {
-                attempt.usage = None;
-            }
-        }
     }
 }
 

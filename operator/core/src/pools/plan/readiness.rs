@@ -1,5 +1,7 @@
 //! Whether a pool is ready, and if not, the one thing to say of it.
 
+use std::collections::BTreeSet;
+
 use framewright_crds::conditions::{Truth, ended_by, pool_reason};
 use framewright_crds::modelpool::{ModelPoolStatus, ModelStatus};
 use jiff::Unit;
@@ -12,7 +14,7 @@ use crate::pools::snapshot::{Phase, PodSnapshot, Snapshot};
 pub type Verdict = (Truth, &'static str, String);
 
 /// What a person must mend comes before what only takes time.
-const RULES: [fn(&View<'_>) -> Option<Verdict>; 15] = [
+const RULES: [fn(&View<'_>) -> Option<Verdict>; 16] = [
     deleting,
     scaled_to_zero,
     weights_failed,
@@ -21,6 +23,7 @@ const RULES: [fn(&View<'_>) -> Option<Verdict>; 15] = [
     requests_failing,
     device_missing,
     pod_problem,
+    pipeline_missing,
     ready,
     pods_deleted,
     pod_waits,
@@ -126,6 +129,20 @@ fn scaled_to_zero(View { snapshot, .. }: &View<'_>) -> Option<Verdict> {
     // It is as its owner wants it.
     let message = "spec.replicas is 0".to_owned();
     (snapshot.spec.replicas == 0).then_some((Truth::True, pool_reason::SCALED_TO_ZERO, message))
+}
+
+fn pipeline_missing(View { snapshot, .. }: &View<'_>) -> Option<Verdict> {
+    let streams = snapshot.pods.iter().filter_map(|pod| pod.stream.as_ref());
+    let streams = streams.filter(|stream| stream.is_connected);
+    let done: BTreeSet<&String> = streams.flat_map(|stream| &stream.pipelines).collect();
+    let mut asked = snapshot.spec.pipelines.iter().flatten();
+    let missing = asked.find(|name| !done.contains(name))?;
+    let done: Vec<&str> = done.iter().map(|name| name.as_str()).collect();
+    let message = format!(
+        "spec.pipelines names {missing}, which no worker of the pool does; they do {}; correct spec.pipelines, or use workers that do it",
+        done.join(", ")
+    );
+    (!done.is_empty()).then_some((Truth::False, pool_reason::PIPELINE_MISSING, message))
 }
 
 fn weights_failed(view: &View<'_>) -> Option<Verdict> {
@@ -308,6 +325,14 @@ mod tests {
         );
         let zero = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| snapshot.spec.replicas = 0;
         check(&["busy"], zero, "ScaledToZero: spec.replicas is 0");
+        let asks = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
+            snapshot.spec.pipelines = Some(vec!["upscale".to_owned(), "upscail".to_owned()]);
+        };
+        check(
+            &["", ""],
+            asks,
+            "PipelineMissing: spec.pipelines names upscail, which no worker of the pool does; they do upscale; correct spec.pipelines, or use workers that do it",
+        );
         let kept = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
             snapshot.kept_by = vec!["x/y".to_owned(), "z".to_owned()];
         };

@@ -20,11 +20,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::Jumps;
 use crate::names::{PoolName, WorkerRef};
+use crate::workers::validate::TASKS_LIMIT;
 pub use tasks::Orphan;
 use tasks::Task;
 
 /// How long a worker that went away is remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);
+
+/// Tasks of a worker whose beginnings are remembered.
+const BEGUN_LIMIT: usize = 2 * TASKS_LIMIT;
+/// How long a task may take to stop; a worker that cannot stop one ends before.
+const STOP_LIMIT: SignedDuration = SignedDuration::from_mins(10);
 
 /// One connection of a worker.
 pub type SessionId = u64;
@@ -121,7 +127,7 @@ impl Sessions {
                 task,
                 Task {
                     job,
-                    waits: matches!(state, TaskState::Prepared { .. }),
+                    waits: None,
                     state,
                     changed_at,
                     wants_links: false,
@@ -133,6 +139,10 @@ impl Sessions {
             known.last_busy = Some(now);
         }
         known.tasks = held;
+        if known.begun.len() > BEGUN_LIMIT {
+            let Worker { begun, tasks, .. } = known;
+            begun.retain(|task, _| tasks.contains_key(task));
+        }
         let new_jobs: Vec<String> = known
             .tasks
             .keys()
@@ -177,6 +187,14 @@ impl Sessions {
                 *time = now.min(*time);
             }
             let Worker { begun, tasks, .. } = worker;
+            tasks.retain(|task, held| {
+                let is_kept =
+                    held.state != TaskState::Stopping || elapsed(held.changed_at) < STOP_LIMIT;
+                if !is_kept {
+                    forgotten.push((uid.clone(), task.job_uid.clone()));
+                }
+                is_kept
+            });
             begun.retain(|task, at| tasks.contains_key(task) || elapsed(*at) < REMEMBERED);
             let away = worker.away_since.map(elapsed);
             let is_kept = worker.session.is_some()

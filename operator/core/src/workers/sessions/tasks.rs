@@ -1,6 +1,6 @@
 //! The tasks that workers hold: what each has become.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use framewright_crds::aijob::Progress;
 use framewright_crds::names::TaskId;
@@ -18,8 +18,8 @@ use crate::workers::validate::OUTPUTS_LIMIT;
 pub(super) struct Task {
     pub(super) job: String,
     pub(super) state: TaskState,
-    /// Once it is prepared it waits until it may compute.
-    pub(super) waits: bool,
+    /// Whether it waits, once it is prepared, until it may compute; not known of one that an earlier leader sent.
+    pub(super) waits: Option<bool>,
     pub(super) changed_at: Timestamp,
     pub(super) wants_links: bool,
     pub(super) store_error: Option<String>,
@@ -45,7 +45,7 @@ impl Sessions {
         let new = || Task {
             job: run.job.clone(),
             state: TaskState::Starting,
-            waits: run.max_units.is_some(),
+            waits: Some(run.max_units.is_some()),
             changed_at: now,
             wants_links: false,
             store_error: None,
@@ -110,10 +110,10 @@ impl Sessions {
         true
     }
 
-    /// The inputs of a task are there. Only one that waits to be told that it may compute is in that state. Whether the task is known.
+    /// The inputs of a task are there. Only one that waits, or may wait, to be told that it may compute is in that state. Whether the task is known.
     pub fn prepared(&mut self, uid: &str, id: &TaskId, units: u64, now: Timestamp) -> bool {
         match self.task_mut(uid, id).map(|task| (task.waits, &task.state)) {
-            Some((true, TaskState::Starting)) => {
+            Some((Some(true) | None, TaskState::Starting)) => {
                 self.moved(uid, id, TaskState::Prepared { units }, now)
             }
             Some(_) => true,
@@ -211,23 +211,20 @@ impl Sessions {
         self.workers.get(uid)?.begun.get(task).copied()
     }
 
-    /// The tasks of a job that have succeeded and are not acknowledged, each with the pod UID of its worker.
+    /// The tasks of a job that have succeeded and are not acknowledged, each with the pod UID of its worker, and what they made.
     #[must_use]
-    pub fn succeeded(&self, job_uid: &str) -> BTreeSet<(String, TaskId)> {
+    pub fn succeeded(&self, job_uid: &str) -> BTreeMap<(String, TaskId), Vec<OutputFile>> {
         let workers = self.by_job.get(job_uid).into_iter().flatten();
         let workers = workers.filter_map(|uid| Some((uid, self.workers.get(uid)?)));
         workers
             .flat_map(|(uid, worker)| worker.tasks.iter().map(move |task| (uid, task)))
-            .filter(|(_, (id, task))| {
-                id.job_uid == job_uid
-                    && matches!(
-                        task.state,
-                        TaskState::Finished {
-                            outcome: Outcome::Succeeded { .. }
-                        }
-                    )
+            .filter(|(_, (id, _))| id.job_uid == job_uid)
+            .filter_map(|(uid, (id, task))| match &task.state {
+                TaskState::Finished {
+                    outcome: Outcome::Succeeded { outputs, .. },
+                } => Some(((uid.clone(), id.clone()), outputs.clone())),
+                _ => None,
             })
-            .map(|(uid, (id, _))| (uid.clone(), id.clone()))
             .collect()
     }
 

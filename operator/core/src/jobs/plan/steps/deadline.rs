@@ -28,6 +28,10 @@ pub fn next_deadline(
                     let since = step.queued_at.as_ref()?.0;
                     snapshot.end(since, queue_limit(snapshot))
                 }
+                Missing::Source { .. } => {
+                    let since = step.queued_at.as_ref()?.0;
+                    snapshot.end(since, queue_limit(snapshot))
+                }
                 Missing::Step { .. } | Missing::FailedStep { .. } | Missing::Output { .. } => None,
             }
         }

@@ -82,7 +82,8 @@ fn one(
     bindings: Bindings,
     notes: &mut Vec<KubernetesEvent>,
 ) -> StepStatus {
-    if status.state.is_terminal() {
+    // One in a state of a later version is left alone.
+    if status.state.is_terminal() || status.state == StepState::Unknown {
         return status;
     }
     set_back(&mut status, snapshot.now);
@@ -107,6 +108,14 @@ fn one(
             status.state = StepState::Blocked;
             status.message = Some(format!("waits for step {name}"));
         }
+        Some(Missing::Source { input }) => pending::wait_for_input(
+            snapshot,
+            &mut status,
+            format!(
+                "waits, since this version of the operator does not know the source of input {input}; upgrade the operator, or delete this job"
+            ),
+            notes,
+        ),
         Some(Missing::Upload { input, digest }) => {
             pending::wait_for_upload(snapshot, &mut status, &input, &digest, notes)
         }

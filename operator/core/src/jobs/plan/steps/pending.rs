@@ -1,16 +1,17 @@
 //! What becomes of a step that has no worker: it waits for an input, or for a worker, or is bound to one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::aijob::{Attempt, AttemptWorker, Step, StepState, StepStatus};
 use framewright_crds::conditions::shortened;
 use framewright_crds::names::{TaskId, bare};
+use framewright_crds::protocol::OutputFile;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use ring::digest;
 
-use super::Bindings;
 use super::deadline::queue_limit;
+use super::{Bindings, running};
 use crate::clock::Jumps;
 use crate::jobs::admission::Admission;
 use crate::jobs::plan::kubernetes_events::{KubernetesEvent, note};
@@ -33,6 +34,7 @@ pub fn is_pending(
 ) -> bool {
     let free = status.is_none_or(|status| {
         !status.state.is_terminal()
+            && status.state != StepState::Unknown
             && attempt::open(status).is_none()
             && retry::not_before(status, jumps).is_none_or(|at| at <= now)
     });
@@ -45,16 +47,17 @@ pub fn is_pending(
 pub fn foreseen(
     job_uid: &str,
     steps: &[StepStatus],
-    succeeded: &BTreeSet<(String, TaskId)>,
+    succeeded: &BTreeMap<(String, TaskId), Vec<OutputFile>>,
 ) -> Vec<StepStatus> {
     let mut steps = steps.to_vec();
     for step in &mut steps {
-        let is_done = attempt::open(step).is_some_and(|open| {
+        let outputs = attempt::open(step).and_then(|open| {
             let task = attempt::task_id(job_uid, &step.name, open.number);
-            succeeded.contains(&(open.worker.uid.clone(), task))
+            succeeded.get(&(open.worker.uid.clone(), task))
         });
-        if is_done {
+        if let Some(outputs) = outputs {
             step.state = StepState::Succeeded;
+            step.outputs = outputs.iter().cloned().map(running::output).collect();
         }
     }
     steps
@@ -76,6 +79,16 @@ pub(super) fn wait_for_upload(
             "{waits}; whether it is there is not known: {problem}"
         ));
     }
+    wait_for_input(snapshot, status, waits, notes);
+}
+
+/// The step waits for an input, for as long as it may.
+pub(super) fn wait_for_input(
+    snapshot: &Snapshot,
+    status: &mut StepStatus,
+    waits: String,
+    notes: &mut Vec<KubernetesEvent>,
+) {
     status.message = Some(waits.clone());
     if snapshot.spec.suspend {
         status.state = StepState::Blocked;
@@ -108,10 +121,7 @@ pub(super) fn queue_or_bind(
     notes: &mut Vec<KubernetesEvent>,
 ) {
     if let Admission::Waits { message, .. } = &snapshot.admission {
-        status.state = StepState::Queued;
-        status.queued_at = None;
-        status.message = Some(shortened(message));
-        return;
+        return wait_for_input(snapshot, status, shortened(message), notes);
     }
     if snapshot.spec.suspend {
         // Time spent suspended does not count against the queue deadline.

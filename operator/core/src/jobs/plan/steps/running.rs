@@ -141,7 +141,7 @@ fn count(status: &mut StepStatus, usage: Option<Usage>) {
     }
 }
 
-fn output(file: OutputFile) -> StepOutput {
+pub(super) fn output(file: OutputFile) -> StepOutput {
     let OutputFile {
         name,
         role,
