@@ -8,6 +8,7 @@
 //! - [`error_chain`]: an error with its causes, on one line
 //! - [`deletion`]: what keeps an object that somebody has deleted
 //! - [`file_names`]: the file name of a result
+//! - [`fraction`]: a number such as 24000/1001
 //! - [`manifest`]: the objects in a YAML or JSON file, as written or as `kubectl get` prints them
 //! - [`names`]: labels, annotations, ports, task ids, artifact keys
 //! - [`pipelines`]: what a step can do, as a table
@@ -29,6 +30,7 @@ pub mod conditions;
 pub mod deletion;
 pub mod error_chain;
 pub mod file_names;
+pub mod fraction;
 pub mod manifest;
 pub mod modelpool;
 pub mod names;

@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use crate::device::{self, compute_dtype};
-use crate::models::Upscaler;
+use crate::models::LoadedNetwork;
 use crate::pipelines::{PipelineError, is_out_of_memory};
 use crate::sentence::sentence;
 use crate::weights::cache::Held;
 use crate::weights::verify::Sha256;
-use crate::weights::{WeightFile, WeightsError, load_upscaler, weight_bytes};
+use crate::weights::{WeightFile, WeightsError, load_network, weight_bytes};
 
 /// The device and what is loaded on it. Only work on the engine's thread sees it.
 pub struct DeviceState {
@@ -29,7 +29,7 @@ pub struct DeviceState {
 }
 
 struct Loaded {
-    upscaler: Arc<Upscaler>,
+    network: Arc<LoadedNetwork>,
     weights: LoadedWeights,
 }
 
@@ -222,26 +222,26 @@ impl DeviceState {
     ///
     /// # Errors
     /// The file is another one by now, it holds no network, or the device has no room for it.
-    pub fn upscaler(&mut self, weights: &Weights) -> Result<Arc<Upscaler>, PipelineError> {
+    pub fn network(&mut self, weights: &Weights) -> Result<Arc<LoadedNetwork>, PipelineError> {
         if let Some(loaded) = &self.loaded
             && loaded.weights.sha256 == weights.sha256
         {
-            return Ok(Arc::clone(&loaded.upscaler));
+            return Ok(Arc::clone(&loaded.network));
         }
         // First out, then in: there may be no room for two.
         self.unload();
         let start = Instant::now();
         let loaded =
             load(weights, &self.device).map_err(|error| PipelineError::Weights(Box::new(error)))?;
-        let upscaler = Arc::clone(&loaded.upscaler);
+        let network = Arc::clone(&loaded.network);
         info!(
-            network = %upscaler.architecture(),
+            network = %network.layout(),
             seconds = start.elapsed().as_secs_f64(),
             "loaded weights"
         );
         (self.on_change)(Some(loaded.weights));
         self.loaded = Some(loaded);
-        Ok(upscaler)
+        Ok(network)
     }
 
     fn unload(&mut self) {
@@ -252,9 +252,9 @@ impl DeviceState {
 }
 
 fn load(weights: &Weights, device: &Device) -> Result<Loaded, WeightsError> {
-    let upscaler = load_upscaler(weights.file(), device)?;
+    let network = load_network(weights.file(), device)?;
     Ok(Loaded {
-        upscaler: Arc::new(upscaler),
+        network: Arc::new(network),
         weights: LoadedWeights {
             sha256: weights.sha256,
             bytes: weight_bytes(weights.file(), compute_dtype(device))?,

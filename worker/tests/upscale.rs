@@ -53,6 +53,7 @@ fn the_work_that_is_prepared_is_the_work_that_is_done() {
         width: 18,
         height: 14,
         frames: 1,
+        rate: None,
     };
     assert_eq!((made.units, output.media), (18 * 14, facts));
     assert_eq!(

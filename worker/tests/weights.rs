@@ -5,6 +5,9 @@
     reason = "a test that panics has failed, which is the point"
 )]
 
+#[path = "golden/closeness.rs"]
+#[allow(dead_code, reason = "a part of it is needed")]
+mod closeness;
 mod golden;
 
 use std::collections::HashMap;
@@ -12,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use candle_core::{DType, Device, Tensor};
-use framewright_worker::models::{Shapes, Upscaler};
+use framewright_worker::models::{LoadedNetwork, Shapes, Upscaler};
 use framewright_worker::weights::verify::Sha256;
-use framewright_worker::weights::{WeightFile, WeightsError, load_upscaler};
+use framewright_worker::weights::{WeightFile, WeightsError, load_network, load_upscaler};
 
 #[test]
 fn a_file_loads_and_computes_what_its_tensors_do() {
@@ -117,6 +120,36 @@ fn the_command_in_the_refusal_of_a_pickle_converts_it() {
             "the digest to pin is not printed"
         );
     }
+}
+
+#[test]
+fn the_pickle_of_a_rife_is_converted_without_what_only_training_needs() {
+    let case = golden::rife_case("mini");
+    let workplace = workplace("flownet.pkl");
+    let pickle = workplace.path().join("flownet.pkl");
+    let error = load("flownet.pkl", &pickle).err().unwrap();
+    assert!(run(&command_of(&error), workplace.path()).status.success());
+    let converted = workplace.path().join("flownet.safetensors");
+    let sha256 = Sha256::of(std::fs::File::open(&converted).unwrap()).unwrap();
+    let file = WeightFile {
+        name: "flownet.safetensors",
+        path: &converted,
+        sha256,
+    };
+    let LoadedNetwork::Interpolator(loaded) = load_network(file, &Device::Cpu).unwrap() else {
+        panic!("not recognised as a RIFE");
+    };
+    let [earlier, later] = case
+        .frames()
+        .map(|frame| loaded.source(&frame, case.flow_scale()).unwrap());
+    let new = loaded
+        .between(&earlier, &later, case.time, &|| false)
+        .unwrap();
+    assert!(closeness::worst(&new, &case.output()) < 1e-4);
+    let stored = candle_core::safetensors::load(&converted, &Device::Cpu).unwrap();
+    assert_eq!(stored.len(), case.weights.len());
+    let refused = load("flownet.safetensors", &converted).err().unwrap();
+    assert!(refused.blames_the_file(), "{refused}");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Converts a PyTorch checkpoint (.pth, .pt, .ckpt, .bin) to safetensors.
+"""Converts a PyTorch checkpoint (.pth, .pt, .pkl, .ckpt, .bin) to safetensors.
 
     python3 convert.py RealESRGAN_x4plus.pth RealESRGAN_x4plus.safetensors
+    python3 convert.py flownet.pkl rife-4.25.safetensors
 
 Needs nothing but Python. A checkpoint is a pickle, which can run code when it is read: this reads
 it with a list of the few names that tensors are made of, and runs nothing else.
 
 Of a checkpoint that holds several sets of weights, the averaged ones are taken (params_ema).
+Of a RIFE, what only training needs is left out.
 An SRVGGNetCompact without slopes does not say which activation it was trained with: give
 --activation relu or --activation leakyrelu, and the slopes are written.
 """
@@ -33,6 +35,8 @@ STORAGES = {
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 SETS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 LEAKY_SLOPE = 0.1  # what SRVGGNetCompact is trained with
+RIFE = "block0.conv0.0.0.weight"  # every RIFE 4.x has it
+RIFE_TRAINING = ("teacher.", "caltime.", "block_tea.", "contextnet.", "unet.")
 
 
 class Refused(Exception):
@@ -140,7 +144,10 @@ def plain(checkpoint):
     tensors = {name: tensor for name, tensor in checkpoint.items() if isinstance(tensor, Tensor)} if isinstance(checkpoint, dict) else {}
     if not tensors:
         raise Refused("it holds no tensors by name")
-    return {name.removeprefix("module."): (t.storage.dtype, t.shape, t.bytes()) for name, t in tensors.items()}
+    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    if RIFE in tensors:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(RIFE_TRAINING)}
+    return {name: (tensor.storage.dtype, tensor.shape, tensor.bytes()) for name, tensor in tensors.items()}
 
 
 def add_slopes(tensors, activation):

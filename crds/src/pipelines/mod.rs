@@ -8,6 +8,7 @@
 //! - [`rules`]: the CEL rules that follow from it
 //! - one file for each pipeline: its parameters and its [`PipelineSpec`]
 
+pub mod interpolate;
 pub mod noop;
 pub mod rules;
 pub mod upscale;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::aijob::OutputRole;
+use crate::fraction::Fraction;
 
 /// Writes the members of a step, the enum of the protocol and the table, from one list.
 macro_rules! pipelines {
@@ -75,6 +77,8 @@ macro_rules! pipelines {
 pipelines! {
     /// Makes an image or a video larger.
     upscale: Upscale(upscale::Upscale) = upscale::SPEC;
+    /// Makes frames between the frames of a video.
+    interpolate: Interpolate(interpolate::Interpolate) = interpolate::SPEC;
     /// Does nothing. For tests and benchmarks; published CRDs do not have it.
     noop: Noop(noop::Noop) = noop::SPEC;
 }
@@ -182,6 +186,8 @@ pub struct MediaFacts {
     pub height: u32,
     /// Frames; 1 of an image.
     pub frames: u64,
+    /// Frames a second; none of an image.
+    pub rate: Option<Fraction>,
 }
 
 /// The pipeline of that name.

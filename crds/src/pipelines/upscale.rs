@@ -96,6 +96,7 @@ mod tests {
             width: 64,
             height: 48,
             frames: 10,
+            rate: None,
         };
         for (scale, frames, expected) in [
             (Some(2), None, Some(64 * 48 * 4 * 10)),

@@ -1,4 +1,4 @@
-//! The AIJob's CRD as it may be one day: with eleven pipelines more than today. They do not exist; they are as large as those that
+//! The AIJob's CRD as it may be one day: with ten pipelines more than today. They do not exist; they are as large as those that
 //! may come. Used here, and in `e2e/tests/api`, where a real API server must accept it.
 
 use framewright_crds::AIJob;
@@ -19,7 +19,7 @@ const PARAMETERS: usize = 12;
 const IMAGE: InputSlot = slot("image", MediaKind::Image, 1, 1);
 const VIDEO: InputSlot = slot("video", MediaKind::Video, 1, 1);
 
-const DUMMIES: [PipelineSpec; 11] = [
+const DUMMIES: [PipelineSpec; 10] = [
     dummy(
         "generateImage",
         Inputs::Each(&[]),
@@ -45,7 +45,6 @@ const DUMMIES: [PipelineSpec; 11] = [
         }],
     ),
     dummy("animateImage", Inputs::Each(&[IMAGE]), &[]),
-    dummy("interpolate", Inputs::OneOf(&[VIDEO]), &[]),
     dummy("transcode", Inputs::OneOf(&[VIDEO, IMAGE]), &[]),
     dummy(
         "concatenate",

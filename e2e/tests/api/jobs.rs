@@ -89,7 +89,17 @@ async fn a_bad_job_is_refused_with_the_field_and_the_way_out() -> Result<()> {
         (
             "no pipeline",
             json!({"steps": [{"name": "a", "model": "m", "inputs": [upload()]}]}),
-            "step a must set exactly one pipeline; available: upscale",
+            "step a must set exactly one pipeline; available: upscale, interpolate",
+        ),
+        (
+            "a factor and a rate",
+            json!({"steps": [{"name": "a", "model": "m", "interpolate": {"factor": 2, "fps": 60}, "inputs": [upload()]}]}),
+            "step a: set exactly one of interpolate.factor and interpolate.fps",
+        ),
+        (
+            "a rate that is no fraction",
+            json!({"steps": [{"name": "a", "model": "m", "interpolate": {"fps": "23.976"}, "inputs": [upload()]}]}),
+            "spec.steps[0].interpolate.fps",
         ),
         (
             "a pipeline that the published CRD does not have",

@@ -15,7 +15,7 @@ pcm=pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pc
 encoders=libx264,ffv1,png,rawvideo,aac,pcm_s16le,pcm_f32le
 muxers=mp4,mov,matroska,webm,avi,rawvideo,wav,pcm_s16le,pcm_f32le,framehash,null
 parsers=h264,hevc,vp8,vp9,av1,mpeg4video,mpegvideo,mjpeg,png,dnxhd,aac,mpegaudio,opus,vorbis,flac,ac3,dca
-filters=scale,format,fps,null,crop,transpose,hflip,vflip,rotate,setpts,setsar,trim,select,anull,aformat,aresample,asetpts,atrim
+filters=scale,format,fps,null,crop,transpose,hflip,vflip,rotate,setpts,setsar,trim,select,anull,aformat,aresample,asetpts,atempo,atrim
 bitstream=aac_adtstoasc,extract_extradata,h264_mp4toannexb,hevc_mp4toannexb,vp9_superframe,vp9_superframe_split,null
 
 work=$(mktemp -d)

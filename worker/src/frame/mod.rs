@@ -1,11 +1,11 @@
-//! Upscaling one frame of 8-bit RGB of any size, tile by tile.
+//! Frames of 8-bit RGB as networks see them, and upscaling one of any size, tile by tile.
 //!
 //! *Layout*: `pixels` turns bytes into what a network sees, and back; `on_device` does so on a GPU.
 
 mod on_device;
 mod pixels;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::models::{Architecture, ModelError, Upscaler};
 use crate::tiles::{Rectangle, Tile, TileError, Tiling, plan};
@@ -134,6 +134,63 @@ pub fn upscale_rgb8(
         }
     }
     Ok(upscaled)
+}
+
+/// A whole frame as `[1, 3, height, width]` with values in 0..=1, on the device.
+///
+/// # Errors
+/// The bytes are not those of such a frame, or the device fails.
+pub fn to_planes(
+    pixels: &[u8],
+    width: usize,
+    height: usize,
+    device: &Device,
+) -> Result<Tensor, FrameError> {
+    let needed = bytes(width, height).unwrap_or(0);
+    if pixels.len() != needed || needed == 0 {
+        return Err(FrameError::Size {
+            width,
+            height,
+            needed,
+            found: pixels.len(),
+        });
+    }
+    let whole = whole(width, height);
+    let planes = if device.is_cpu() {
+        pixels::taken(pixels, width, &whole)
+    } else {
+        on_device::taken(pixels, width, &whole, device)
+    };
+    planes.map_err(|source| FrameError::Pixels { source })
+}
+
+/// The pixels of `[1, 3, height, width]` with values in 0..=1, clamped and rounded as [`upscale_rgb8`] does it.
+///
+/// # Errors
+/// A value is no number, or the device fails.
+pub fn to_rgb8(planes: &Tensor) -> Result<Vec<u8>, FrameError> {
+    let failed = |source| FrameError::Pixels { source };
+    let (_, _, height, width) = planes.dims4().map_err(failed)?;
+    let planes = planes.squeeze(0).map_err(failed)?;
+    let whole = whole(width, height);
+    let mut pixels = vec![0; 3 * width * height];
+    let placed = if planes.device().is_cpu() {
+        pixels::place(&planes, &mut pixels, width, &whole)
+    } else {
+        on_device::place(&planes, &mut pixels, width, &whole)
+    };
+    if placed.map_err(failed)? {
+        Ok(pixels)
+    } else {
+        Err(FrameError::NotANumber)
+    }
+}
+
+fn whole(width: usize, height: usize) -> Rectangle {
+    Rectangle {
+        columns: 0..width,
+        rows: 0..height,
+    }
 }
 
 fn bytes(width: usize, height: usize) -> Option<usize> {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use framewright_crds::fraction::Fraction;
+
 /// Frames per second as a fraction, so that 30000/1001 stays what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameRate {
@@ -40,6 +42,14 @@ impl FrameRate {
     /// The lower half of the fraction.
     pub fn denominator(self) -> u32 {
         self.denominator
+    }
+
+    /// The same, as messages and parameters have it.
+    pub fn fraction(self) -> Fraction {
+        Fraction {
+            numerator: self.numerator,
+            denominator: self.denominator,
+        }
     }
 
     /// Frames a second, rounded as floating point numbers are.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use framewright_crds::fraction::Fraction;
 use framewright_crds::pipelines::upscale::MAX_FRAMES;
 
 use super::color::Color;
@@ -96,6 +97,16 @@ pub struct AudioTrack {
     pub(super) is_copied: bool,
     /// Where it is cut.
     pub(super) length: Option<Duration>,
+    /// How many times as long it becomes, at the same pitch.
+    pub(super) slowdown: Fraction,
+}
+
+impl AudioTrack {
+    /// The same, so many times as long.
+    #[must_use]
+    pub fn slowed_down(self, slowdown: Fraction) -> AudioTrack {
+        AudioTrack { slowdown, ..self }
+    }
 }
 
 impl Video {
@@ -108,6 +119,10 @@ impl Video {
             stream: audio.stream,
             is_copied: AUDIO_IN_MP4.contains(&audio.codec.as_str()),
             length: frames.map(|frames| self.rate.time_of(frames)),
+            slowdown: Fraction {
+                numerator: 1,
+                denominator: 1,
+            },
         })
     }
 

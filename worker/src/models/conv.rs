@@ -19,12 +19,15 @@ pub(super) enum Activation {
 /// size stays, its bias, and its activation.
 pub(super) enum Conv {
     Cpu(CpuConv),
+    /// On squares of 2 x 2 pixels that were folded into channels.
+    CpuHalving(CpuConv),
     Device(DeviceConv),
 }
 
 /// The same in candle's own operations, which every device has.
 pub(super) struct DeviceConv {
     kernel: Tensor,
+    stride: usize,
     /// `[1, outputs, 1, 1]`.
     bias: Tensor,
     bend: Bend,
@@ -51,22 +54,63 @@ impl Conv {
     ) -> Result<Self> {
         let kernel = tensors.get((outputs, inputs, 3, 3), &format!("{name}.weight"))?;
         let bias = tensors.get(outputs, &format!("{name}.bias"))?;
-        if kernel.device().is_cpu() && kernel.dtype() == DType::F32 {
-            return Ok(Conv::Cpu(CpuConv::new(&kernel, &bias, &activation)?));
+        Conv::new(kernel, &bias, &activation)
+    }
+
+    /// Of a kernel `[outputs, inputs, 3, 3]` and a bias `[outputs]`.
+    pub(super) fn new(kernel: Tensor, bias: &Tensor, activation: &Activation) -> Result<Self> {
+        if has_fast_conv(&kernel) {
+            return Ok(Conv::Cpu(CpuConv::new(&kernel, bias, activation)?));
         }
-        Ok(Conv::Device(DeviceConv::new(kernel, &bias, &activation)?))
+        Ok(Conv::Device(DeviceConv::new(kernel, bias, activation, 1)?))
+    }
+
+    /// Halves both sides, which are even: the kernel is applied at every second pixel of every second row.
+    pub(super) fn halving(kernel: Tensor, bias: &Tensor, activation: &Activation) -> Result<Self> {
+        if has_fast_conv(&kernel) {
+            let kernel = unshuffled_kernel(&kernel)?;
+            return Ok(Conv::CpuHalving(CpuConv::new(&kernel, bias, activation)?));
+        }
+        Ok(Conv::Device(DeviceConv::new(kernel, bias, activation, 2)?))
     }
 
     pub(super) fn forward(&self, features: &Tensor) -> Result<Tensor> {
         match self {
             Conv::Cpu(conv) => features.contiguous()?.apply_op1_no_bwd(conv),
+            Conv::CpuHalving(conv) => candle_nn::ops::pixel_unshuffle(features, 2)?
+                .contiguous()?
+                .apply_op1_no_bwd(conv),
             Conv::Device(conv) => conv.forward(features),
         }
     }
 }
 
+/// Whether [`CpuConv`] computes with such a kernel.
+fn has_fast_conv(kernel: &Tensor) -> bool {
+    kernel.device().is_cpu() && kernel.dtype() == DType::F32
+}
+
+/// A kernel for every second pixel, as a kernel over squares of 2 x 2 pixels that were folded into channels.
+///
+/// Output row y reads the rows 2y - 1, 2y and 2y + 1. They are the lower row of the square above, and both rows of square y.
+fn unshuffled_kernel(kernel: &Tensor) -> Result<Tensor> {
+    /// For each tap of the kernel: which row of which square, from the one above on.
+    const PLACES: [(usize, usize); 3] = [(1, 0), (0, 1), (1, 1)];
+    let (outputs, inputs, _, _) = kernel.dims4()?;
+    let taps = kernel.flatten_all()?.to_vec1::<f32>()?;
+    let mut unshuffled = vec![0.0; outputs * inputs * 4 * 9];
+    for (taps, places) in taps.chunks_exact(9).zip(unshuffled.chunks_exact_mut(4 * 9)) {
+        for (index, tap) in taps.iter().enumerate() {
+            let ((row, square_row), (column, square_column)) =
+                (PLACES[index / 3], PLACES[index % 3]);
+            places[(2 * row + column) * 9 + square_row * 3 + square_column] = *tap;
+        }
+    }
+    Tensor::from_vec(unshuffled, (outputs, 4 * inputs, 3, 3), kernel.device())
+}
+
 impl DeviceConv {
-    fn new(kernel: Tensor, bias: &Tensor, activation: &Activation) -> Result<Self> {
+    fn new(kernel: Tensor, bias: &Tensor, activation: &Activation, stride: usize) -> Result<Self> {
         let by_channel = |values: &Tensor| values.reshape((1, values.elem_count(), 1, 1));
         let bend = match activation {
             Activation::None => Bend::None,
@@ -82,6 +126,7 @@ impl DeviceConv {
         };
         Ok(DeviceConv {
             kernel,
+            stride,
             bias: by_channel(bias)?,
             bend,
         })
@@ -104,9 +149,11 @@ impl DeviceConv {
                 features.to_dtype(DType::F32)?,
                 self.kernel.to_dtype(DType::F32)?,
             );
-            return features.conv2d(&kernel, 1, 1, 1, 1)?.to_dtype(DType::BF16);
+            return features
+                .conv2d(&kernel, 1, self.stride, 1, 1)?
+                .to_dtype(DType::BF16);
         }
-        features.conv2d(&self.kernel, 1, 1, 1, 1)
+        features.conv2d(&self.kernel, 1, self.stride, 1, 1)
     }
 }
 
@@ -139,7 +186,7 @@ mod tests {
                 let features = random(&[frames, inputs, height, width]);
                 let cpu = CpuConv::new(&kernel, &bias, &activation).unwrap();
                 let ours = features.apply_op1_no_bwd(&cpu).unwrap();
-                let theirs = DeviceConv::new(kernel, &bias, &activation).unwrap();
+                let theirs = DeviceConv::new(kernel, &bias, &activation, 1).unwrap();
                 let theirs = theirs.forward(&features).unwrap();
                 let worst = (ours - theirs)
                     .unwrap()
@@ -154,6 +201,33 @@ mod tests {
                     "{inputs} to {outputs} channels at {width}x{height}: off by {worst}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_cpu_layer_that_halves_computes_what_candle_s_operations_do() {
+        for (inputs, outputs, height, width) in [(3, 16, 2, 2), (15, 9, 8, 34), (4, 12, 18, 6)] {
+            let kernel = random(&[outputs, inputs, 3, 3]);
+            let bias = random(&[outputs]);
+            let features = random(&[1, inputs, height, width]);
+            let leaky = Activation::Leaky(0.2);
+            let ours = Conv::halving(kernel.clone(), &bias, &leaky).unwrap();
+            assert!(matches!(ours, Conv::CpuHalving(_)));
+            let ours = ours.forward(&features).unwrap();
+            assert_eq!(ours.dims(), [1, outputs, height / 2, width / 2]);
+            let theirs = DeviceConv::new(kernel, &bias, &leaky, 2).unwrap();
+            let worst = (ours - theirs.forward(&features).unwrap())
+                .unwrap()
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
+            assert!(
+                worst < 1e-5,
+                "{inputs} to {outputs} channels: off by {worst}"
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Architecture, CompactLayout, RrdbLayout};
+use super::{Architecture, CompactLayout, NetworkLayout, RifeLayout, RrdbLayout, rife};
 
 /// Tensors by name, as a safetensors header lists them.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
@@ -10,9 +10,21 @@ pub type Shapes = BTreeMap<String, Vec<usize>>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DetectError {
     #[error(
-        "no known network: neither RRDBNet (conv_first.weight or model.0.weight) nor SRVGGNetCompact (body.0.weight) in {count} tensors ({some})"
+        "no known network: none of RRDBNet (conv_first.weight or model.0.weight), SRVGGNetCompact (body.0.weight) and RIFE 4.x (block0.conv0.0.0.weight) in {count} tensors ({some})"
     )]
     Unknown { count: usize, some: String },
+    #[error(
+        "tensor {tensor} is of a RIFE before 4.0, or of another network with blocks: block0.conv0.0.0.weight is missing; take the flownet.pkl of a version from 4.0 on"
+    )]
+    OldRife { tensor: String },
+    #[error(
+        "RIFE 4.x has 4 or 5 blocks, and these weights have {count} (the last one found by {tensor}); take the flownet.pkl of a published version"
+    )]
+    Blocks { tensor: String, count: usize },
+    #[error(
+        "the weights are of {found}, which makes frames between frames; upscaling needs RRDBNet or SRVGGNetCompact"
+    )]
+    NoUpscaler { found: String },
     #[error("tensor {tensor} is missing: {network} needs it, with shape {expected:?}")]
     Missing {
         tensor: String,
@@ -61,28 +73,50 @@ pub enum DetectError {
 ///
 /// Checkpoints often hold the weights twice, plain (`params.`) and averaged (`params_ema.`): the
 /// averaged ones are taken, as Real-ESRGAN does.
-pub fn detect(shapes: &Shapes) -> Result<Architecture, DetectError> {
+pub fn recognise(shapes: &Shapes) -> Result<NetworkLayout, DetectError> {
     let prefix = prefix(shapes);
-    let tensors = Tensors {
+    let mut tensors = Tensors {
         prefix,
         shapes: shapes
             .iter()
             .filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape.as_slice())))
             .collect(),
     };
-    let architecture = if tensors.has("conv_first.weight") || tensors.has("model.0.weight") {
-        Architecture::Rrdb(RrdbLayout::detect(&tensors)?)
+    let upscaler = NetworkLayout::Upscaler;
+    let (layout, expected) = if tensors.has("conv_first.weight") || tensors.has("model.0.weight") {
+        let layout = RrdbLayout::detect(&tensors)?;
+        let expected = layout.tensors();
+        (upscaler(Architecture::Rrdb(layout)), expected)
     } else if tensors.has("body.0.weight") {
-        Architecture::Compact(CompactLayout::detect(&tensors)?)
+        let layout = CompactLayout::detect(&tensors)?;
+        let expected = layout.tensors();
+        (upscaler(Architecture::Compact(layout)), expected)
+    } else if tensors.has("block0.conv0.0.0.weight") {
+        tensors.leave_out(rife::IGNORED);
+        let layout = RifeLayout::detect(&tensors)?;
+        let expected = layout.tensors();
+        (NetworkLayout::Interpolator(layout), expected)
+    } else if let Some(name) = tensors.names().find(|name| name.starts_with("block0.")) {
+        let tensor = format!("{prefix}{}", shortened(name));
+        return Err(DetectError::OldRife { tensor });
     } else {
         return Err(unknown(shapes));
     };
-    let expected = match &architecture {
-        Architecture::Rrdb(layout) => layout.tensors(),
-        Architecture::Compact(layout) => layout.tensors(),
-    };
-    tensors.check(&expected, &architecture.to_string())?;
-    Ok(architecture)
+    tensors.check(&expected, &layout.to_string())?;
+    Ok(layout)
+}
+
+/// The same for a network that upscales.
+///
+/// # Errors
+/// As [`recognise`]; or it is a network that does something else.
+pub fn detect(shapes: &Shapes) -> Result<Architecture, DetectError> {
+    match recognise(shapes)? {
+        NetworkLayout::Upscaler(architecture) => Ok(architecture),
+        NetworkLayout::Interpolator(layout) => Err(DetectError::NoUpscaler {
+            found: layout.to_string(),
+        }),
+    }
 }
 
 /// The outer name that the checkpoint's tensors share.
@@ -120,6 +154,16 @@ impl Tensors<'_> {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.shapes.keys().copied()
+    }
+
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shapes.get(name).copied()
+    }
+
+    /// Passes over the tensors whose names begin so.
+    fn leave_out(&mut self, beginnings: &[&str]) {
+        let is_left_out = |name: &str| beginnings.iter().any(|begin| name.starts_with(begin));
+        self.shapes.retain(|name, _| !is_left_out(name));
     }
 
     /// The outputs and inputs of a 3x3 convolution.

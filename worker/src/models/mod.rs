@@ -1,13 +1,14 @@
 //! The networks, in their checkpoints' own names: which one a checkpoint holds, and running it.
 //!
-//! Layout: `detect` (shapes in, [`Architecture`] out; pure) · `rrdb`, `compact` (one network each:
-//! its tensors and its forward pass) · `conv` (the layer both are made of) · `conv_cpu` (that layer
+//! Layout: `detect` (shapes in, [`NetworkLayout`] out; pure) · `rrdb`, `compact`, `rife` (one network each:
+//! its tensors and its forward pass) · `conv` (the layer all are made of) · `conv_cpu` (that layer
 //! on a CPU).
 
 mod compact;
 mod conv;
 mod conv_cpu;
 mod detect;
+mod rife;
 mod rrdb;
 
 use candle_core::{DType, Device, Tensor};
@@ -15,10 +16,74 @@ use candle_nn::VarBuilder;
 
 use crate::device::compute_dtype;
 pub use compact::CompactLayout;
-pub use detect::{DetectError, Shapes, detect};
+pub use detect::{DetectError, Shapes, detect, recognise};
+pub use rife::{FlowScale, Interpolator, RifeLayout, SourceFrame};
 pub use rrdb::{RrdbLayout, RrdbNames};
 
 /// What a checkpoint holds, told by its tensors' shapes alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkLayout {
+    /// A network that makes frames larger.
+    Upscaler(Architecture),
+    /// A network that makes frames between frames.
+    Interpolator(RifeLayout),
+}
+
+impl NetworkLayout {
+    /// What the network does, to follow its name.
+    pub fn does(&self) -> &'static str {
+        match self {
+            NetworkLayout::Upscaler(_) => "makes frames larger",
+            NetworkLayout::Interpolator(_) => "makes frames between frames",
+        }
+    }
+
+    /// Makes the network from tensors that have the shapes this was recognised from.
+    pub fn load(&self, tensors: VarBuilder<'_>) -> Result<LoadedNetwork, ModelError> {
+        match self {
+            NetworkLayout::Upscaler(architecture) => {
+                architecture.load(tensors).map(LoadedNetwork::Upscaler)
+            }
+            NetworkLayout::Interpolator(layout) => {
+                Interpolator::load(layout, tensors).map(LoadedNetwork::Interpolator)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for NetworkLayout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NetworkLayout::Upscaler(architecture) => architecture.fmt(f),
+            NetworkLayout::Interpolator(layout) => layout.fmt(f),
+        }
+    }
+}
+
+/// A network on a device.
+pub enum LoadedNetwork {
+    /// One that makes frames larger.
+    Upscaler(Upscaler),
+    /// One that makes frames between frames.
+    Interpolator(Interpolator),
+}
+
+impl LoadedNetwork {
+    /// Which network it is.
+    #[must_use]
+    pub fn layout(&self) -> NetworkLayout {
+        match self {
+            LoadedNetwork::Upscaler(upscaler) => {
+                NetworkLayout::Upscaler(upscaler.architecture().clone())
+            }
+            LoadedNetwork::Interpolator(interpolator) => {
+                NetworkLayout::Interpolator(interpolator.layout().clone())
+            }
+        }
+    }
+}
+
+/// A network that makes frames larger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Architecture {
     /// RRDBNet: ESRGAN, BSRGAN, Real-ESRGAN x4plus, x2plus, anime 6B.
@@ -37,7 +102,7 @@ pub enum ModelError {
         source: Box<candle_core::Error>,
     },
     #[error(
-        "frames of shape {found:?} cannot be upscaled: [frames, 3, height, width] with no zero is needed"
+        "frames of shape {found:?} cannot be computed: [frames, 3, height, width] with no zero is needed"
     )]
     Input { found: Vec<usize> },
     #[error("the {architecture} network failed on frames of shape {frames:?}")]

@@ -3,7 +3,10 @@
 //! A pipeline runs in two parts: `prepare` reads the inputs' headers and needs no device, so bad input and the amount of work are known
 //! before the device is taken; what then computes runs on the engine's thread.
 
+pub mod interpolate;
+mod position;
 pub mod upscale;
+mod video;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -15,6 +18,7 @@ use framewright_crds::pipelines::{self, MediaFacts, MediaKind, Pipeline, Pipelin
 use crate::frame::FrameError;
 use crate::media::{Class, MediaError, Programs};
 use crate::memory::Limit;
+use crate::models::{LoadedNetwork, NetworkLayout};
 use crate::sentence::sentence;
 use crate::weights::WeightsError;
 
@@ -24,7 +28,7 @@ const LEAST_READING: Duration = Duration::from_secs(120);
 const SLOW_DISK: u64 = 10 << 20;
 
 /// The pipelines that this worker can do.
-pub const PIPELINES: &[&PipelineSpec] = &[&pipelines::upscale::SPEC];
+pub const PIPELINES: &[&PipelineSpec] = &[&pipelines::upscale::SPEC, &pipelines::interpolate::SPEC];
 
 /// The names of [`PIPELINES`].
 #[must_use]
@@ -77,6 +81,85 @@ impl Work {
         match max {
             Some(max) if units > max => Err(PipelineError::BeyondLimit { units, unit, max }),
             Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// A step whose inputs were read as far as their headers: what is left is to compute.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// An upscale.
+    Upscale(upscale::Prepared),
+    /// An interpolation.
+    Interpolate(interpolate::Prepared),
+}
+
+/// Reads the headers of the inputs, for a model with this network.
+///
+/// # Errors
+/// An input, parameters or a network that nobody can work with.
+pub fn prepare(
+    pipeline: &Pipeline,
+    inputs: &[Input],
+    network: &NetworkLayout,
+    programs: &Programs,
+) -> Result<Prepared, PipelineError> {
+    match (pipeline, network) {
+        (Pipeline::Upscale(parameters), NetworkLayout::Upscaler(architecture)) => {
+            upscale::prepare(parameters, inputs, architecture.scale(), programs)
+                .map(Prepared::Upscale)
+        }
+        (Pipeline::Interpolate(parameters), NetworkLayout::Interpolator(_)) => {
+            interpolate::prepare(parameters, inputs, programs).map(Prepared::Interpolate)
+        }
+        (Pipeline::Upscale(_) | Pipeline::Interpolate(_), network) => {
+            Err(other_network(pipeline.spec().name, network))
+        }
+        (Pipeline::Noop(_), _) => Err(PipelineError::Unavailable {
+            pipeline: pipeline.spec().name,
+        }),
+    }
+}
+
+fn other_network(pipeline: &'static str, network: &NetworkLayout) -> PipelineError {
+    PipelineError::OtherNetwork {
+        pipeline,
+        network: network.to_string(),
+        does: network.does(),
+    }
+}
+
+impl Prepared {
+    /// How much work it is.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        match self {
+            Prepared::Upscale(prepared) => prepared.work(),
+            Prepared::Interpolate(prepared) => prepared.work(),
+        }
+    }
+
+    /// Computes it, with this network.
+    ///
+    /// # Errors
+    /// [`PipelineError::cause`] says whose it is: input that nobody can work on, a full disk, or the device.
+    pub fn compute(
+        &self,
+        network: &LoadedNetwork,
+        context: &TaskContext,
+        sink: &mut ProgressSink<'_>,
+    ) -> Result<Outputs, PipelineError> {
+        match (self, network) {
+            (Prepared::Upscale(prepared), LoadedNetwork::Upscaler(network)) => {
+                upscale::upscale(prepared, network, context, sink)
+            }
+            (Prepared::Interpolate(prepared), LoadedNetwork::Interpolator(network)) => {
+                interpolate::interpolate(prepared, network, context, sink)
+            }
+            (Prepared::Upscale(_) | Prepared::Interpolate(_), network) => Err(other_network(
+                self.work().pipeline.spec().name,
+                &network.layout(),
+            )),
         }
     }
 }
@@ -158,6 +241,7 @@ impl Output {
             width,
             height,
             frames,
+            rate: _,
         } = self.media;
         let fact = |name: &str, value: String| Fact {
             name: name.to_owned(),
@@ -190,8 +274,38 @@ pub enum PipelineError {
         unit: &'static str,
         max: u64,
     },
-    #[error("the step has no input; upscale takes one, named video or image")]
-    NoInput,
+    #[error("the step has no input; {pipeline} takes one, named {names}")]
+    NoInput {
+        pipeline: &'static str,
+        names: &'static str,
+    },
+    #[error(
+        "{pipeline} cannot use the model, which is {network} and {does}; name a model for {pipeline} in the step's model"
+    )]
+    OtherNetwork {
+        pipeline: &'static str,
+        network: String,
+        does: &'static str,
+    },
+    #[error("{0}")]
+    Parameters(String),
+    #[error(
+        "the video has a single frame, and a frame between frames needs two; send a longer video"
+    )]
+    SingleFrame,
+    #[error(
+        "interpolating frames of {width} x {height} pixels takes about {needed} MiB of memory, and {}; {}{scale_that_fits}",
+        found(*limit),
+        limited(*limit, *needed)
+    )]
+    InterpolationMemory {
+        width: u32,
+        height: u32,
+        needed: u64,
+        limit: Limit,
+        /// Empty, or to follow the rest.
+        scale_that_fits: &'static str,
+    },
     #[error("input {name} is {found}; name it {other} in the step's inputs, or send {wanted}")]
     OtherKind {
         name: String,
@@ -245,7 +359,14 @@ impl PipelineError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            PipelineError::NoInput
+            PipelineError::NoInput { .. }
+            | PipelineError::OtherNetwork { .. }
+            | PipelineError::Parameters(_)
+            | PipelineError::SingleFrame
+            | PipelineError::InterpolationMemory {
+                limit: Limit::Set(_),
+                ..
+            }
             | PipelineError::BeyondLimit { .. }
             | PipelineError::OtherKind { .. }
             | PipelineError::Memory {
@@ -255,6 +376,10 @@ impl PipelineError {
             | PipelineError::ScaleTooLarge { .. } => Cause::InvalidInput,
             // Another machine may have more, or the same one later.
             PipelineError::Memory {
+                limit: Limit::Free(_),
+                ..
+            }
+            | PipelineError::InterpolationMemory {
                 limit: Limit::Free(_),
                 ..
             } => Cause::OutOfMemory,
@@ -330,6 +455,7 @@ mod tests {
             width: 64,
             height: 36,
             frames: 10,
+            rate: None,
         };
         let pipeline = Pipeline::Upscale(Upscale {
             scale: Some(2),
@@ -348,6 +474,6 @@ mod tests {
         for spec in PIPELINES {
             assert!(pipelines::find(spec.name).is_some(), "{}", spec.name);
         }
-        assert_eq!(names(), ["upscale"]);
+        assert_eq!(names(), ["upscale", "interpolate"]);
     }
 }

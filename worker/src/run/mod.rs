@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use framewright_crds::aijob::{OutputRole, Progress};
 use framewright_crds::manifest;
 use framewright_crds::modelpool::Device;
-use framewright_crds::pipelines::Pipeline;
 use tempfile::TempDir;
 
 use crate::args::RunArgs;
@@ -30,7 +29,7 @@ use crate::device::DeviceError;
 use crate::engine::EngineError;
 use crate::media::{MediaError, Programs};
 use crate::memory;
-use crate::pipelines::{Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, upscale};
+use crate::pipelines::{Input, Output, Outputs, ProgressSink, TaskContext, prepare};
 use crate::weights::verify::NoSha256;
 pub use find::FindError;
 use local::Local;
@@ -296,19 +295,11 @@ async fn work(
     } = ready;
     engine
         .compute(move |state| {
-            let Pipeline::Upscale(parameters) = &step.pipeline else {
-                let pipeline = step.pipeline.spec().name;
-                return Err(PipelineError::Unavailable { pipeline });
-            };
-            let network = state.upscaler(&weights)?;
-            let prepared =
-                upscale::prepare(parameters, &inputs, network.scale(), &context.programs)?;
-            println!(
-                "{}: upscales with {} ({})",
-                step.name,
-                step.model,
-                network.architecture()
-            );
+            let network = state.network(&weights)?;
+            let layout = network.layout();
+            let prepared = prepare(&step.pipeline, &inputs, &layout, &context.programs)?;
+            let pipeline = step.pipeline.spec().name;
+            println!("{}: {pipeline} with {} ({layout})", step.name, step.model);
             let mut last = Instant::now();
             let mut progress = |further: Progress| {
                 if last.elapsed() >= PROGRESS_INTERVAL {
@@ -321,7 +312,7 @@ async fn work(
                 progress: &mut progress,
                 units: &AtomicU64::new(0),
             };
-            upscale::upscale(&prepared, &network, &context, &mut sink)
+            prepared.compute(&network, &context, &mut sink)
         })
         .await
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::documents;
 use crate::pipelines::{PIPELINES, PipelineError};
-use crate::weights::upscaler_file;
+use crate::weights::network_file;
 
 /// The work, in the order in which it is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,7 +159,7 @@ fn planned(step: &Step, job: &AIJob, pools: &[ModelPool]) -> Result<PlannedStep,
         return Err(PlanError::Refused(message));
     };
     let (pool, model) = pool_for(step, &pipeline, model, job, pools)?;
-    let weights = upscaler_file(&model.files, |file| &file.path)
+    let weights = network_file(&model.files, |file| &file.path)
         .map_err(|error| PlanError::Refused(format!("model {}: {error}", model.name)))?;
     let mut inputs = Vec::new();
     for input in &step.inputs {
@@ -423,7 +423,7 @@ spec:
         let refused = plan_of(&[steps, with("y.safetensors")]).expect_err("refused");
         assert_eq!(
             refused.to_string(),
-            "model twice: an upscaling model has exactly one .safetensors file, and 2 are listed; correct spec.models[].files"
+            "model twice: a model has exactly one .safetensors file, and 2 are listed; correct spec.models[].files"
         );
     }
 

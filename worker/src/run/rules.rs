@@ -66,11 +66,14 @@ mod tests {
 "#;
 
     const JOBS: &str = r#"
-/spec/steps/0/upscale | null | spec.steps[0]: step large must set exactly one pipeline; available: upscale
+/spec/steps/0/upscale | null | spec.steps[0]: step large must set exactly one pipeline; available: upscale, interpolate
 /spec/steps/0/model | null | spec.steps[0]: step large: upscale needs a model; set model
 /spec/steps/0/inputs/0/name | "sound" | spec.steps[0]: step large: upscale takes exactly one input, named video or image; correct inputs
 /spec/steps/0/inputs | [] | spec.steps[0]: step large: upscale takes exactly one input, named video or image; correct inputs
 /spec/steps/0 | {"name": "large", "model": "twice", "upscale": {"frames": 2}, "inputs": [{"name": "image", "upload": {"digest": "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bytes": 3}}]} | spec.steps[0]: step large: upscale.frames counts the frames of a video, and the input is an image; leave frames out
+/spec/steps/0 | {"name": "large", "interpolate": {"factor": 2}, "inputs": [{"name": "image", "fromStep": {"name": "x"}}]} | spec.steps[0]: step large: interpolate takes exactly one input, named video; correct inputs; spec.steps[0]: step large: interpolate needs a model; set model
+/spec/steps/0 | {"name": "large", "model": "twice", "interpolate": {"factor": 2, "fps": "24000/1001"}, "inputs": [{"name": "video", "fromStep": {"name": "x"}}]} | spec.steps[0]: step large: set exactly one of interpolate.factor and interpolate.fps
+/spec/steps/0 | {"name": "large", "model": "twice", "interpolate": {"slowdown": 2}, "inputs": [{"name": "video", "fromStep": {"name": "x"}}]} | spec.steps[0]: step large: set exactly one of interpolate.factor and interpolate.fps
 /spec/steps/0/inputs/0/upload | null | spec.steps[0].inputs[0]: input video must set exactly one of fromStep and upload
 /spec/steps/0/inputs/0/fromStep | {"name": "other"} | move that step up or correct inputs[].fromStep.name; spec.steps[0].inputs[0]: input video must set exactly one of fromStep and upload
 /spec/steps/0/inputs/0 | {"name": "video", "fromStep": {"name": "large"}} | spec.steps: step large takes an input from a step that does not come before it in the list; a step may refer to earlier steps only, so move that step up or correct inputs[].fromStep.name

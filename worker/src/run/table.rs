@@ -74,6 +74,7 @@ mod tests {
                 width: 128,
                 height: 72,
                 frames: 10,
+                rate: None,
             }),
             work: "92160 pixels".into(),
             time: Duration::from_millis(1234),

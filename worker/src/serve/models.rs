@@ -20,11 +20,11 @@ use super::LINK_WAIT;
 use super::backoff::{Backoff, random};
 use crate::engine::Weights;
 use crate::fetch::{Remedy, Store, StoreError};
-use crate::models::Architecture;
+use crate::models::NetworkLayout;
 use crate::sentence::sentence;
 use crate::weights::cache::{Cache, CacheError, Held};
 use crate::weights::verify::{Sha256, verify};
-use crate::weights::{WeightFile, WeightsError, check_upscaler, upscaler_file};
+use crate::weights::{WeightFile, WeightsError, check_network, network_file};
 
 const RETRY: Backoff = Backoff {
     first: Duration::from_secs(1),
@@ -40,8 +40,8 @@ const RETRY_MISSING: Duration = Duration::from_secs(10);
 pub(super) struct StoredModel {
     /// The file that holds the network.
     pub(super) network: Weights,
-    /// How many times larger the network makes each side.
-    pub(super) factor: usize,
+    /// Which network that is.
+    pub(super) layout: NetworkLayout,
     /// Keeps the model's other files in the cache.
     _others: Vec<Arc<Held>>,
 }
@@ -121,19 +121,19 @@ impl Missing {
 }
 
 /// Verifies a file. Of one that holds a network, it says which.
-type Check = fn(WeightFile<'_>) -> Result<Option<Architecture>, WeightsError>;
+type Check = fn(WeightFile<'_>) -> Result<Option<NetworkLayout>, WeightsError>;
 
-fn check_network(file: WeightFile<'_>) -> Result<Option<Architecture>, WeightsError> {
-    check_upscaler(file).map(Some)
+fn check_for_network(file: WeightFile<'_>) -> Result<Option<NetworkLayout>, WeightsError> {
+    check_network(file).map(Some)
 }
 
-fn check_digest(file: WeightFile<'_>) -> Result<Option<Architecture>, WeightsError> {
+fn check_digest(file: WeightFile<'_>) -> Result<Option<NetworkLayout>, WeightsError> {
     verify(file.name, file.path, file.sha256)?;
     Ok(None)
 }
 
 /// A verified file, and its network if it was checked for one.
-type Checked = (Weights, Option<Architecture>);
+type Checked = (Weights, Option<NetworkLayout>);
 
 impl ModelFetcher {
     /// Works until the event loop is gone.
@@ -207,13 +207,17 @@ impl ModelFetcher {
     }
 
     async fn fetch(&self, model: &ModelConfig) -> Result<StoredModel, Missing> {
-        let with_network = upscaler_file(&model.files, |file| &file.path)
+        let with_network = network_file(&model.files, |file| &file.path)
             .map_err(|error| Missing::Wrong(error.to_string()))?;
         let is_awaited = |file: &FileConfig| file.from == FileSource::AwaitingUpload;
         if model.files.iter().any(is_awaited) {
             return Err(Missing::AwaitingUpload);
         }
-        let (network, architecture) = self.fetch_file(model, with_network, check_network).await?;
+        let (network, layout) = self
+            .fetch_file(model, with_network, check_for_network)
+            .await?;
+        let layout = layout
+            .ok_or_else(|| Missing::Wrong(format!("file {} was not checked", with_network.path)))?;
         let mut others = Vec::new();
         for file in &model.files {
             if file.path != with_network.path {
@@ -223,7 +227,7 @@ impl ModelFetcher {
         }
         Ok(StoredModel {
             network,
-            factor: architecture.map_or(1, |architecture| architecture.scale()),
+            layout,
             _others: others,
         })
     }

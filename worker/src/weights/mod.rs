@@ -15,7 +15,9 @@ use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
 use crate::device::compute_dtype;
-use crate::models::{Architecture, DetectError, ModelError, Shapes, Upscaler, detect};
+use crate::models::{
+    DetectError, LoadedNetwork, ModelError, NetworkLayout, Shapes, Upscaler, recognise,
+};
 use header::{Header, HeaderError};
 use pickle::PickleError;
 use verify::{Sha256, VerifyError};
@@ -38,7 +40,7 @@ pub enum WeightsError {
     Verify(#[from] VerifyError),
     #[error(transparent)]
     Header(#[from] HeaderError),
-    #[error("{file} holds no network that upscales")]
+    #[error("{file} holds no network that this worker knows")]
     Detect { file: String, source: DetectError },
     #[error("cannot map {file}")]
     Map {
@@ -55,15 +57,15 @@ const WEIGHTS_END: &str = ".safetensors";
 /// A model that lists no file of weights, or several.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "an upscaling model has exactly one {WEIGHTS_END} file, and {listed} are listed; correct spec.models[].files"
+    "a model has exactly one {WEIGHTS_END} file, and {listed} are listed; correct spec.models[].files"
 )]
 pub struct NotOneFile {
     listed: usize,
 }
 
-/// The file that holds an upscaling model's network, of those that the model lists. An upscale needs no other file: a model may list
-/// texts, such as a licence.
-pub fn upscaler_file<File>(
+/// The file that holds a model's network, of those that the model lists. No other file is needed: a model may list texts, such as a
+/// licence.
+pub fn network_file<File>(
     files: &[File],
     path: impl Fn(&File) -> &str,
 ) -> Result<&File, NotOneFile> {
@@ -99,12 +101,12 @@ impl WeightsError {
 /// Tells which network a safetensors file holds, without loading it.
 ///
 /// *Guarantees:* nothing of the file is parsed before its digest is the pinned one.
-pub fn check_upscaler(file: WeightFile<'_>) -> Result<Architecture, WeightsError> {
+pub fn check_network(file: WeightFile<'_>) -> Result<NetworkLayout, WeightsError> {
     let WeightFile { name, path, sha256 } = file;
     pickle::refuse(name, path)?;
     verify::verify(name, path, sha256)?;
     let header = Header::read(name, path)?;
-    detect(&shapes(header)).map_err(|source| WeightsError::Detect {
+    recognise(&shapes(header)).map_err(|source| WeightsError::Detect {
         file: name.to_owned(),
         source,
     })
@@ -120,12 +122,12 @@ pub fn weight_bytes(file: WeightFile<'_>, dtype: DType) -> Result<u64, HeaderErr
     Ok((elements.sum::<usize>() * dtype.size_in_bytes()) as u64)
 }
 
-/// Loads a network that upscales, told by its tensors' shapes, from a safetensors file.
+/// Loads a network, told by its tensors' shapes, from a safetensors file.
 ///
-/// *Guarantees:* as for [`check_upscaler`]; and nothing is mapped before the header is found to tell
+/// *Guarantees:* as for [`check_network`]; and nothing is mapped before the header is found to tell
 /// the truth about the file. Weights are converted to the type that the device computes in.
-pub fn load_upscaler(file: WeightFile<'_>, device: &Device) -> Result<Upscaler, WeightsError> {
-    let architecture = check_upscaler(file)?;
+pub fn load_network(file: WeightFile<'_>, device: &Device) -> Result<LoadedNetwork, WeightsError> {
+    let layout = check_network(file)?;
     let name = || file.name.to_owned();
     let tensors = map(file.path).map_err(|source| WeightsError::Map {
         file: name(),
@@ -133,12 +135,26 @@ pub fn load_upscaler(file: WeightFile<'_>, device: &Device) -> Result<Upscaler, 
     })?;
     let tensors =
         VarBuilder::from_backend(Box::new(tensors), compute_dtype(device), device.clone());
-    architecture
-        .load(tensors)
-        .map_err(|source| WeightsError::Load {
-            file: name(),
-            source,
-        })
+    layout.load(tensors).map_err(|source| WeightsError::Load {
+        file: name(),
+        source,
+    })
+}
+
+/// The same for a network that makes frames larger.
+///
+/// # Errors
+/// As [`load_network`]; or it is a network that does something else.
+pub fn load_upscaler(file: WeightFile<'_>, device: &Device) -> Result<Upscaler, WeightsError> {
+    match load_network(file, device)? {
+        LoadedNetwork::Upscaler(upscaler) => Ok(upscaler),
+        LoadedNetwork::Interpolator(other) => Err(WeightsError::Detect {
+            file: file.name.to_owned(),
+            source: DetectError::NoUpscaler {
+                found: other.layout().to_string(),
+            },
+        }),
+    }
 }
 
 fn shapes(header: Header) -> Shapes {
@@ -164,9 +180,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upscaling_model_has_one_file_of_weights_and_any_number_of_texts() {
+    fn a_model_has_one_file_of_weights_and_any_number_of_texts() {
         let found = |files: &[&'static str]| {
-            upscaler_file(files, |file| file)
+            network_file(files, |file| file)
                 .copied()
                 .map_err(|error| error.to_string())
         };

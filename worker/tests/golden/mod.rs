@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use framewright_worker::models::{Shapes, Upscaler, detect};
+use framewright_worker::models::{
+    FlowScale, Interpolator, NetworkLayout, RifeLayout, Shapes, Upscaler, detect, recognise,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -49,6 +51,82 @@ impl Case {
             candle_core::safetensors::load(folder().join("outputs.safetensors"), &Device::Cpu)
                 .unwrap();
         outputs[&self.name].clone()
+    }
+}
+
+/// A RIFE, and what it makes of two frames: written by rife.py.
+#[derive(Deserialize)]
+pub(crate) struct RifeCase {
+    pub(crate) name: String,
+    /// Height and width.
+    pub(crate) size: [usize; 2],
+    pub(crate) time: f32,
+    scale: f64,
+    contrast: f64,
+    /// How much the last layers of the blocks count.
+    gain: f32,
+    pub(crate) weights: Shapes,
+}
+
+pub(crate) fn rife_cases() -> Vec<RifeCase> {
+    serde_json::from_slice(&std::fs::read(folder().join("rife.json")).unwrap()).unwrap()
+}
+
+pub(crate) fn rife_case(name: &str) -> RifeCase {
+    let mut cases = rife_cases().into_iter();
+    cases.find(|case| case.name == name).unwrap()
+}
+
+impl RifeCase {
+    pub(crate) fn layout(&self) -> RifeLayout {
+        match recognise(&self.weights).unwrap() {
+            NetworkLayout::Interpolator(layout) => layout,
+            NetworkLayout::Upscaler(_) => panic!("{} is no RIFE", self.name),
+        }
+    }
+
+    pub(crate) fn tensors(&self) -> HashMap<String, Tensor> {
+        let mut tensors = weights(&self.weights);
+        for (name, tensor) in &mut tensors {
+            if name.contains("lastconv") {
+                let shape = tensor.shape().clone();
+                let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+                let values: Vec<f32> = values.iter().map(|value| value * self.gain).collect();
+                *tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+            }
+        }
+        tensors
+    }
+
+    pub(crate) fn interpolator(&self) -> Interpolator {
+        Interpolator::from_tensors(&self.layout(), self.tensors(), &Device::Cpu).unwrap()
+    }
+
+    /// The two frames, each `[1, 3, height, width]`.
+    pub(crate) fn frames(&self) -> [Tensor; 2] {
+        let [height, width] = self.size;
+        let both = frames(&self.name, 2, height, width);
+        let both = both
+            .affine(self.contrast, 0.5 - 0.5 * self.contrast)
+            .unwrap();
+        [0, 1].map(|index| both.narrow(0, index, 1).unwrap())
+    }
+
+    pub(crate) fn flow_scale(&self) -> FlowScale {
+        let scales = [
+            (0.25, FlowScale::Quarter),
+            (0.5, FlowScale::Half),
+            (1.0, FlowScale::Full),
+            (2.0, FlowScale::Double),
+        ];
+        let known = scales.into_iter().find(|(scale, _)| *scale == self.scale);
+        known.unwrap().1
+    }
+
+    pub(crate) fn output(&self) -> Tensor {
+        let path = folder().join("rife.safetensors");
+        let outputs = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        outputs[&self.name].unsqueeze(0).unwrap()
     }
 }
 

@@ -109,7 +109,7 @@ fn a_checkpoint_that_is_none_of_ours_is_refused_by_the_tensor_that_says_so() {
             change("compact_x2", &|shapes| {
                 *shapes = Shapes::from([("unet.conv_in.weight".to_owned(), vec![1])])
             }),
-            "no known network: neither RRDBNet (conv_first.weight or model.0.weight) nor SRVGGNetCompact (body.0.weight) in 1 tensors (unet.conv_in.weight)",
+            "no known network: none of RRDBNet (conv_first.weight or model.0.weight), SRVGGNetCompact (body.0.weight) and RIFE 4.x (block0.conv0.0.0.weight) in 1 tensors (unet.conv_in.weight)",
         ),
         (
             change("compact_x2", &|shapes| shapes.clear()),

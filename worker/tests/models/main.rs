@@ -14,6 +14,7 @@ mod frames;
 #[path = "../golden/mod.rs"]
 mod golden;
 mod parity;
+mod rife;
 mod tiles;
 
 use candle_core::Tensor;

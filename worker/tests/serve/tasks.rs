@@ -265,7 +265,7 @@ async fn a_worker_says_what_it_is_and_which_model_it_has_loaded() {
         panic!("not a Hello");
     };
     assert_eq!(hello.protocols, PROTOCOLS);
-    assert_eq!(hello.pipelines, ["upscale"]);
+    assert_eq!(hello.pipelines, ["upscale", "interpolate"]);
     assert_eq!(hello.loaded, loaded);
     assert!(hello.memory.is_some_and(|bytes| bytes > 0));
 }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use framewright_crds::fraction::Fraction;
+
 use super::{EncodeOptions, even, lookahead};
 use crate::media::color::SCALER;
 use crate::media::probe;
@@ -32,12 +34,16 @@ pub(super) fn arguments(path: &Path, options: &EncodeOptions) -> Vec<OsString> {
     }
     arguments.extend(words("-map 0:v:0"));
     if let Some(audio) = &options.audio {
-        let coding = if audio.is_copied {
+        let tempo = tempo(audio.slowdown);
+        let coding = if audio.is_copied && tempo.is_empty() {
             "copy"
         } else {
             "aac -b:a 192k"
         };
         arguments.extend(words(&format!("-map 1:{} -c:a {coding}", audio.stream)));
+        if !tempo.is_empty() {
+            arguments.extend(words(&format!("-filter:a {}", tempo.join(","))));
+        }
     }
     arguments.extend(words(&format!(
         "-vf scale={TO_BT709}:{SCALER},format=yuv420p"
@@ -72,6 +78,22 @@ fn audio_input(audio: &AudioTrack) -> Vec<OsString> {
     arguments
 }
 
+/// The filters that make sound so many times as long, at the same pitch; none for sound that stays as it is.
+fn tempo(slowdown: Fraction) -> Vec<String> {
+    /// The slowest tempo that sounds well; for less, the filter is applied again.
+    const SLOWEST: f64 = 0.5;
+    let mut filters = Vec::new();
+    let mut tempo = f64::from(slowdown.denominator) / f64::from(slowdown.numerator);
+    while tempo < SLOWEST {
+        filters.push(format!("atempo={SLOWEST}"));
+        tempo /= SLOWEST;
+    }
+    if slowdown.numerator != slowdown.denominator {
+        filters.push(format!("atempo={tempo:.12}"));
+    }
+    filters
+}
+
 fn h264(options: &EncodeOptions) -> Vec<OsString> {
     let (preset, crf, threads) = (
         options.preset.name(),
@@ -91,4 +113,20 @@ fn h264(options: &EncodeOptions) -> Vec<OsString> {
 /// Arguments that hold no spaces.
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_is_slowed_down_in_steps_of_which_each_sounds_well() {
+        let filters = |text: &str| tempo(Fraction::parse(text).expect("a fraction")).join(",");
+        assert_eq!(filters("1"), "");
+        assert_eq!(filters("7/7"), "");
+        assert_eq!(filters("2"), "atempo=0.500000000000");
+        assert_eq!(filters("5/2"), "atempo=0.5,atempo=0.800000000000");
+        assert_eq!(filters("8"), "atempo=0.5,atempo=0.5,atempo=0.500000000000");
+        assert_eq!(filters("1001/1000"), "atempo=0.999000999001");
+    }
 }

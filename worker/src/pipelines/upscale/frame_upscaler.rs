@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
-use super::position::Position;
 use super::room::Means;
 use crate::frame::{FrameError, host_bytes_per_pixel, tiling_on_device, upscale_rgb8};
 use crate::media::Frame;
 use crate::models::Upscaler;
+use crate::pipelines::position::Position;
 use crate::pipelines::{PipelineError, ProgressSink};
 use crate::tiles::{Tiling, plan};
 

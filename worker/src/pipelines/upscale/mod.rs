@@ -1,14 +1,12 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 //!
-//! *Layout*: `frame_upscaler` takes one frame through the network, `position` is how far it is, `room` whether there is memory for it.
+//! *Layout*: `frame_upscaler` takes one frame through the network, `room` is whether there is memory for it.
 
 mod frame_upscaler;
-mod position;
 mod room;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use framewright_crds::aijob::OutputRole;
 use framewright_crds::pipelines::upscale::Upscale;
@@ -16,29 +14,20 @@ use framewright_crds::pipelines::{MediaFacts, MediaKind, Pipeline};
 use image::GrayImage;
 use image::imageops::{self, FilterType};
 
-use super::{
-    Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, Work, reading_deadline, size,
-};
+use super::position::Position;
+use super::video::{ENCODER_THREADS, FRAME_DEADLINE, video_facts, waiting_frames};
+use super::{Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, Work, size};
 use crate::media::decode::{DecodeOptions, Decoder};
 use crate::media::encode::{EncodeOptions, Encoder};
 use crate::media::image::{self as stills, Header};
-use crate::media::probe::{count_frames, probe};
 use crate::media::sniff::sniff;
-use crate::media::{Frame, Kind, MediaError, Programs, Still, StillFormat, Video, VideoLimits};
+use crate::media::{Kind, MediaError, Programs, Still, StillFormat, Video, VideoLimits};
 use crate::models::Upscaler;
 use frame_upscaler::FrameUpscaler;
-use position::Position;
 use room::Source;
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
 const MAX_OUTPUT_PIXELS: u64 = 1 << 28;
-const PROBE_DEADLINE: Duration = Duration::from_secs(60);
-const FRAME_DEADLINE: Duration = Duration::from_secs(120);
-/// A constant, since x264's bytes depend on it and the same work is to give the same bytes on every machine.
-const ENCODER_THREADS: u32 = 4;
-/// Memory for frames that wait to be worked on, and as much for those that wait to be encoded.
-const WAITING_FRAMES_BYTES: usize = 256 << 20;
-
 /// An upscale whose input was read as far as its headers: what is left is to compute.
 #[derive(Clone, Debug)]
 pub struct Prepared {
@@ -75,7 +64,10 @@ pub fn prepare(
     programs: &Programs,
 ) -> Result<Prepared, PipelineError> {
     let [input] = inputs else {
-        return Err(PipelineError::NoInput);
+        return Err(PipelineError::NoInput {
+            pipeline: "upscale",
+            names: "video or image",
+        });
     };
     let scale = scale(parameters.scale, factor)?;
     let frames = parameters
@@ -109,6 +101,7 @@ pub fn prepare(
                 width: header.width,
                 height: header.height,
                 frames: 1,
+                rate: None,
             };
             (Media::Still(header), facts)
         }
@@ -130,28 +123,6 @@ pub fn prepare(
             input: facts,
         },
     })
-}
-
-/// What the headers of a video say. Where they do not say how long it is, its packets are counted.
-fn video_facts(
-    path: &Path,
-    wanted: Option<u64>,
-    programs: &Programs,
-) -> Result<(Video, MediaFacts), MediaError> {
-    let limits = VideoLimits::default();
-    let video = probe(programs, path, &limits, PROBE_DEADLINE)?;
-    video.check_length(&limits, wanted)?;
-    let frames = match video.frames {
-        Some(frames) => frames,
-        None => count_frames(programs, path, &video, reading_deadline(path))?,
-    };
-    let facts = MediaFacts {
-        kind: MediaKind::Video,
-        width: video.width,
-        height: video.height,
-        frames,
-    };
-    Ok((video, facts))
 }
 
 fn scale(wanted: Option<i32>, factor: usize) -> Result<u32, PipelineError> {
@@ -260,6 +231,7 @@ fn image(
         width,
         height,
         frames: 1,
+        rate: None,
     };
     Ok((path, StillFormat::Png.media_type(), media))
 }
@@ -362,10 +334,7 @@ fn video(
         width,
         height,
         frames: encoded.frames,
+        rate: Some(video.rate.fraction()),
     };
     Ok((path, "video/mp4", media))
-}
-
-fn waiting_frames(width: u32, height: u32) -> usize {
-    (WAITING_FRAMES_BYTES / Frame::byte_count(width, height).max(1)).clamp(1, 4)
 }

@@ -3,21 +3,13 @@
 //! A worker that is killed for its memory says nothing, and the next one is killed by the same input. So this is estimated before
 //! anything large is read: what we hold ourselves is counted, what ffmpeg holds was measured.
 
-use crate::media::encode::{Preset, lookahead};
 use crate::memory::{Limit, tile_bytes_within};
 use crate::pipelines::PipelineError;
+use crate::pipelines::video::{DECODER, coding_bytes};
 
 const MIB: u64 = 1 << 20;
 /// The worker itself.
 const WORKER: u64 = 48 * MIB;
-/// The worker and two ffmpegs, before the first frame.
-const WORKER_AND_FFMPEG: u64 = 160 * MIB;
-/// The decoder's reference frames and its frames in RGB.
-const DECODER: u64 = 64;
-/// x264 at preset medium with four threads, its lookahead apart.
-const ENCODER: u64 = 110;
-/// A frame in x264's lookahead.
-const LOOKAHEAD_FRAME: u64 = 3;
 const RGB: u64 = 3;
 /// A sum in `image`'s resize: four floats.
 const SUM: u64 = 16;
@@ -164,14 +156,7 @@ fn peak(kind: Kind, pixels: u64, means: Means) -> u64 {
         Kind::Video {
             waiting,
             waiting_larger,
-        } => {
-            // One more is read, one worked on; one more is written, one handed over.
-            let waiting = RGB * (waiting as u64 + 2) * pixels;
-            let waiting_larger = RGB * (waiting_larger as u64 + 2) * larger;
-            let encoder =
-                larger * (ENCODER + LOOKAHEAD_FRAME * u64::from(lookahead(Preset::Medium, larger)));
-            WORKER_AND_FFMPEG + DECODER * pixels + waiting + frame + waiting_larger + encoder
-        }
+        } => frame + coding_bytes(pixels, waiting, larger, waiting_larger),
     }
 }
 

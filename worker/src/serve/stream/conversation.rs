@@ -7,7 +7,7 @@ use futures::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::error::StreamError;
 use super::{Socket, StreamEvent};

@@ -33,9 +33,10 @@ use crate::fetch::{Store, is_full};
 use crate::media::Programs;
 use crate::memory;
 use crate::metrics::{Metrics, Stage};
-use crate::pipelines::upscale::{self, Prepared};
+use crate::models::NetworkLayout;
 use crate::pipelines::{
-    Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, reading_deadline, usage,
+    Input, Output, Outputs, PipelineError, Prepared, ProgressSink, TaskContext, prepare,
+    reading_deadline, usage,
 };
 use crate::sentence::sentence;
 use reporter::Reporter;
@@ -175,7 +176,7 @@ impl Task {
         let start = Instant::now();
         let inputs = unless_stopped(&stop, self.fetch(folder.path())).await?;
         let fetching = self.tools.metrics.stage_over(Stage::Fetch, start);
-        let prepared = unless_stopped(&stop, self.prepare(inputs, model.factor)).await?;
+        let prepared = unless_stopped(&stop, self.prepare(inputs, model.layout.clone())).await?;
         let preparing = start.elapsed();
 
         unless_stopped(&stop, self.wait_to_compute(&prepared)).await?;
@@ -219,16 +220,14 @@ impl Task {
     }
 
     /// Reads the inputs' headers. Does not take the device.
-    async fn prepare(&self, inputs: Vec<Input>, factor: usize) -> Result<Prepared, Ending> {
+    async fn prepare(
+        &self,
+        inputs: Vec<Input>,
+        network: NetworkLayout,
+    ) -> Result<Prepared, Ending> {
         let (pipeline, programs) = (self.run.pipeline.clone(), self.tools.programs.clone());
-        let preparing = tokio::task::spawn_blocking(move || match &pipeline {
-            Pipeline::Upscale(parameters) => {
-                upscale::prepare(parameters, &inputs, factor, &programs)
-            }
-            Pipeline::Noop(_) => Err(PipelineError::Unavailable {
-                pipeline: pipeline.spec().name,
-            }),
-        });
+        let preparing =
+            tokio::task::spawn_blocking(move || prepare(&pipeline, &inputs, &network, &programs));
         preparing
             .await
             .map_err(|error| {
@@ -296,7 +295,7 @@ impl Task {
                     return Err(PipelineError::Stopped);
                 }
                 let start = Instant::now();
-                let network = state.upscaler(&model.network)?;
+                let network = state.network(&model.network)?;
                 let mut reporter = Reporter::start(events, task);
                 let mut progress = |further| reporter.report(further);
                 let mut sink = ProgressSink {
@@ -304,7 +303,7 @@ impl Task {
                     progress: &mut progress,
                     units: &units,
                 };
-                let made = upscale::upscale(&prepared, &network, &context, &mut sink);
+                let made = prepared.compute(&network, &context, &mut sink);
                 let time = metrics.stage_over(Stage::Compute, start);
                 let made = made?;
                 metrics.frames(made.frames());
