@@ -18,7 +18,7 @@ use super::event::Now;
 use super::files::Doubt;
 use super::guard::{guarded, report};
 use super::term::{Object, Open, PodCheck, Term, Urgency};
-use super::world::{Finished, Job, World};
+use super::world::{Finished, Job, World, version};
 use super::{Engine, Settings};
 use crate::clock::Jumps;
 use crate::files::{is_renewal_due, renewal};
@@ -160,14 +160,16 @@ impl Engine {
     ) -> Step {
         let Finished {
             uid,
-            version: _,
+            version: newest,
             finished_at,
             ttl,
             is_renewal_due,
             is_leaving,
         } = finished;
         term.writes.clear(&Object::Job(name.clone()));
-        if let Some(fresh) = term.jobs.get(uid).and_then(|state| state.fresh.clone()) {
+        if let Some(fresh) = term.jobs.get(uid).and_then(|state| state.fresh.clone())
+            && version(&*fresh) >= *newest
+        {
             return Step::Decide(fresh);
         }
         let held = term.sessions.held_by(uid);

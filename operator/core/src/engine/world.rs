@@ -37,7 +37,7 @@ pub struct World {
     doubtful: BTreeSet<String>,
     /// When a deletion of a pod was first seen, by its UID: what happens to its work is nobody's failure.
     leaving: HashMap<String, Timestamp>,
-    /// The versions that could not be read, by UID: a list shows them again.
+    /// The versions that could not be read, by UID: a list shows them again, even after one that lacked them.
     unreadable: HashMap<String, u64>,
     pub namespaces: NamespaceLabels,
     /// What jobs need to know about pools, by name.
@@ -244,7 +244,6 @@ impl World {
         }
         self.jobs.remove(name);
         self.job_names.remove(uid);
-        self.unreadable.remove(uid);
         true
     }
 
@@ -365,7 +364,6 @@ impl World {
         }
         self.pools.remove(name);
         self.pool_names.remove(uid);
-        self.unreadable.remove(uid);
         self.set_facts(name);
         true
     }

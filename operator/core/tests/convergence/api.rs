@@ -135,7 +135,8 @@ impl<K> Cache<K> {
         }
     }
 
-    /// What a new watch lists at an API server that lags by so many changes.
+    /// What a new watch lists at an API server that lags by so many changes. It may have had more than the watch had shown: then nobody
+    /// is shown what has happened in between.
     pub(crate) fn listed_late(kind: &Kind<K>, lag: usize) -> Cache<K> {
         let seen = kind.log.len().saturating_sub(lag);
         let mut objects = BTreeMap::new();

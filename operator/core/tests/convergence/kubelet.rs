@@ -10,7 +10,7 @@ use framewright_crds::names::WORKER_CONTAINER;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube_core::ResourceExt;
 
 use crate::api::{FOREGROUND, Millis, at, is_foreground, name_of, whole};
@@ -70,12 +70,17 @@ impl World {
         Answer::Metadata(Box::new(made.metadata.clone()))
     }
 
-    pub(crate) fn operator_deletes_pod(&mut self, index: usize, worker: &WorkerRef) -> Answer {
+    pub(crate) fn operator_deletes_pod(
+        &mut self,
+        index: usize,
+        worker: &WorkerRef,
+        is_late: bool,
+    ) -> Answer {
         let live = self.api.pods.live.get(&pod_of(worker));
         let is_it = live.is_some_and(|pod| pod.uid().as_deref() == Some(worker.uid.as_str()));
         self.note(|| format!("operator {index} deletes pod {} ({is_it})", worker.name));
         if is_it {
-            self.pod_given_up(index, worker);
+            self.pod_given_up(index, worker, is_late);
             self.end_pod(&worker.uid);
             Answer::Done
         } else {
@@ -129,8 +134,26 @@ impl World {
                 self.pod_gone(uid);
                 self.workers.remove(uid);
                 self.api.remove_pod(&name);
+                if self.is_stormy() && self.chance.percent(5) {
+                    self.stranger_takes(&name);
+                }
             }
         }
+    }
+
+    /// Somebody else makes a pod that is called as a worker's was.
+    fn stranger_takes(&mut self, name: &ObjectName) {
+        let metadata = ObjectMeta {
+            name: Some(name.name.clone()),
+            namespace: Some(name.namespace.clone()),
+            ..ObjectMeta::default()
+        };
+        self.note(|| format!("a stranger makes pod {name}"));
+        let pod = Pod {
+            metadata,
+            ..Pod::default()
+        };
+        let _ = self.api.create_pod(pod, self.now);
     }
 
     fn container_starts(&mut self, uid: &str, name: &ObjectName) {

@@ -481,6 +481,14 @@ impl World {
                 self.set_suspend(&name, false);
             }
         }
+        // Either everybody is let in, or those who are not let in yet become members of the team that is.
+        let is_for_all = self.chance.percent(50);
+        let access = if is_for_all {
+            everybody()
+        } else {
+            only("film")
+        };
+        self.after(10_000, Happening::Teams);
         for (index, (namespace, name, models)) in POOLS.iter().enumerate() {
             let pool = ObjectName::new(namespace, name);
             if *namespace == "fleet" {
@@ -491,8 +499,15 @@ impl World {
             self.set_models(&pool, models);
             self.api.edit_pool(&pool, |pool| {
                 pool.spec.replicas = replicas;
-                pool.spec.access = serde_json::from_value(everybody()).expect("access");
+                pool.spec.access = serde_json::from_value(access.clone()).expect("access");
             });
+        }
+    }
+
+    pub(crate) fn join_teams(&mut self) {
+        self.note(|| "all namespaces belong to the team film".to_owned());
+        for namespace in ["studio", "lab"] {
+            self.set_team(namespace, "film");
         }
     }
 
@@ -530,6 +545,10 @@ fn model(name: &str, namespace: &str) -> Value {
 
 fn everybody() -> Value {
     json!([{"name": "all", "namespaces": {"selector": {}}}])
+}
+
+fn only(team: &str) -> Value {
+    json!([{"name": team, "namespaces": {"selector": {"matchLabels": {"team": team}}}}])
 }
 
 fn add_finalizer(metadata: &mut ObjectMeta, finalizer: &str) {

@@ -352,7 +352,11 @@ impl World {
                 }
             }
             Request::CreatePod(pod) => self.operator_makes_pod(index, *pod, wanted),
-            Request::DeletePod(worker) => self.operator_deletes_pod(index, &worker),
+            Request::DeletePod(worker) => {
+                // Nobody keeps a worker idle for a deletion that may still arrive.
+                let is_late = sender.is_copy;
+                self.operator_deletes_pod(index, &worker, is_late)
+            }
             Request::ProtectPod { worker, .. } => self.operator_protects_pod(&worker),
         }
     }

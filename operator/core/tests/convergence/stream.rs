@@ -165,7 +165,13 @@ impl World {
             return self.notice(id, Side::Operator);
         }
         self.note(|| format!("operator {index} hears on stream {id} of {uid}: {message:?}"));
-        self.learned(index, &uid, &message);
+        // What comes late on a stream that was replaced counts for nothing.
+        let mut newer = self.streams.range(id + 1..);
+        if !newer
+            .any(|(_, newer)| newer.operator == index && newer.is_heard_from(&uid, Some(epoch)))
+        {
+            self.learned(index, &uid, &message);
+        }
         if let WorkerMessage::Hello(hello) = message {
             let Some(stream) = self.streams.get_mut(&id) else {
                 return;

@@ -75,7 +75,9 @@ impl World {
     /// has happened since follows.
     pub(crate) fn relist(&mut self, index: usize) {
         self.note(|| format!("watches of operator {index} list anew"));
-        let lag = usize::try_from(self.chance.between(0, 12)).expect("few");
+        let is_late = self.chance.percent(50);
+        let lag = self.chance.between(0, if is_late { 12 } else { 2 });
+        let lag = usize::try_from(lag).expect("few");
         match self.chance.between(0, 3) {
             0 => {
                 let jobs = Cache::listed_late(&self.api.jobs, lag);

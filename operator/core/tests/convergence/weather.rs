@@ -161,12 +161,15 @@ impl World {
                 }
             }
             25..=26 => self.lose_file(),
-            // A frozen watch: nothing is shown for a while.
+            // A frozen watch, which may list anew when it works again: nothing is shown for a while.
             _ => {
                 let index = usize::try_from(self.chance.between(0, 1)).expect("two");
                 let until = self.now + self.chance.between(500, 12_000);
                 self.note(|| format!("the watches of operator {index} freeze"));
                 self.frozen[index] = until;
+                if self.chance.percent(50) {
+                    self.after(until - self.now, Happening::Relist { operator: index });
+                }
             }
         }
     }
@@ -280,6 +283,11 @@ impl World {
         self.note(|| "calm".to_owned());
         self.store_comes_back();
         self.frozen = [0, 0];
+        for index in 0..self.operators.len() {
+            if self.operators[index].is_alive && self.chance.percent(30) {
+                self.relist(index);
+            }
+        }
         self.refused = None;
         // Links that are dropped are made anew with each decision, and so written: no calm world has such an API server.
         self.api.prunes = self.api.prunes.filter(|prunes| *prunes != Prunes::Files);

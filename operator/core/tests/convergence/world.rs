@@ -121,6 +121,11 @@ pub(crate) enum Happening {
         name: ObjectName,
         uid: String,
     },
+    Relist {
+        operator: usize,
+    },
+    /// All namespaces belong to one team.
+    Teams,
     StoreUp,
     People,
     Fault,
@@ -287,6 +292,12 @@ impl World {
             } => self.finalized(is_job, &name, finalizer),
             Happening::Readable { is_job, name } => self.readable(is_job, &name),
             Happening::Uncursed { is_job, name, uid } => self.uncursed(is_job, &name, &uid),
+            Happening::Relist { operator } => {
+                if self.operators[operator].is_alive {
+                    self.relist(operator);
+                }
+            }
+            Happening::Teams => self.join_teams(),
             Happening::StoreUp => self.store_comes_back(),
             Happening::People => self.people_act(),
             Happening::Fault => self.fault(),

@@ -43,6 +43,18 @@ impl World {
         let Some(leader) = self.leader() else {
             return Some("nobody leads".to_owned());
         };
+        let world = self.operators[leader].engine.world();
+        let known: BTreeSet<ObjectName> = world
+            .job_names()
+            .into_iter()
+            .chain(world.pool_names())
+            .collect();
+        let live = self.api.jobs.live.keys().chain(self.api.pools.live.keys());
+        if known != live.cloned().collect() {
+            return Some(format!(
+                "operator {leader} knows other objects than there are: {known:?}"
+            ));
+        }
         let placed = self.operators[leader].placements();
         if !placed.is_empty() {
             return Some(format!("placements are left: {placed:?}"));
@@ -66,7 +78,8 @@ impl World {
         let is_orphan = |pod: &&std::rc::Rc<Pod>| {
             let owner = pod.owner_references().first().map(|owner| &owner.uid);
             let mut pools = self.api.pools.live.values();
-            pools.all(|pool| pool.metadata.uid.as_ref() != owner)
+            // A stranger's has none.
+            owner.is_some() && pools.all(|pool| pool.metadata.uid.as_ref() != owner)
         };
         pods.find(is_orphan)
             .map(|pod| format!("pod {} has no pool any more", name_of(&**pod)))

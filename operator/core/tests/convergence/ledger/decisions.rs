@@ -6,6 +6,8 @@ use framewright_core::jobs::plan::kubernetes_events::KubernetesEvent;
 use framewright_crds::protocol::RunTask;
 use jiff::SignedDuration;
 
+use framewright_crds::protocol::TaskState;
+
 use super::statuses::{is_bound, words};
 use super::*;
 use crate::api::{Labels, name_of};
@@ -173,8 +175,36 @@ impl World {
             known.next().map_or(0, |known| known.attempts_made)
         };
         let steps = wanted.status.iter().flat_map(|status| &status.steps);
+        let steps = steps.filter(|step| step.attempts_made > made(step));
+        let sessions = self.operators[index]
+            .engine
+            .term()
+            .map(|term| &term.sessions);
+        let takes_tasks = |pod: &str| {
+            let slots = sessions.and_then(|sessions| sessions.slots(pod, &BTreeSet::new()));
+            slots.is_some()
+        };
+        let unfit = steps
+            .clone()
+            .filter_map(attempt::open)
+            .find(|open| !takes_tasks(&open.worker.uid));
+        if let Some(pod) = unfit.map(|open| open.worker.uid.clone()) {
+            return self.blame(|| {
+                format!(
+                    "a step of {name} is bound to {pod}, which is away, or gets no tasks any more"
+                )
+            });
+        }
+        let mut bound = steps.clone().filter_map(attempt::open);
+        let full = bound.find_map(|open| {
+            let tasks = self.fills(&open.worker.uid)?;
+            Some((open.worker.uid.clone(), tasks))
+        });
+        if let Some((pod, tasks)) = full.filter(|_| self.leader() == Some(index)) {
+            return self
+                .blame(|| format!("a step of {name} is bound to {pod}, which is full: {tasks:?}"));
+        }
         let pools: Vec<ObjectName> = steps
-            .filter(|step| step.attempts_made > made(step))
             .filter_map(|step| ObjectName::parse(step.pool.as_deref()?))
             .collect();
         for pool in pools {
@@ -231,6 +261,16 @@ impl World {
                 format!("task {task} is sent to {pod}, but the durable status says: {steps}")
             });
         }
+    }
+
+    /// The tasks that leave a worker no room for another one, if so. What is stopping takes room until it has stopped.
+    fn fills(&self, pod: &str) -> Option<BTreeSet<TaskId>> {
+        let worker = self.workers.get(pod)?;
+        let held = worker.held().into_iter();
+        let alive = held.filter(|report| !matches!(report.state, TaskState::Finished { .. }));
+        let mut tasks: BTreeSet<TaskId> = alive.map(|report| report.task).collect();
+        tasks.extend(worker.work.keys().cloned());
+        (tasks.len() >= worker.slots).then_some(tasks)
     }
 
     /// Whether an operator leads, and nobody else has written the job's status since it does.

@@ -62,13 +62,13 @@ impl World {
     }
 
     /// A leader deletes no pod whose worker works on something. What is bound and was never sent is bound anew elsewhere.
-    pub(crate) fn pod_given_up(&mut self, index: usize, worker: &WorkerRef) {
+    pub(crate) fn pod_given_up(&mut self, index: usize, worker: &WorkerRef, is_late: bool) {
         self.ledger.writes += 1;
         let works = self
             .workers
             .get(&worker.uid)
             .is_some_and(|worker| worker.is_up && !worker.is_draining() && !worker.is_idle());
-        if !works || self.leader() != Some(index) {
+        if !works || is_late || self.leader() != Some(index) {
             return;
         }
         let jobs = self.api.jobs.live.values();
