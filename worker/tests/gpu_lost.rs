@@ -34,7 +34,7 @@ async fn a_gpu_that_is_lost_is_a_device_error_and_the_engine_says_that_it_is_los
                 panic!("not a GPU")
             };
             fault(device).unwrap();
-            Err::<(), _>(PipelineError::NoInput)
+            Err::<(), _>(PipelineError::SingleFrame)
         })
         .await
         .unwrap_err();

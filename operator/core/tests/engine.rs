@@ -236,13 +236,16 @@ fn an_older_version_in_a_list_is_read_and_if_it_is_true_the_process_starts_again
         let listed = vec![Read::Object(Box::new(older))];
         test.tell(Event::Job(Change::Listed(listed)));
         let effects = test.effects();
-        let id = effects.iter().find_map(|effect| match effect {
-            Effect::Request {
+        let id = effects.iter().find_map(|effect| {
+            if let Effect::Request {
                 id,
                 request: Request::ReadJob(_),
                 ..
-            } => Some(*id),
-            _ => None,
+            } = effect
+            {
+                return Some(*id);
+            }
+            None
         });
         known.metadata.resource_version = Some(read.to_owned());
         test.answer(id.expect("it is read"), Answer::Job(Box::new(known)));
@@ -261,13 +264,12 @@ fn a_status_that_the_api_server_refuses_gets_one_event_with_its_words() {
         message: "status.files[0]: Duplicate value".to_owned(),
     };
     test.answer(id, answer());
-    let told = test
-        .effects()
-        .into_iter()
-        .filter_map(|effect| match effect {
-            Effect::Publish { note, .. } => Some((note.reason, note.message)),
-            _ => None,
-        });
+    let told = test.effects().into_iter().filter_map(|effect| {
+        if let Effect::Publish { note, .. } = effect {
+            return Some((note.reason, note.message));
+        }
+        None
+    });
     let told: Vec<(String, String)> = told.collect();
     let [(reason, message)] = told.as_slice() else {
         panic!("{told:?}");

@@ -7,6 +7,7 @@ use framewright_crds::aijob::Cause;
 use framewright_worker::device::gpu_memory;
 use framewright_worker::engine::{Engine, EngineError, Weights};
 use framewright_worker::frame::{tiling_on_device, upscale_rgb8};
+use framewright_worker::models::LoadedNetwork;
 use framewright_worker::pipelines::PipelineError;
 use framewright_worker::weights::verify::Sha256;
 use tempfile::TempDir;
@@ -79,10 +80,13 @@ async fn upscaled(
     let (weights, tile_bytes) = (weights.clone(), engine.tile_bytes());
     engine
         .compute(move |bench| {
-            let network = bench.upscaler(&weights)?;
+            let network = bench.network(&weights)?;
+            let LoadedNetwork::Upscaler(network) = &*network else {
+                panic!("the weights are those of an upscaler");
+            };
             let pixels = golden::pixels("task", 3 * width * height);
-            let tiling = tiling_on_device(&network, tile_bytes);
-            upscale_rgb8(&network, &pixels, width, height, tiling, &|| false).map_err(|source| {
+            let tiling = tiling_on_device(network, tile_bytes);
+            upscale_rgb8(network, &pixels, width, height, tiling, &|| false).map_err(|source| {
                 PipelineError::Network {
                     source: Box::new(source),
                 }

@@ -26,6 +26,8 @@ const SETTLES_WITHIN: Millis = 7_200_000;
 /// What is settled may still be told in a status, for as long as the longest wait between two looks.
 const LAST_WORDS: Millis = 120_000;
 const CHECK_EVERY: Millis = 5000;
+/// Requests and answers that follow each other without an end are more than so many in a second.
+const MOST_IN_A_SECOND: usize = 10_000;
 
 /// Something that is to happen.
 pub(crate) enum Happening {
@@ -169,6 +171,8 @@ pub(crate) struct World {
     pub ledger: Ledger,
     pub phase: Phase,
     watches_due: [bool; 2],
+    /// A second, and how much has happened in it so far.
+    happened: (Millis, usize),
     queue: BTreeMap<(Millis, u64), Happening>,
     serial: u64,
     story: Option<Vec<String>>,
@@ -184,6 +188,7 @@ impl World {
                 world.blame(|| "nothing happens any more".to_owned());
                 break;
             };
+            world.count(when);
             world.now = when;
             if world.phase == Phase::Storm && world.now >= world.weather.until {
                 world.phase = Phase::Calm { since: world.now };
@@ -216,12 +221,23 @@ impl World {
             ledger: Ledger::default(),
             phase: Phase::Storm,
             watches_due: [false, false],
+            happened: (0, 0),
             queue: BTreeMap::new(),
             serial: 0,
             story: is_told.then(Vec::new),
         };
         world.operators = vec![world.new_operator(0), world.new_operator(0)];
         world
+    }
+
+    /// One more thing happens.
+    fn count(&mut self, when: Millis) {
+        let (second, count) = self.happened;
+        let count = if when / 1000 == second { count + 1 } else { 1 };
+        self.happened = (when / 1000, count);
+        if count > MOST_IN_A_SECOND {
+            self.blame(|| format!("more than {MOST_IN_A_SECOND} things happen in a second"));
+        }
     }
 
     fn begin(&mut self) {

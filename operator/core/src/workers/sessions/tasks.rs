@@ -219,11 +219,14 @@ impl Sessions {
         workers
             .flat_map(|(uid, worker)| worker.tasks.iter().map(move |task| (uid, task)))
             .filter(|(_, (id, _))| id.job_uid == job_uid)
-            .filter_map(|(uid, (id, task))| match &task.state {
-                TaskState::Finished {
+            .filter_map(|(uid, (id, task))| {
+                if let TaskState::Finished {
                     outcome: Outcome::Succeeded { outputs, .. },
-                } => Some(((uid.clone(), id.clone()), outputs.clone())),
-                _ => None,
+                } = &task.state
+                {
+                    return Some(((uid.clone(), id.clone()), outputs.clone()));
+                }
+                None
             })
             .collect()
     }

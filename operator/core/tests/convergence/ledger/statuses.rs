@@ -295,7 +295,7 @@ impl World {
             }
             (job_reason::QUEUE_DEADLINE_EXCEEDED, Some(step)) => {
                 let limit = over.spec.queue_deadline_seconds;
-                let key = (uid.clone(), step.name.clone());
+                let key = (uid, step.name.clone());
                 let since = self.ledger.queued_at.get(&key);
                 since.is_some_and(|since| self.is_late(index, *since, limit))
             }
