@@ -90,6 +90,9 @@ mod tests {
         for row in POOLS.trim().lines() {
             judge::<ModelPool>(pool(), row);
         }
+        assert_eq!(said::<ModelPool>(pool_of(4, 128)), "fine");
+        let said = said::<ModelPool>(pool_of(5, 103));
+        assert!(said.contains("at most 512 files in all"), "{said}");
     }
 
     #[test]
@@ -148,6 +151,7 @@ mod tests {
         let unknown: BTreeSet<String> = messages
             .filter(|message| !shown.contains(message.as_str()))
             .filter(|message| !message.starts_with("spec.steps: more than 16"))
+            .filter(|message| !message.starts_with("spec.models: at most 512 files"))
             .filter(|message| !message.contains("worker/tools/convert.py"))
             .collect();
         assert!(unknown.is_empty(), "{unknown:?}");
@@ -196,6 +200,27 @@ mod tests {
             .chain(more)
             .collect();
         json!({"apiVersion": "framewright.dev/v1alpha1", "kind": "AIJob", "metadata": {"name": "demo"}, "spec": {"steps": steps}})
+    }
+
+    /// A pool of so many models with so many files each.
+    fn pool_of(models: usize, files: usize) -> Value {
+        let mut pool = pool();
+        let model = pool["spec"]["models"][0].clone();
+        let file = model["files"][0].clone();
+        let files = (0..files).map(|number| {
+            let mut file = file.clone();
+            file["path"] = json!(format!("{number}.safetensors"));
+            file
+        });
+        let files: Vec<Value> = files.collect();
+        let models = (0..models).map(|number| {
+            let mut model = model.clone();
+            model["name"] = json!(format!("model-{number}"));
+            model["files"] = json!(files);
+            model
+        });
+        pool["spec"]["models"] = models.collect();
+        pool
     }
 
     fn pool() -> Value {
