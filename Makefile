@@ -36,8 +36,8 @@ test: lint dist ## Test everything
 	@echo "test: API, chart, cluster and product on a real node (some minutes)"
 	$(CARGO) test --release --workspace $(NODE_TESTS) -- --test-threads=1
 
-bench: dist ## Print what the control plane costs, as ratios (JOBS=20: in a minute, TORCH=1: beside PyTorch, too)
-	$(RELEASE)/framewright-e2e bench --dist $(DIST) $(if $(JOBS),--jobs $(JOBS)) $(if $(TORCH),--torch)
+bench: dist ## Print what the control plane costs, as ratios (JOBS=20: in a minute; TORCH=1: beside PyTorch, too; WORKERS=1000: memory and takeover instead)
+	$(RELEASE)/framewright-e2e bench --dist $(DIST) $(if $(JOBS),--jobs $(JOBS)) $(if $(TORCH),--torch) $(if $(WORKERS),--workers $(WORKERS))
 
 lint: packages ## Check format, lints, licences and generated files
 	$(CARGO) fmt --all --check

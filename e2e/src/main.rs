@@ -69,6 +69,9 @@ enum Order {
         /// Install PyTorch, if it is not there, to compare the upscaler with it
         #[arg(long)]
         torch: bool,
+        /// Measure memory and takeover with so many workers and ten times as many jobs instead
+        #[arg(long, conflicts_with_all = ["jobs", "torch"])]
+        workers: Option<usize>,
     },
     /// Print where a cluster's kubeconfig lies.
     Kubeconfig { name: String },
@@ -151,9 +154,15 @@ async fn obey(order: Order) -> Result<()> {
             let output = std::path::absolute(output)?;
             demo::run(place, &dist, &output).await?;
         }
-        Order::Bench { dist, jobs, torch } => {
-            bench::run(&dist.canonicalize()?, jobs, torch).await?;
-        }
+        Order::Bench {
+            dist,
+            jobs,
+            torch,
+            workers,
+        } => match workers {
+            Some(workers) => bench::scale(&dist.canonicalize()?, workers).await?,
+            None => bench::run(&dist.canonicalize()?, jobs, torch).await?,
+        },
         Order::Kubeconfig { name } => {
             println!("{}", Cluster::attach(&name).await?.kubeconfig().display())
         }

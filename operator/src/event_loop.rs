@@ -29,8 +29,8 @@ const INPUTS_AT_A_TIME: usize = 256;
 const OBJECTS_AT_A_TIME: usize = 256;
 /// Requests at once that are not writes of statuses: a new leader reads each job once before it gives commands about it.
 const OTHERS_AT_ONCE: usize = 64;
-/// How often the metrics are told what finds no worker.
-const DEMAND_EVERY: Duration = Duration::from_secs(5);
+/// How often the gauges of pools are counted, while something happens.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
 /// Something for the event loop.
 pub enum Input {
@@ -93,7 +93,8 @@ struct EventLoop {
     started: Instant,
     /// Why the process must start again, if so.
     restart: Option<String>,
-    counted: Option<Instant>,
+    /// When the gauges of pools must be counted again; none if nothing has happened since they were counted.
+    gauges_due: Option<Instant>,
     /// Permits for all requests but the writes of statuses.
     others: Arc<Semaphore>,
 }
@@ -114,14 +115,16 @@ pub async fn run(
         watched: BTreeSet::new(),
         started: Instant::now(),
         restart: None,
-        counted: None,
+        gauges_due: None,
         others: Arc::new(Semaphore::new(OTHERS_AT_ONCE)),
     };
     let mut batch = Vec::with_capacity(INPUTS_AT_A_TIME);
     let mut is_more = false;
     loop {
         let deadline = event_loop.engine.next_deadline();
-        let deadline = deadline.map(|at| tokio::time::Instant::from_std(event_loop.started + at));
+        let deadline = deadline.map(|at| event_loop.started + at);
+        let deadline = deadline.into_iter().chain(event_loop.gauges_due).min();
+        let deadline = deadline.map(tokio::time::Instant::from_std);
         tokio::select! {
             biased;
             count = inputs.recv_many(&mut batch, INPUTS_AT_A_TIME) => if count == 0 { return },
@@ -152,6 +155,9 @@ impl EventLoop {
     /// Takes in what came, decides, and does what follows; whether something is left to decide.
     fn turn(&mut self, batch: &mut Vec<Input>) -> bool {
         let now = self.now();
+        if !batch.is_empty() {
+            self.gauges_due.get_or_insert(Instant::now() + GAUGES_EVERY);
+        }
         for input in batch.drain(..) {
             self.take(now, input);
         }
@@ -170,19 +176,21 @@ impl EventLoop {
         self.context
             .metrics
             .decided(self.now().monotonic - now.monotonic);
-        self.count_demand();
+        self.set_gauges();
         is_more
     }
 
-    /// Tells the metrics now and then how many steps find no worker.
-    fn count_demand(&mut self) {
-        if self.counted.is_some_and(|at| at.elapsed() < DEMAND_EVERY) {
+    /// Tells the metrics, if it is time, what the pools have and what finds no worker.
+    fn set_gauges(&mut self) {
+        if self.gauges_due.is_none_or(|due| Instant::now() < due) {
             return;
         }
-        self.counted = Some(Instant::now());
-        let term = self.engine.term();
-        let demand = term.map(|term| term.queue.demand()).unwrap_or_default();
-        self.context.metrics.demand(&demand);
+        self.gauges_due = None;
+        let (connected, demand) = match self.engine.term() {
+            Some(term) => (term.sessions.by_pool(), term.queue.demand()),
+            None => Default::default(),
+        };
+        self.context.metrics.pools(&connected, &demand);
     }
 
     fn take(&mut self, now: Now, input: Input) {

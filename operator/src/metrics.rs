@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use framewright_core::names::PoolName;
+use framewright_core::workers::sessions::Connected;
 use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::conditions::{get, is_true, job};
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
@@ -23,6 +24,9 @@ pub struct Metrics {
     streams_refused: Counter,
     leads: Gauge,
     pending_steps: Family<Pool, Gauge>,
+    connected_workers: Family<Pool, Gauge>,
+    worker_slots: Family<Pool, Gauge>,
+    worker_tasks: Family<Pool, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +51,9 @@ impl Default for Metrics {
             streams_refused: Counter::default(),
             leads: Gauge::default(),
             pending_steps: Family::default(),
+            connected_workers: Family::default(),
+            worker_slots: Family::default(),
+            worker_tasks: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -78,6 +85,21 @@ impl Default for Metrics {
             "pending_steps",
             "Steps that could run now and find no worker, by pool; one that may run in several pools counts in each",
             metrics.pending_steps.clone(),
+        );
+        registry.register(
+            "connected_workers",
+            "Workers that are connected to this replica, by pool",
+            metrics.connected_workers.clone(),
+        );
+        registry.register(
+            "worker_slots",
+            "Tasks that the connected workers take at a time, by pool",
+            metrics.worker_slots.clone(),
+        );
+        registry.register(
+            "worker_tasks",
+            "Tasks that the connected workers have, by pool",
+            metrics.worker_tasks.clone(),
         );
         registry.register("leads", "1 while this replica leads", metrics.leads.clone());
         metrics
@@ -112,16 +134,28 @@ impl Metrics {
         self.streams_refused.inc();
     }
 
-    /// How many steps wait for a worker, by pool.
-    pub fn demand(&self, demand: &BTreeMap<PoolName, usize>) {
+    /// What the pools have, and how many steps wait for a worker in each.
+    pub fn pools(
+        &self,
+        connected: &BTreeMap<PoolName, Connected>,
+        demand: &BTreeMap<PoolName, usize>,
+    ) {
         self.pending_steps.clear();
         for (pool, count) in demand {
-            let labels = Pool {
-                namespace: pool.namespace.clone(),
-                pool: pool.name.clone(),
-            };
-            let count = i64::try_from(*count).unwrap_or(i64::MAX);
-            self.pending_steps.get_or_create(&labels).set(count);
+            set(&self.pending_steps, pool, *count);
+        }
+        let has = [
+            &self.connected_workers,
+            &self.worker_slots,
+            &self.worker_tasks,
+        ];
+        for family in has {
+            family.clear();
+        }
+        for (pool, connected) in connected {
+            set(&self.connected_workers, pool, connected.workers);
+            set(&self.worker_slots, pool, connected.slots);
+            set(&self.worker_tasks, pool, connected.tasks);
         }
     }
 
@@ -140,6 +174,16 @@ impl Metrics {
     }
 }
 
+fn set(family: &Family<Pool, Gauge>, pool: &PoolName, count: impl TryInto<i64>) {
+    let labels = Pool {
+        namespace: pool.namespace.clone(),
+        pool: pool.name.clone(),
+    };
+    family
+        .get_or_create(&labels)
+        .set(count.try_into().unwrap_or(i64::MAX));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +195,16 @@ mod tests {
         metrics.request_failed();
         metrics.stream_refused();
         metrics.leads(true);
-        metrics.demand(&BTreeMap::from([(PoolName::new("fleet", "x2"), 7)]));
+        let pool = PoolName::new("fleet", "x2");
+        let connected = Connected {
+            workers: 2,
+            slots: 4,
+            tasks: 3,
+        };
+        metrics.pools(
+            &BTreeMap::from([(pool.clone(), connected)]),
+            &BTreeMap::from([(pool, 7)]),
+        );
         let finished = serde_json::from_value(serde_json::json!({"conditions": [
             {"type": "Finished", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
             {"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
@@ -164,6 +217,9 @@ mod tests {
         for line in [
             "framewright_leads 1",
             "framewright_pending_steps{namespace=\"fleet\",pool=\"x2\"} 7",
+            "framewright_connected_workers{namespace=\"fleet\",pool=\"x2\"} 2",
+            "framewright_worker_slots{namespace=\"fleet\",pool=\"x2\"} 4",
+            "framewright_worker_tasks{namespace=\"fleet\",pool=\"x2\"} 3",
             "framewright_jobs_finished_total{reason=\"Succeeded\"} 1",
             "framewright_request_failures_total 1",
             "framewright_decide_seconds_count 1",

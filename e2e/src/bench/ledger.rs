@@ -12,6 +12,11 @@ use super::stage::Stage;
 
 const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
 
+/// The operator's name in the audit log.
+const OPERATOR: &str = ":framewright-operator";
+/// What it writes about work; it renews its Lease all the time.
+const COUNTED: [&str; 3] = ["aijobs", "modelpools", "pods"];
+
 /// Writes by user, verb and kind, over some jobs.
 pub(super) struct Ledger {
     jobs: usize,
@@ -76,6 +81,31 @@ pub(super) fn count(stage: &Stage, namespace: &str, jobs: usize) -> Result<Ledge
         }
     }
     Ok(Ledger { jobs, writes })
+}
+
+/// How many writes to jobs, pools and pods the operator has made so far.
+pub(super) fn operators(stage: &Stage) -> Result<usize> {
+    let mut count = 0;
+    for log in logs(&stage.cluster.audit_log())? {
+        let file = File::open(&log).with_context(|| log.display().to_string())?;
+        for line in BufReader::new(file).lines() {
+            let line = line.with_context(|| log.display().to_string())?;
+            if !line.contains(OPERATOR) {
+                continue;
+            }
+            // The last line may be half written.
+            let Ok(entry) = serde_json::from_str::<Entry>(&line) else {
+                continue;
+            };
+            let about = entry.object_ref.map(|about| about.resource);
+            let is_counted = about.is_some_and(|about| COUNTED.contains(&about.as_str()))
+                && WRITES.contains(&entry.verb.as_str())
+                && entry.stage == "ResponseComplete"
+                && entry.user.username.ends_with(OPERATOR);
+            count += usize::from(is_counted);
+        }
+    }
+    Ok(count)
 }
 
 /// The log, and the parts that the API server has put aside since it grew.

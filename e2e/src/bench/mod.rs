@@ -15,6 +15,7 @@
 //! - [`batch`]: what `batch/v1` Jobs cost
 //! - [`ledger`]: how many writes a job costs, by whom
 //! - [`sizes`]: what the images weigh
+//! - [`scale`]: memory and takeover with a thousand workers
 //! - [`torch`]: the upscaler beside PyTorch's
 //! - [`table`]: how figures are shown
 
@@ -23,6 +24,7 @@ mod crd;
 mod fleet;
 mod ledger;
 mod raw;
+mod scale;
 mod sizes;
 mod stage;
 mod submitter;
@@ -31,6 +33,7 @@ mod torch;
 mod worker;
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -43,6 +46,8 @@ use self::stage::Stage;
 use self::submitter::{Input, Submitter};
 use self::table::{Table, percentile, rate};
 use crate::progress::Progress;
+
+pub use self::scale::run as scale;
 
 /// Jobs whose way to a worker is measured, unless somebody says another number.
 pub const JOBS: usize = 1000;
@@ -85,7 +90,7 @@ pub async fn run(dist: &Path, jobs: usize, with_torch: bool) -> Result<()> {
     ] {
         stage.namespace(namespace).await?;
     }
-    let stage = stage.perform(dist).await?;
+    let stage = stage.perform().await?;
     progress.say("API server, operator and store run");
     let (begun, workers) = fleet::gather(&stage).await?;
     progress.say("the workers have connected");
@@ -309,4 +314,8 @@ async fn jobs_at_once(
 )]
 fn per_second(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -31,6 +32,8 @@ pub(super) struct Stage {
     pub(super) client: Client,
     /// PEM of the authority that operator and store prove themselves by.
     pub(super) authority: String,
+    /// The operator's program, which is the store's, too.
+    program: PathBuf,
     folder: TempDir,
 }
 
@@ -68,42 +71,23 @@ impl Stage {
             client,
             cluster,
             authority: String::new(),
+            program,
             folder: TempDir::new()?,
         })
     }
 
     /// Starts the operator, which makes keys and certificates, and then the store with them.
-    pub(super) async fn perform(mut self, dist: &Path) -> Result<Stage> {
-        let program = dist.join("framewright-operator");
+    pub(super) async fn perform(mut self) -> Result<Stage> {
         let node = self.cluster.node_address();
-        let store = format!("framewright-store.{SYSTEM}.svc");
-        let hosts = self.folder.path().join("hosts");
-        fs::write(&hosts, format!("127.0.0.1 localhost\n{node} {store}\n"))?;
-        let kubeconfig = self.kubeconfig().await?;
-        let store_url = format!("--store-url=https://{store}:8443");
-        let outside = format!("--store-external-url=http://{node}:{STORE_OUTSIDE}");
-        let (address, catalog) = (
-            format!("--pod-ip={node}"),
-            format!("--catalog-namespace={FLEET}"),
-        );
-        let arguments = [
-            "run",
-            "--namespace=framewright-system",
-            "--pod-name=bench",
-            &address,
-            &store_url,
-            &outside,
-            "--worker-image=bench",
-            &catalog,
-        ];
-        let mut operator = self.inside(&hosts, &program);
-        operator.args(arguments).env("KUBECONFIG", &kubeconfig);
-        self.spawn(operator, "operator")?;
+        let hosts = format!("127.0.0.1 localhost\n{node} framewright-store.{SYSTEM}.svc\n");
+        fs::write(self.hosts(), hosts)?;
+        self.write_kubeconfig().await?;
+        self.start_operator()?;
         let keys = self.keys().await?;
         self.authority = fs::read_to_string(keys.join("ca.crt"))?;
         let volume = self.folder.path().join("volume");
         fs::create_dir_all(&volume)?;
-        let mut store = self.inside(&hosts, &program);
+        let mut store = self.inside();
         store.arg("store");
         store.arg("--volume").arg(volume);
         store.arg("--keys").arg(keys.join("grant.key"));
@@ -115,17 +99,55 @@ impl Stage {
         Ok(self)
     }
 
+    /// Starts the operator, and does not wait for it.
+    pub(super) fn start_operator(&self) -> Result<()> {
+        let node = self.cluster.node_address();
+        let mut operator = self.inside();
+        operator
+            .args([
+                "run",
+                "--namespace=framewright-system",
+                "--pod-name=bench",
+                "--worker-image=bench",
+            ])
+            .arg(format!("--pod-ip={node}"))
+            .arg(format!(
+                "--store-url=https://framewright-store.{SYSTEM}.svc:8443"
+            ))
+            .arg(format!(
+                "--store-external-url=http://{node}:{STORE_OUTSIDE}"
+            ))
+            .arg(format!("--catalog-namespace={FLEET}"))
+            .env("KUBECONFIG", self.kubeconfig());
+        self.spawn(operator, "operator")
+    }
+
+    /// The process of the operator.
+    pub(super) fn operator(&self) -> Result<Pid> {
+        for entry in fs::read_dir("/proc")? {
+            let folder = entry?.path();
+            // A process may end while it is looked at.
+            let is_program = fs::read_link(folder.join("exe")).is_ok_and(|exe| exe == self.program);
+            let command = fs::read(folder.join("cmdline")).unwrap_or_default();
+            if is_program && command.split(|byte| *byte == 0).nth(1) == Some(b"run") {
+                let name = folder.file_name().unwrap_or_default().to_string_lossy();
+                return Pid::from_raw(name.parse()?).context("process 0");
+            }
+        }
+        anyhow::bail!("the operator does not run")
+    }
+
     /// Makes a namespace, unless it is there.
     pub(super) async fn namespace(&self, name: &str) -> Result<()> {
         namespace(&self.client, name).await
     }
 
     /// A command that will run in the cluster's network, with names of its own.
-    fn inside(&self, hosts: &Path, program: &Path) -> Command {
+    fn inside(&self) -> Command {
         let mut command = self.cluster.inside("unshare");
         command.args(["--mount", "--propagation=private", "bash", "-c"]);
         command.args(["mount --bind \"$1\" /etc/hosts && exec \"${@:2}\"", "bash"]);
-        command.arg(hosts).arg(program);
+        command.arg(self.hosts()).arg(&self.program);
         command
     }
 
@@ -141,7 +163,7 @@ impl Stage {
     }
 
     /// A kubeconfig with the operator's own service account, so that it has its own rights and its own name in the audit log.
-    async fn kubeconfig(&self) -> Result<PathBuf> {
+    async fn write_kubeconfig(&self) -> Result<()> {
         let create = ["create", "token", "framewright-operator", "--duration=2h"];
         let token = self
             .cluster
@@ -150,9 +172,16 @@ impl Stage {
         let text = fs::read_to_string(self.cluster.kubeconfig())?;
         let mut config: Value = serde_saphyr::from_str(&text)?;
         config["users"][0]["user"] = json!({"token": token.trim()});
-        let path = self.folder.path().join("operator.kubeconfig");
-        fs::write(&path, config.to_string())?;
-        Ok(path)
+        fs::write(self.kubeconfig(), config.to_string())?;
+        Ok(())
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("operator.kubeconfig")
+    }
+
+    fn hosts(&self) -> PathBuf {
+        self.folder.path().join("hosts")
     }
 
     /// A folder with what the operator has put into the store's secret.

@@ -1,7 +1,7 @@
 //! Submits jobs as a user does, uploads their inputs to the links in their statuses, and records when what happened.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::fleet::MODEL;
+use super::lock;
 use super::stage::Stage;
 use super::worker::Begun;
 
@@ -69,40 +70,31 @@ pub(super) struct Record {
 /// Submits jobs.
 pub(super) struct Submitter {
     client: Client,
-    state: Arc<State>,
+    watched: Watched,
+    begun: Begun,
     at_once: Semaphore,
 }
 
-/// What is known of the jobs, by namespace/name.
-#[derive(Default)]
-struct State {
-    watched: Mutex<HashMap<String, Sender<AIJob>>>,
-    begun: Mutex<HashMap<String, Instant>>,
-}
+/// Who waits for the statuses of a job, by namespace/name.
+type Watched = Arc<Mutex<HashMap<String, Sender<AIJob>>>>;
 
 impl Submitter {
     /// Watches all jobs from now on.
-    pub(super) fn open(stage: &Stage, mut begun: Receiver<Begun>) -> Submitter {
-        let state = Arc::new(State::default());
-        let begins = Arc::clone(&state);
-        tokio::spawn(async move {
-            while let Some((job, at)) = begun.recv().await {
-                lock(&begins.begun).entry(job).or_insert(at);
-            }
-        });
-        let updates = Arc::clone(&state);
+    pub(super) fn open(stage: &Stage, begun: Begun) -> Submitter {
+        let watched = Watched::default();
+        let updates = Arc::clone(&watched);
         let jobs: Api<AIJob> = Api::all(stage.client.clone());
-        let watched = watcher(jobs, watcher::Config::default())
+        let updated = watcher(jobs, watcher::Config::default())
             .default_backoff()
             .applied_objects();
-        tokio::spawn(watched.for_each(move |job| {
+        tokio::spawn(updated.for_each(move |job| {
             // After an error the watch is opened again.
             let Ok(job) = job else {
                 return futures::future::ready(());
             };
             let namespace = job.namespace().unwrap_or_default();
             let key = format!("{namespace}/{}", job.name_any());
-            if let Some(watching) = lock(&updates.watched).get(&key) {
+            if let Some(watching) = lock(&updates).get(&key) {
                 // A receiver that is gone has seen the end of the job.
                 let _ = watching.try_send(job);
             }
@@ -110,7 +102,8 @@ impl Submitter {
         }));
         Submitter {
             client: stage.client.clone(),
-            state,
+            watched,
+            begun,
             at_once: Semaphore::new(AT_ONCE),
         }
     }
@@ -125,14 +118,14 @@ impl Submitter {
     ) -> Result<Record> {
         let key = format!("{namespace}/{name}");
         let (watching, watched) = channel(WAITING);
-        lock(&self.state.watched).insert(key.clone(), watching);
+        lock(&self.watched).insert(key.clone(), watching);
         let job = manifest(name, steps, input)?;
         let ran = tokio::time::timeout(PATIENCE, self.submit(namespace, &job, watched));
         let mut record = ran
             .await
             .with_context(|| format!("{key} did not end within {} s", PATIENCE.as_secs()))??;
-        lock(&self.state.watched).remove(&key);
-        record.begun = lock(&self.state.begun)
+        lock(&self.watched).remove(&key);
+        record.begun = lock(&self.begun)
             .remove(&key)
             .with_context(|| format!("{key} has ended, and no worker has begun it"))?;
         ensure!(
@@ -230,8 +223,4 @@ async fn put(link: &str) -> Result<()> {
         answer.status()
     );
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

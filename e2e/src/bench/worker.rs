@@ -1,17 +1,19 @@
-//! A worker that finishes a task as soon as it gets it. It speaks protocol 2; its output is its input.
+//! A worker that finishes a task as soon as it gets it, or never. It speaks protocol 2; its output is its input.
 
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use framewright_crds::aijob::{OutputRole, Usage};
+use framewright_crds::aijob::{OutputRole, Progress, Usage};
 use framewright_crds::modelpool::Device;
-use framewright_crds::names::{STREAM_PATH, STREAM_PORT};
+use framewright_crds::names::{STREAM_PATH, STREAM_PORT, TaskId};
 use framewright_crds::pipelines::{PIPELINES, PipelineSpec};
 use framewright_crds::protocol::{
     Command, Hello, InputFile, ModelState, OperatorMessage, Outcome, OutputFile, PROTOCOLS,
-    RunTask, TaskRecord, WorkerMessage,
+    RunTask, TaskRecord, TaskReport, TaskState, WorkerMessage,
 };
 use futures::{SinkExt, StreamExt};
 use http::HeaderValue;
@@ -20,11 +22,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::Sender;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
+use super::lock;
 use super::stage::SYSTEM;
 
 /// The version in its messages.
@@ -33,8 +35,8 @@ const VERSION: &str = "bench";
 /// The SHA-256 of no bytes.
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// A task has begun: namespace/name of its job, and when.
-pub(super) type Begun = (String, Instant);
+/// When a worker got the first task of a job, by the job's namespace/name.
+pub(super) type Begun = Arc<Mutex<HashMap<String, Instant>>>;
 
 /// A worker's stream to the operator.
 pub(super) struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -61,31 +63,70 @@ impl Stream {
         Ok(Stream(stream))
     }
 
-    /// Works until the stream ends.
+    async fn send(&mut self, message: &WorkerMessage) -> Result<()> {
+        let text = serde_json::to_string(message)?;
+        self.0.send(Message::text(text)).await?;
+        Ok(())
+    }
+}
+
+/// What a worker does with a task.
+pub(super) enum Work {
+    /// Finishes it at once, and writes down when it got it.
+    Finish(Begun),
+    /// Computes for ever.
+    Compute,
+}
+
+/// A worker; it keeps its tasks from one stream to the next.
+pub(super) struct Worker {
+    slots: u32,
+    work: Work,
+    /// The tasks that it computes, with their jobs.
+    tasks: BTreeMap<TaskId, String>,
+}
+
+impl Worker {
+    pub(super) fn new(slots: u32, work: Work) -> Worker {
+        Worker {
+            slots,
+            work,
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// Serves until the stream ends.
     ///
     /// # Errors
     /// Why it ended.
-    pub(super) async fn work(mut self, slots: u32, begun: Sender<Begun>) -> Result<()> {
+    pub(super) async fn serve(&mut self, mut stream: Stream) -> Result<Infallible> {
+        let reports = self.tasks.iter().map(|(task, job)| TaskReport {
+            task: task.clone(),
+            job: job.clone(),
+            state: TaskState::Running {
+                progress: Progress::default(),
+            },
+        });
         let hello = Hello {
             protocols: PROTOCOLS,
             version: VERSION.to_owned(),
             device: Device::Cpu,
             device_error: None,
             memory: None,
-            slots,
+            slots: self.slots,
             pipelines: PIPELINES.iter().map(|spec| spec.name.to_owned()).collect(),
             loaded: Vec::new(),
-            tasks: Vec::new(),
+            tasks: reports.collect(),
             epoch: None,
         };
-        self.send(&WorkerMessage::Hello(Box::new(hello))).await?;
-        while let Some(message) = self.0.next().await {
+        stream.send(&WorkerMessage::Hello(Box::new(hello))).await?;
+        while let Some(message) = stream.0.next().await {
             match message? {
                 Message::Text(text) => {
                     let OperatorMessage { command, .. } = serde_json::from_str(&text)?;
-                    self.handle(command, &begun).await?;
+                    self.handle(command, &mut stream).await?;
                 }
-                Message::Ping(_) => self.0.flush().await?,
+                Message::Ping(_) => stream.0.flush().await?,
                 Message::Close(_) => bail!("the operator closed the stream"),
                 Message::Binary(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
@@ -93,7 +134,7 @@ impl Stream {
         bail!("the stream ended")
     }
 
-    async fn handle(&mut self, command: Command, begun: &Sender<Begun>) -> Result<()> {
+    async fn handle(&mut self, command: Command, stream: &mut Stream) -> Result<()> {
         match command {
             Command::Configure { models } => {
                 for model in models {
@@ -102,14 +143,16 @@ impl Stream {
                         digest: model.digest,
                         state: ModelState::Ready,
                     };
-                    self.send(&ready).await?;
+                    stream.send(&ready).await?;
                 }
                 Ok(())
             }
-            Command::Run(task) => self.run(*task, begun).await,
+            Command::Run(task) => self.run(*task, stream).await,
             Command::Refused { message } => bail!("the operator refuses the worker: {message}"),
-            // A task is over before another command comes.
-            Command::Cancel { task } => self.send(&WorkerMessage::Stopped { task }).await,
+            Command::Cancel { task } => {
+                self.tasks.remove(&task);
+                stream.send(&WorkerMessage::Stopped { task }).await
+            }
             // It uploads nothing and keeps nothing.
             Command::Proceed { .. }
             | Command::Upload { .. }
@@ -118,7 +161,7 @@ impl Stream {
         }
     }
 
-    async fn run(&mut self, command: RunTask, begun: &Sender<Begun>) -> Result<()> {
+    async fn run(&mut self, command: RunTask, stream: &mut Stream) -> Result<()> {
         let RunTask {
             task,
             job,
@@ -128,10 +171,17 @@ impl Stream {
             seed,
             ..
         } = command;
-        // Nobody receives when the bench ends.
-        let _ = begun.send((job, Instant::now())).await;
-        self.send(&WorkerMessage::Started { task: task.clone() })
-            .await?;
+        let started = WorkerMessage::Started { task: task.clone() };
+        match &self.work {
+            Work::Finish(begun) => {
+                lock(begun).entry(job).or_insert_with(Instant::now);
+                stream.send(&started).await?;
+            }
+            Work::Compute => {
+                self.tasks.insert(task, job);
+                return stream.send(&started).await;
+            }
+        }
         let spec = pipeline.spec();
         let outcome = Outcome::Succeeded {
             outputs: output(spec, inputs).into_iter().collect(),
@@ -149,13 +199,9 @@ impl Stream {
                 compute_ms: 0,
             },
         };
-        self.send(&WorkerMessage::Finished { task, outcome }).await
-    }
-
-    async fn send(&mut self, message: &WorkerMessage) -> Result<()> {
-        let text = serde_json::to_string(message)?;
-        self.0.send(Message::text(text)).await?;
-        Ok(())
+        stream
+            .send(&WorkerMessage::Finished { task, outcome })
+            .await
     }
 }
 

@@ -36,6 +36,8 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(PING_SECONDS);
 const SILENCE_LIMIT: Duration = Duration::from_secs(SILENCE_SECONDS);
 const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// Of each worker's stream, in bytes. Messages are short; the default would be 128 KiB for each worker.
+const READ_BUFFER: usize = 4096;
 /// Commands that may wait for a slow worker.
 const ORDERS_WAITING: usize = 256;
 /// Tokens that are under review at one time.
@@ -96,6 +98,7 @@ async fn open(
             let door = Arc::clone(&door);
             upgrade
                 .max_message_size(MESSAGE_LIMIT)
+                .read_buffer_size(READ_BUFFER)
                 .on_upgrade(
                     move |socket| async move { carry(&door, socket, identity, epoch).await },
                 )

@@ -27,13 +27,15 @@ use crate::links::Place;
 use crate::names::PoolName;
 use crate::pools::failures::{Outcome, Request as PodRequest};
 use crate::pools::plan::pods::another_name;
-use crate::pools::plan::{self, Plan, models};
+use crate::pools::plan::{self, Plan, models, status};
 use crate::pools::pod::{pod_snapshot, pool_of};
 use crate::pools::snapshot::{PodSnapshot, Snapshot};
 use crate::pools::template::{self, Template};
 
 /// How long a link for weights lives; a worker asks for new ones when it needs them longer.
 const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
+/// How often the status of a pool is written while only counts of its workers change.
+const COUNTS_EVERY: Duration = Duration::from_secs(1);
 /// How long what was done about a pod is not done again.
 pub(super) const DONE_FOR: Duration = Duration::from_secs(2);
 /// The same after a request that was refused, or not answered: a deletion may still arrive, and until then its worker gets no task.
@@ -110,7 +112,11 @@ impl Engine {
         };
         term.files.watch(&place, &plan.status.files, doubt, effects);
         let object = Object::Pool(name.clone());
-        if pool.status.as_ref() == Some(&plan.status) {
+        let state = term.pools.entry(uid.clone()).or_default();
+        let next_counts = state.written.map(|at| at.saturating_add(COUNTS_EVERY));
+        let next_counts =
+            next_counts.filter(|next| now.monotonic < *next && is_only_counts(&pool, &plan));
+        if pool.status.as_ref() == Some(&plan.status) || next_counts.is_some() {
             term.writes.clear(&object);
         } else if is_pruned(term, &uid, &pool, &plan.status) {
             // A CRD of another version drops fields. To write them again would change nothing.
@@ -127,6 +133,7 @@ impl Engine {
             if let Some(until) = state.pod_backoff.waits(now.monotonic) {
                 at = at.min(until);
             }
+            at = next_counts.map_or(at, |next| at.min(next));
             // A worker whose deletion failed takes tasks again then.
             at = state.done.values().fold(at, |at, until| at.min(*until));
             term.deadlines.set(cause(), at);
@@ -158,7 +165,9 @@ impl Engine {
         }
         let id = self.request_id();
         let term = self.term.as_mut()?;
-        term.pools.entry(uid.clone()).or_default().request = Some(id);
+        let state = term.pools.entry(uid.clone()).or_default();
+        state.request = Some(id);
+        state.written = Some(now.monotonic);
         let wanted = ModelPool {
             status: Some(plan.status.clone()),
             ..(*pool).clone()
@@ -486,6 +495,12 @@ impl Engine {
             state.work.push_back(PodWork::Create { name });
         }
     }
+}
+
+/// Whether nothing but counts of workers and messages is new.
+fn is_only_counts(pool: &ModelPool, plan: &Plan) -> bool {
+    let old = pool.status.as_ref();
+    old.is_some_and(|old| status::is_only_counts(old, &plan.status))
 }
 
 /// Whether the API server made the present status of this one when it was written last.

@@ -122,6 +122,8 @@ pub struct PoolState {
     pub panicked: Option<String>,
     /// The status that was written last, and the one that the API server made of it, if that is another one.
     pub sent: Option<Box<(ModelPoolStatus, ModelPoolStatus)>>,
+    /// When its status was written last.
+    pub written: Option<Duration>,
     /// The pods' template, by the generation of the spec.
     pub template: Option<(Option<i64>, Arc<Template>)>,
     /// What is to be done about pods, in this order.

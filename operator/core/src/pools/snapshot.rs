@@ -144,6 +144,24 @@ impl Snapshot {
     pub fn is_all_heard(&self) -> bool {
         self.elapsed(self.leads_since) >= AWAY_LIMIT
     }
+
+    /// How long the status of an earlier term still holds, because workers that served then may be about to dial in.
+    #[must_use]
+    pub fn inherits_status_for(&self) -> Option<SignedDuration> {
+        // A worker that has just dialled in has not said yet which models it has.
+        let has_said_all = |pod: &PodSnapshot| {
+            let mut models = self.spec.models.iter();
+            let stream = pod.stream.as_ref();
+            stream.is_some_and(|stream| models.all(|model| stream.models.contains_key(&model.name)))
+        };
+        let mut running = self.pods.iter().filter(|pod| pod.phase == Phase::Running);
+        let is_one_expected = running.any(|pod| !has_said_all(pod));
+        let is_of_spec =
+            self.generation.is_some() && self.status.observed_generation == self.generation;
+        let left = AWAY_LIMIT.checked_sub(self.elapsed(self.leads_since))?;
+        (is_one_expected && is_of_spec && self.kept_by.is_empty() && left.is_positive())
+            .then_some(left)
+    }
 }
 
 impl PodSnapshot {

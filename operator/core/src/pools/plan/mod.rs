@@ -71,6 +71,8 @@ fn requeue_after(snapshot: &Snapshot, drain: &[WorkerRef]) -> SignedDuration {
         return soon;
     }
     let latest = if is_pending { LATEST_PENDING } else { LATEST };
+    let inherited = snapshot.inherits_status_for().unwrap_or(latest);
+    let latest = latest.min(inherited).max(soon);
     let pods_wait = snapshot.pods_wait_until();
     let pods_wait = pods_wait.map(|until| until.duration_since(snapshot.now).clamp(soon, latest));
     pods_wait.unwrap_or(latest)
@@ -78,40 +80,9 @@ fn requeue_after(snapshot: &Snapshot, drain: &[WorkerRef]) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
-    use framewright_crds::aijob::OutputStatus;
-    use framewright_crds::names::ArtifactRole;
-    use framewright_crds::protocol::OutputFile;
-    use jiff::Timestamp;
-
-    use super::pods::fixture::observed;
+    use super::pods::fixture::{NoLinks, observed};
     use super::*;
-    use crate::links::Place;
     use crate::pools::refusals::Refusal;
-
-    struct NoLinks;
-
-    impl Signer for NoLinks {
-        fn upload(&self, _: &Place<'_>, _: &str, _: i64, _: Timestamp) -> String {
-            String::new()
-        }
-
-        fn download(&self, _: &Place<'_>, _: &OutputStatus, _: &str, _: Timestamp) -> String {
-            String::new()
-        }
-
-        fn worker_get(
-            &self,
-            _: &Place<'_>,
-            _: (ArtifactRole, &str),
-            _: Timestamp,
-        ) -> Option<String> {
-            None
-        }
-
-        fn worker_put(&self, _: &Place<'_>, _: &OutputFile, _: Timestamp) -> Option<String> {
-            None
-        }
-    }
 
     #[test]
     fn a_refusal_is_in_the_condition_and_decided_about_when_its_wait_is_over() {

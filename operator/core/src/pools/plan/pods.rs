@@ -115,9 +115,13 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
 #[cfg(test)]
 pub(in crate::pools) mod fixture {
     use super::*;
+    use crate::links::{Place, Signer};
     use crate::pools::failures::Failing;
     use crate::pools::snapshot::{Phase, Protection, StreamSnapshot};
+    use framewright_crds::aijob::OutputStatus;
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
+    use framewright_crds::names::ArtifactRole;
+    use framewright_crds::protocol::OutputFile;
     use jiff::Timestamp;
     use std::collections::BTreeMap;
 
@@ -155,6 +159,32 @@ pub(in crate::pools) mod fixture {
             protection: Protection::Off,
             stream: (!matches!(words, "away" | "pending" | "bound")).then_some(stream),
             bound: usize::from(words == "bound"),
+        }
+    }
+
+    /// Signs nothing.
+    pub(in crate::pools) struct NoLinks;
+
+    impl Signer for NoLinks {
+        fn upload(&self, _: &Place<'_>, _: &str, _: i64, _: Timestamp) -> String {
+            String::new()
+        }
+
+        fn download(&self, _: &Place<'_>, _: &OutputStatus, _: &str, _: Timestamp) -> String {
+            String::new()
+        }
+
+        fn worker_get(
+            &self,
+            _: &Place<'_>,
+            _: (ArtifactRole, &str),
+            _: Timestamp,
+        ) -> Option<String> {
+            None
+        }
+
+        fn worker_put(&self, _: &Place<'_>, _: &OutputFile, _: Timestamp) -> Option<String> {
+            None
         }
     }
 

@@ -19,6 +19,11 @@ use crate::pools::snapshot::{Snapshot, StreamSnapshot};
 #[must_use]
 pub fn next(snapshot: &Snapshot, signer: &dyn Signer) -> ModelPoolStatus {
     let mut status = snapshot.status.clone();
+    if snapshot.inherits_status_for().is_some() {
+        status.files = files(snapshot, signer);
+        status.links_renewed_for.clone_from(&snapshot.renew_links);
+        return status;
+    }
     let alive = snapshot.pods.iter().filter(|pod| pod.is_alive());
     let ready = alive
         .clone()
@@ -61,6 +66,25 @@ pub fn next(snapshot: &Snapshot, signer: &dyn Signer) -> ModelPoolStatus {
         }
     }
     status
+}
+
+/// Whether two statuses differ only in how many workers there are, and in messages.
+#[must_use]
+pub fn is_only_counts(old: &ModelPoolStatus, new: &ModelPoolStatus) -> bool {
+    let without = |status: &ModelPoolStatus| {
+        let mut status = status.clone();
+        status.replicas = 0;
+        status.ready_replicas = 0;
+        for model in &mut status.models {
+            model.ready_workers = 0;
+            model.message = None;
+        }
+        for condition in &mut status.conditions {
+            condition.message.clear();
+        }
+        status
+    };
+    without(old) == without(new)
 }
 
 /// Whether the pool does not become ready before a person changes something.
@@ -194,7 +218,67 @@ pub(super) fn count(number: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
     use super::*;
+    use crate::pools::plan::pods::fixture::{NoLinks, observed, pod};
+
+    /// The Ready condition of a pool of two, and how many workers it counts.
+    fn ready(snapshot: &Snapshot) -> (String, i32) {
+        let status = next(snapshot, &NoLinks);
+        let ready = status.conditions.iter();
+        let mut ready = ready.filter(|condition| condition.type_ == pool::READY);
+        let reason = ready.next().map(|ready| ready.reason.clone());
+        (reason.unwrap_or_default(), status.ready_replicas)
+    }
+
+    #[test]
+    fn a_new_leader_leaves_the_status_alone_while_workers_may_still_dial_in() {
+        let at = |name: &str, words: &str| pod(name, "r2", words);
+        let mut snapshot = observed(2, vec![at("a", ""), at("b", "")]);
+        snapshot.status = next(&snapshot, &NoLinks);
+        assert_eq!(ready(&snapshot), ("Ready".to_owned(), 2));
+        snapshot.leads_since = snapshot.now;
+        snapshot.pods[1] = at("b", "away");
+        assert_eq!(next(&snapshot, &NoLinks), snapshot.status);
+        // A changed spec is answered at once, and so is a pod that has ended.
+        snapshot.generation = Some(2);
+        assert_eq!(ready(&snapshot), ("AwaitingWorkers".to_owned(), 1));
+        snapshot.generation = Some(1);
+        snapshot.pods[1] = at("b", "ended");
+        assert_eq!(ready(&snapshot).1, 1);
+        // Nobody waits for ever for a worker that does not come back.
+        snapshot.pods[1] = at("b", "away");
+        let left = snapshot.inherits_status_for().expect("it still waits");
+        snapshot.now += left;
+        assert_eq!(ready(&snapshot), ("AwaitingWorkers".to_owned(), 1));
+    }
+
+    #[test]
+    fn counts_of_workers_are_told_apart_from_what_people_wait_for() {
+        let at = |name: &str, words: &str| pod(name, "r2", words);
+        let status = |words: &str| {
+            let pods = vec![at("a", ""), at("b", words), at("c", "away")];
+            let mut snapshot = observed(3, pods);
+            snapshot.now += SignedDuration::from_secs(60);
+            next(&snapshot, &NoLinks)
+        };
+        let (one, two) = (status("away"), status(""));
+        assert_ne!(one, two);
+        assert!(is_only_counts(&one, &two));
+        let mut ready = two.clone();
+        let now = Timestamp::UNIX_EPOCH;
+        set(
+            &mut ready.conditions,
+            pool::READY,
+            Truth::True,
+            "Ready",
+            "",
+            Some(1),
+            now,
+        );
+        assert!(!is_only_counts(&two, &ready));
+    }
 
     #[test]
     fn what_could_not_be_done_comes_first_in_the_condition() {

@@ -23,6 +23,7 @@ use crate::names::{PoolName, WorkerRef};
 use crate::workers::validate::TASKS_LIMIT;
 pub use tasks::Orphan;
 use tasks::Task;
+pub use views::Connected;
 
 /// How long a worker that went away is remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);

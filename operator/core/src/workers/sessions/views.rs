@@ -1,6 +1,6 @@
 //! What others want to know of the workers: the scheduler, jobs and pools.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::names::TaskId;
 use framewright_crds::protocol::{ModelState, TaskState};
@@ -10,6 +10,17 @@ use crate::jobs::snapshot::Presence;
 use crate::names::{PoolName, WorkerRef};
 use crate::pools::snapshot::StreamSnapshot;
 use crate::schedule::{Provides, Slots};
+
+/// What a pool has now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// Workers that are connected.
+    pub workers: usize,
+    /// How many tasks they take at a time.
+    pub slots: u64,
+    /// The tasks that they have, waiting ones and those that are stopping included.
+    pub tasks: usize,
+}
 
 impl Sessions {
     /// Whether a worker's session is open; none if it has not been seen.
@@ -103,6 +114,23 @@ impl Sessions {
         let mut uids: Vec<String> = of_pool.map(|(uid, _)| uid.clone()).collect();
         uids.sort();
         uids
+    }
+
+    /// The connected workers of each pool, their slots, and the tasks that they have.
+    #[must_use]
+    pub fn by_pool(&self) -> BTreeMap<PoolName, Connected> {
+        let mut pools = BTreeMap::<PoolName, Connected>::new();
+        for worker in self
+            .workers
+            .values()
+            .filter(|worker| worker.session.is_some())
+        {
+            let pool = pools.entry(worker.greeting.pool.clone()).or_default();
+            pool.workers += 1;
+            pool.slots += u64::from(worker.greeting.slots);
+            pool.tasks += worker.tasks.len();
+        }
+        pools
     }
 
     /// The pool of a worker.
