@@ -1,6 +1,6 @@
 //! Single decisions of the engine: what it asks for after one event, and what it does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use framewright_core::engine::effect::{Effect, Request, RequestId};
@@ -9,13 +9,17 @@ use framewright_core::engine::world::Job;
 use framewright_core::engine::{Engine, Settings};
 use framewright_core::jobs::admission::AdmitAll;
 use framewright_core::links::{Place, Signer};
-use framewright_core::names::ObjectName;
+use framewright_core::names::{ObjectName, WorkerRef};
 use framewright_core::pools::template;
-use framewright_crds::AIJob;
+use framewright_core::workers::sessions::Greeting;
 use framewright_crds::aijob::OutputStatus;
+use framewright_crds::conditions::pool_reason;
+use framewright_crds::modelpool::Device;
 use framewright_crds::names::ArtifactRole;
-use framewright_crds::protocol::OutputFile;
+use framewright_crds::protocol::{Command, ModelState, OutputFile, WorkerMessage};
+use framewright_crds::{AIJob, ModelPool};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 struct Links;
@@ -46,12 +50,25 @@ impl Signer for Links {
 /// An engine at a time of its own.
 struct Test {
     engine: Engine,
-    second: u64,
+    time: Duration,
+    /// The last version that the API server has given to an object.
+    version: u64,
+    /// The pods that were made.
+    pods: Vec<Pod>,
+    /// What workers were sent.
+    sent: Vec<Command>,
 }
 
 impl Test {
     /// It knows this job, and leads.
     fn leads(job: AIJob) -> Test {
+        let mut test = Test::knows(vec![job], Vec::new());
+        test.tell(Event::TermBegan { epoch: 1 });
+        test
+    }
+
+    /// It knows these objects, and does not lead.
+    fn knows(jobs: Vec<AIJob>, pools: Vec<ModelPool>) -> Test {
         let settings = Settings {
             template: template::Settings {
                 image: "worker".to_owned(),
@@ -68,23 +85,23 @@ impl Test {
         };
         let mut test = Test {
             engine: Engine::new(settings),
-            second: 0,
+            time: Duration::ZERO,
+            version: 1000,
+            pods: Vec::new(),
+            sent: Vec::new(),
         };
-        test.tell(Event::Pool(Change::Listed(Vec::new())));
+        test.tell(Event::Pool(Change::Listed(listed(pools))));
         test.tell(Event::Pod(Change::Listed(Vec::new())));
         test.tell(Event::NamespacesListed(BTreeMap::new()));
-        test.tell(Event::Job(Change::Listed(vec![Read::Object(Box::new(
-            job,
-        ))])));
-        test.tell(Event::TermBegan { epoch: 1 });
+        test.tell(Event::Job(Change::Listed(listed(jobs))));
         test
     }
 
     fn now(&self) -> Now {
-        let since = SignedDuration::from_secs(self.second.cast_signed());
+        let since = SignedDuration::try_from(self.time).expect("some minutes");
         Now {
             wall: Timestamp::UNIX_EPOCH + since,
-            monotonic: Duration::from_secs(self.second),
+            monotonic: self.time,
         }
     }
 
@@ -123,6 +140,28 @@ impl Test {
         })
     }
 
+    /// The one request of this kind that it asks for now.
+    fn requests(&mut self, is_it: impl Fn(&Request) -> bool) -> RequestId {
+        let effects = self.effects();
+        let found = effects.iter().find_map(|effect| {
+            if let Effect::Request { id, request, .. } = effect
+                && is_it(request)
+            {
+                return Some(*id);
+            }
+            None
+        });
+        found.unwrap_or_else(|| panic!("it is not among {effects:?}"))
+    }
+
+    /// Decides, and writes nothing; how many steps are placed then.
+    fn placements(&mut self) -> usize {
+        let now = self.now();
+        while self.engine.decide(now, 10, &mut Vec::new()) {}
+        let term = self.engine.term().expect("it leads");
+        term.queue.placements().count()
+    }
+
     /// Whether it asks for the job itself now.
     fn reads(&mut self) -> bool {
         self.effects().iter().any(|effect| {
@@ -139,6 +178,70 @@ impl Test {
     fn answer(&mut self, request: RequestId, answer: Answer) {
         self.tell(Event::Answered { request, answer });
     }
+
+    /// Has it decide, until nothing about jobs and pods is left: their writes are answered as the API server does, and all files are in the
+    /// store. The jobs that were written.
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "other effects ask for nothing that this test answers"
+    )]
+    fn settles(&mut self) -> Vec<AIJob> {
+        let mut written = Vec::new();
+        loop {
+            let effects = self.effects();
+            let mut is_more = false;
+            for effect in effects {
+                match effect {
+                    Effect::Request {
+                        id,
+                        request: Request::WriteJob(mut job),
+                        ..
+                    } => {
+                        is_more = true;
+                        self.version += 1;
+                        job.metadata.resource_version = Some(self.version.to_string());
+                        written.push((*job).clone());
+                        self.answer(id, Answer::Job(job));
+                    }
+                    Effect::Request {
+                        id,
+                        request: Request::ListPods(_),
+                        ..
+                    } => {
+                        is_more = true;
+                        self.answer(id, Answer::Pods(self.pods.clone()));
+                    }
+                    Effect::Request {
+                        id,
+                        request: Request::CreatePod(mut pod),
+                        ..
+                    } => {
+                        is_more = true;
+                        pod.metadata.uid.clone_from(&pod.metadata.name);
+                        self.pods.push((*pod).clone());
+                        let made = Box::new(pod.metadata.clone());
+                        self.answer(id, Answer::Metadata(made));
+                        self.tell(Event::Pod(Change::Applied(Read::Object(pod))));
+                    }
+                    Effect::Send { command, .. } => self.sent.push(command),
+                    Effect::WatchFile(key) => {
+                        is_more = true;
+                        let is_present = true;
+                        self.tell(Event::File { key, is_present });
+                    }
+                    _ => {}
+                }
+            }
+            if !is_more {
+                return written;
+            }
+        }
+    }
+}
+
+fn listed<K>(objects: Vec<K>) -> Vec<Read<K>> {
+    let objects = objects.into_iter().map(Box::new);
+    objects.map(Read::Object).collect()
 }
 
 fn job() -> AIJob {
@@ -147,6 +250,73 @@ fn job() -> AIJob {
         "spec": {"steps": [{"name": "large", "model": "x2", "upscale": {}, "inputs": [{"name": "video", "upload": {"digest": format!("sha256:{}", "ab".repeat(32)), "bytes": 5}}]}]},
     });
     serde_json::from_value(job).expect("is a job")
+}
+
+/// A job like the other one, of another name.
+fn job_number(number: usize) -> AIJob {
+    let mut job = job();
+    job.metadata.name = Some(format!("clip-{number}"));
+    job.metadata.uid = Some(format!("uid-{number}"));
+    job
+}
+
+/// A pool of the jobs' namespace that takes no tasks for this reason.
+fn pool(reason: &str, version: u64) -> ModelPool {
+    let pool = json!({
+        "metadata": {"namespace": "studio", "name": "p", "uid": "pool", "resourceVersion": version.to_string(), "generation": 1},
+        "spec": {
+            "device": "cpu", "replicas": 1,
+            "models": [{"name": "x2", "source": {"upload": {}}, "files": [
+                {"path": "x2.safetensors", "digest": format!("sha256:{}", "ef".repeat(32)), "bytes": 1},
+            ]}],
+        },
+        "status": {"conditions": [{
+            "type": "Ready", "status": "False", "reason": reason, "message": "its words",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }]},
+    });
+    serde_json::from_value(pool).expect("is a pool")
+}
+
+#[test]
+fn a_pools_new_reason_rewrites_20_waiting_jobs_a_second_and_each_once_a_minute() {
+    const JOBS: usize = 50;
+    let tick = Duration::from_millis(100);
+    let jobs = (0..JOBS).map(job_number).collect();
+    let mut test = Test::knows(jobs, vec![pool(pool_reason::UNSCHEDULABLE, 1)]);
+    test.tell(Event::TermBegan { epoch: 1 });
+    assert!(
+        test.settles().len() >= JOBS,
+        "all are told what they wait for"
+    );
+    for (version, reason, until) in [
+        (2, pool_reason::IMAGE_PULL_FAILED, 10),
+        (3, pool_reason::WORKER_CRASHING, 80),
+    ] {
+        let changed = pool(reason, version);
+        let read = Read::Object(Box::new(changed));
+        test.tell(Event::Pool(Change::Applied(read)));
+        let begun = test.time;
+        let mut written: Vec<(Duration, AIJob)> = Vec::new();
+        while test.time < Duration::from_secs(until) {
+            let jobs = test.settles();
+            written.extend(jobs.into_iter().map(|job| (test.time, job)));
+            let second = test.time.saturating_sub(Duration::from_millis(999));
+            let newest = written.iter().filter(|(at, _)| *at >= second).count();
+            assert!(newest <= 20, "{newest} jobs are written in a second");
+            test.time += tick;
+        }
+        let names: BTreeSet<_> = written.iter().map(|(_, job)| &job.metadata.name).collect();
+        assert_eq!((written.len(), names.len()), (JOBS, JOBS), "{reason}");
+        // The second time each waits until a minute is over.
+        let first = written.first().map(|(at, _)| *at - begun);
+        let waits = first.is_some_and(|first| first > Duration::from_secs(40));
+        assert_eq!(waits, version == 3, "{first:?}");
+        for (_, job) in &written {
+            let status = serde_json::to_string(&job.status).expect("is JSON");
+            assert!(status.contains(reason), "{status}");
+        }
+    }
 }
 
 #[test]
@@ -174,7 +344,7 @@ fn after_an_answer_that_never_came_the_job_is_read_before_anything_else() {
     let error = "the connection was lost".to_owned();
     test.answer(id, Answer::Unanswered { error });
     assert!(test.write().is_none());
-    test.second += 1;
+    test.time += Duration::from_secs(1);
     assert!(test.reads());
     assert!(test.write().is_none());
 }
@@ -252,6 +422,100 @@ fn an_older_version_in_a_list_is_read_and_if_it_is_true_the_process_starts_again
         let mut effects = test.effects().into_iter();
         let is_restart = effects.any(|effect| matches!(effect, Effect::Restart { .. }));
         assert_eq!(is_restart, restarts, "{read}");
+    }
+}
+
+#[test]
+fn a_deleted_job_that_a_finalizer_keeps_stays_known_whether_the_watch_or_the_answer_is_first() {
+    let name = ObjectName::new("studio", "clip");
+    for is_shown_first in [true, false] {
+        let mut finished = job();
+        finished.metadata.finalizers = Some(vec!["somebody.example/keeps".to_owned()]);
+        finished.spec.ttl_seconds_after_finished = 10;
+        let status = json!({
+            "finishedAt": "1970-01-01T00:00:00Z",
+            "conditions": [{
+                "type": "Finished", "status": "True", "reason": "Finished", "message": "",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }],
+        });
+        finished.status = Some(serde_json::from_value(status).expect("is a status"));
+        let mut test = Test::leads(finished.clone());
+        test.time += Duration::from_secs(11);
+        let asked = test.requests(|request| matches!(request, Request::ReadJob(_)));
+        test.answer(asked, Answer::Job(Box::new(finished.clone())));
+        let deletes = test.requests(|request| matches!(request, Request::DeleteJob { .. }));
+        let mut kept = finished;
+        kept.metadata.resource_version = Some("8".to_owned());
+        kept.metadata.deletion_timestamp =
+            serde_json::from_value(json!("1970-01-01T00:00:11Z")).ok();
+        let shown = Event::Job(Change::Applied(Read::Object(Box::new(kept))));
+        if is_shown_first {
+            test.tell(shown);
+            test.answer(deletes, Answer::Done);
+        } else {
+            test.answer(deletes, Answer::Done);
+            assert!(test.engine.world().job(&name).is_none());
+            test.tell(shown);
+        }
+        assert!(test.effects().is_empty());
+        let known = test.engine.world().job(&name);
+        assert!(matches!(known, Some(Job::Finished(_))), "{is_shown_first}");
+    }
+}
+
+#[test]
+fn a_placement_is_taken_back_when_its_worker_turns_out_to_be_full() {
+    for (slots, stays) in [(1, false), (2, true)] {
+        let mut test = Test::knows(vec![job_number(0)], vec![pool("Loading", 1)]);
+        test.tell(Event::TermBegan { epoch: 1 });
+        // Links are written, the file comes, and a pod is made.
+        test.settles();
+        let pod = test.pods[0].metadata.name.clone().expect("a name");
+        test.tell(Event::SessionOpened {
+            session: 1,
+            greeting: Greeting {
+                worker: WorkerRef {
+                    namespace: "studio".to_owned(),
+                    name: pod.clone(),
+                    uid: pod.clone(),
+                },
+                pool: ObjectName::new("studio", "p"),
+                device: Device::Cpu,
+                device_error: None,
+                slots,
+                pipelines: vec!["upscale".to_owned()],
+                loaded: Vec::new(),
+                tasks: Vec::new(),
+            },
+        });
+        test.settles();
+        let Some(Command::Configure { models }) = test.sent.first() else {
+            panic!("{:?}", test.sent);
+        };
+        let model = models[0].clone();
+        test.tell(Event::SessionMessage {
+            session: 1,
+            worker_uid: pod.clone(),
+            message: WorkerMessage::Model {
+                name: model.name,
+                digest: model.digest,
+                state: ModelState::Ready,
+            },
+        });
+        assert_eq!(test.placements(), 1);
+        let mut bound = job_number(1);
+        bound.metadata.resource_version = Some("5000".to_owned());
+        let status = json!({"steps": [{
+            "name": "large", "state": "Starting", "attemptsMade": 1,
+            "attempts": [{
+                "number": 1, "boundAt": "1970-01-01T00:00:00Z",
+                "worker": {"kind": "Pod", "namespace": "studio", "name": pod, "uid": pod},
+            }],
+        }]});
+        bound.status = Some(serde_json::from_value(status).expect("is a status"));
+        test.tell(Event::Job(Change::Applied(Read::Object(Box::new(bound)))));
+        assert_eq!(test.placements() == 1, stays, "{slots} slots");
     }
 }
 

@@ -365,6 +365,7 @@ impl Engine {
         let open = Open::DeleteJob {
             name: name.clone(),
             uid: uid.clone(),
+            version: version(job),
         };
         term.requests.insert(id, open);
         effects.push(Effect::Request {

@@ -702,14 +702,21 @@ impl Engine {
             let none = BTreeSet::new();
             let bound = term.queue.bound(&uid).unwrap_or(&none);
             let slots = term.sessions.slots(&uid, bound);
+            // A write of an earlier leader that came late may have bound a task to a worker that was free until then.
+            let mut excess = term.sessions.excess(&uid, bound);
             term.queue.set_worker(&uid, slots);
-            for (job, step) in term.queue.unfit(&uid) {
+            let unfit = term.queue.unfit(&uid);
+            for (job, step) in term.queue.placed_on(&uid) {
+                if excess == 0 && !unfit.iter().any(|(of, name)| (of, name) == (&job, &step)) {
+                    continue;
+                }
                 // One that is being written is taken back when the answer has come.
                 let is_busy = term
                     .jobs
                     .get(&job)
                     .is_some_and(|state| state.request.is_some() || state.is_unknown);
                 if !is_busy {
+                    excess = excess.saturating_sub(1);
                     term.dirty.workers.extend(term.queue.withdraw(&job, &step));
                     if let Some(name) = self.world.job_name(&job) {
                         term.dirty.jobs.insert(name.clone());

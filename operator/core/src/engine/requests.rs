@@ -79,9 +79,9 @@ impl Engine {
             Some(Open::WriteOutcome { name, uid, outcome }) => {
                 self.outcome_written(now, (&name, &uid), outcome, &answer)
             }
-            Some(Open::DeleteJob { name, uid }) => match answer {
-                // One that a finalizer keeps is shown by the watch again.
-                Answer::Done | Answer::Gone => self.job_gone(&name, &uid),
+            Some(Open::DeleteJob { name, uid, version }) => match answer {
+                Answer::Done => self.job_deleted(&name, &uid, version),
+                Answer::Gone => self.job_gone(&name, &uid),
                 answer => self.job_unanswered(now, &name, &uid, "delete", &answer),
             },
             Some(Open::WritePool {
@@ -160,6 +160,20 @@ impl Engine {
             let state = term.jobs.entry(uid.to_owned()).or_default();
             state.request = None;
             state.recorded = Some(outcome);
+            term.dirty.job(name);
+        }
+    }
+
+    /// A job was deleted in this version. The watch shows one that a finalizer keeps, before the answer or after it.
+    fn job_deleted(&mut self, name: &JobName, uid: &str, deleted: u64) {
+        let known = self.world.job(name).map_or(0, Job::version);
+        if known <= deleted {
+            return self.job_gone(name, uid);
+        }
+        if let Some(term) = &mut self.term {
+            let state = term.jobs.entry(uid.to_owned()).or_default();
+            state.request = None;
+            state.fresh = None;
             term.dirty.job(name);
         }
     }

@@ -194,6 +194,8 @@ pub enum Open {
     DeleteJob {
         name: JobName,
         uid: String,
+        /// The version that is deleted.
+        version: u64,
     },
     ReadPool {
         name: PoolName,

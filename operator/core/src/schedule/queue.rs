@@ -358,6 +358,16 @@ impl Queue {
             .collect()
     }
 
+    /// The placements on a worker, each by its job's UID and its step.
+    #[must_use]
+    pub fn placed_on(&self, pod_uid: &str) -> Vec<(String, String)> {
+        let tasks = self.bound.get(pod_uid).into_iter().flatten();
+        tasks
+            .filter(|task| task.attempt == 0)
+            .map(|task| (task.job_uid.clone(), task.step.clone()))
+            .collect()
+    }
+
     /// Takes a placement back; the pod that it was on. The step waits again if it could still run.
     pub fn withdraw(&mut self, job_uid: &str, step: &str) -> Option<String> {
         let placement = self
@@ -747,6 +757,35 @@ mod tests {
             &[],
             &[("a", "w2")],
         );
+    }
+
+    #[test]
+    fn demand_counts_each_waiting_step_once_in_each_pool_that_it_may_run_in() {
+        let other = PoolName {
+            namespace: "fleet".into(),
+            name: "q".into(),
+        };
+        let mut either = pending("b", "n", 0, 2);
+        either.pools.push(other.clone());
+        let steps = vec![pending("a", "n", 0, 1), either, pending("c", "m", 5, 3)];
+        let mut queue = queue(steps, vec![worker("w", 1)], &[]);
+        let demand = |queue: &Queue| {
+            let demand = queue.demand();
+            [pool(), other.clone()].map(|pool| demand.get(&pool).copied().unwrap_or(0))
+        };
+        assert_eq!(demand(&queue), [3, 1]);
+        let again = Gathered {
+            tasks: Vec::new(),
+            pending: vec![pending("a", "n", 0, 1)],
+        };
+        queue.update("a", "n", again);
+        assert_eq!(demand(&queue), [3, 1]);
+        assert_eq!(queue.place().len(), 1);
+        assert_eq!(demand(&queue), [2, 1]);
+        queue.withdraw("c", "s");
+        assert_eq!(demand(&queue), [3, 1]);
+        queue.remove("b");
+        assert_eq!(demand(&queue), [2, 0]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use framewright_crds::names::LABEL_POOL;
 use jiff::Timestamp;
 use kube_core::ResourceExt;
 
-use crate::api::{Millis, Refused, name_of};
+use crate::api::{Millis, Refused, at, name_of};
 use crate::kubelet::pod_of;
 use crate::watches::is_unreadable;
 use crate::world::{Happening, World};
@@ -161,7 +161,10 @@ impl World {
             .then(|| again(&request))
             .flatten();
         // What arrives after its term has ended is counted against nobody, nor is what arrives late.
-        let is_in_time = self.operators[index].epoch() == Some(epoch) && fate != Fate::Unheard;
+        let is_of_term = self.operators[index]
+            .term
+            .is_some_and(|term| term.epoch == epoch && term.since <= at(sender.sent_at));
+        let is_in_time = is_of_term && fate != Fate::Unheard;
         let wanted = is_in_time.then_some(wanted);
         let answer = match fate {
             Fate::Lost | Fate::Fails | Fate::Late => None,

@@ -62,18 +62,7 @@ impl Sessions {
         if !is_usable {
             return None;
         }
-        // A finished task takes no room, though the worker keeps its outcome until that is recorded.
-        let is_over = |id: &TaskId| {
-            let task = worker.tasks.get(id);
-            task.is_some_and(|task| matches!(task.state, TaskState::Finished { .. }))
-        };
-        let tasks: BTreeSet<&TaskId> = worker
-            .tasks
-            .keys()
-            .chain(bound)
-            .filter(|id| !is_over(id))
-            .collect();
-        let used = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        let used = u32::try_from(used(worker, bound)).unwrap_or(u32::MAX);
         let ready = worker
             .models
             .iter()
@@ -89,6 +78,15 @@ impl Sessions {
                     .collect(),
                 loaded: worker.loaded.clone(),
             },
+        })
+    }
+
+    /// How many tasks more than it has room for a worker holds, or has bound to it.
+    #[must_use]
+    pub fn excess(&self, uid: &str, bound: &BTreeSet<TaskId>) -> usize {
+        self.workers.get(uid).map_or(0, |worker| {
+            let slots = usize::try_from(worker.greeting.slots).unwrap_or(usize::MAX);
+            used(worker, bound).saturating_sub(slots)
         })
     }
 
@@ -163,4 +161,20 @@ impl Sessions {
         sessions.sort_unstable();
         sessions
     }
+}
+
+/// How many tasks take room of a worker.
+fn used(worker: &Worker, bound: &BTreeSet<TaskId>) -> usize {
+    // A finished task takes no room, though the worker keeps its outcome until that is recorded.
+    let is_over = |id: &TaskId| {
+        let task = worker.tasks.get(id);
+        task.is_some_and(|task| matches!(task.state, TaskState::Finished { .. }))
+    };
+    let tasks: BTreeSet<&TaskId> = worker
+        .tasks
+        .keys()
+        .chain(bound)
+        .filter(|id| !is_over(id))
+        .collect();
+    tasks.len()
 }

@@ -47,6 +47,8 @@ pub(crate) struct Ledger {
     writer: BTreeMap<String, (u64, Millis, Millis)>,
     /// What each operator wrote last of each object: its epoch, the version that came of it, and the status.
     last_written: BTreeMap<(usize, String), (u64, Option<String>, Value)>,
+    /// When a list lacked an object last, by operator and UID.
+    lacked_at: BTreeMap<(usize, String), Millis>,
     /// Who made which output.
     outputs: BTreeMap<String, (TaskId, String)>,
     /// How tasks failed on their workers.
@@ -104,9 +106,14 @@ impl World {
 
     /// What a list lacks is gone for its operator, and new when it is shown again.
     pub(crate) fn lists_without(&mut self, index: usize, uids: &BTreeSet<String>) {
+        let now = self.now;
         let Ledger {
-            told, last_written, ..
+            told,
+            last_written,
+            lacked_at,
+            ..
         } = &mut self.ledger;
+        lacked_at.extend(uids.iter().map(|uid| ((index, uid.clone()), now)));
         told.retain(|(by, uid, ..)| *by != index || !uids.contains(uid));
         last_written.retain(|(by, uid), _| *by != index || !uids.contains(uid));
     }

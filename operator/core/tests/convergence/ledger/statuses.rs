@@ -120,7 +120,10 @@ impl World {
         let term = self.operators[sender.operator].term;
         let is_of_term =
             term.is_some_and(|term| term.epoch == sender.epoch && term.since <= at(sender.sent_at));
-        if sender.is_answered && is_of_term {
+        // The answer to a write that was on its way when a list lacked the object is an answer about an object that is gone.
+        let lacked_at = self.ledger.lacked_at.get(&writing);
+        let is_known = lacked_at.is_none_or(|lacked_at| *lacked_at < sender.sent_at);
+        if sender.is_answered && is_of_term && is_known {
             self.ledger.last_written.insert(writing, written);
         }
     }
