@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use framewright_core::engine::Engine;
 use framewright_core::engine::effect::{Effect, FileKey, Log, Request, RequestId};
 use framewright_core::engine::event::{Answer, Event, Now};
+use framewright_core::jobs::transitions::Transition;
+use framewright_core::names::JobName;
 use framewright_core::workers::sessions::{Greeting, SessionId};
-use framewright_crds::aijob::{AIJobStatus, StepState};
-use framewright_crds::conditions::{get, job};
+use framewright_crds::aijob::StepState;
 use framewright_crds::names::ArtifactRole;
 use framewright_crds::protocol::Command;
 use framewright_store::key::{ArtifactKey, BadKey, Owner};
@@ -224,6 +225,9 @@ impl EventLoop {
                 is_throttled,
             } => {
                 self.permits.answered(is_throttled);
+                if matches!(answer, Answer::Job(_)) {
+                    self.context.metrics.job_written();
+                }
                 self.engine.handle(now, Event::Answered { request, answer });
             }
             Input::KnownOwners(ask) => {
@@ -278,18 +282,18 @@ impl EventLoop {
                 name,
                 uid,
                 version,
-                note,
+                event,
             } => self
                 .context
                 .publisher
-                .publish(kind, name, uid, version, note),
-            Effect::JobWritten {
-                name,
-                before,
-                after,
+                .publish(kind, name, uid, version, event),
+            Effect::JobChanged {
+                name, transitions, ..
             } => {
-                self.context.metrics.job_written(&before, &after);
-                log_steps(&name.to_string(), &before, &after);
+                for transition in transitions {
+                    log_transition(&name, &transition);
+                    self.context.metrics.job_changed(&transition);
+                }
             }
             Effect::Restart { reason } => {
                 self.restart.get_or_insert(reason);
@@ -386,26 +390,23 @@ fn file_key(key: &ArtifactKey) -> FileKey {
     }
 }
 
-/// A job's story in a handful of lines.
-fn log_steps(job_name: &str, before: &AIJobStatus, after: &AIJobStatus) {
-    for step in &after.steps {
-        let known = before.steps.iter().find(|old| old.name == step.name);
-        let is_same = known
-            .is_some_and(|old| (old.state, old.attempts_made) == (step.state, step.attempts_made));
-        if is_same || step.state == StepState::Blocked {
-            continue;
+/// A job's story in a handful of lines. What failed has an Event, which is logged, too.
+fn log_transition(job: &JobName, transition: &Transition) {
+    match transition {
+        Transition::Step {
+            state: StepState::Blocked,
+            ..
         }
-        let worker = step
-            .attempts
-            .last()
-            .map_or("", |attempt| attempt.worker.name.as_str());
-        tracing::info!(job = job_name, step = %step.name, state = ?step.state, attempt = step.attempts_made, worker, message = step.message.as_deref().unwrap_or(""), "step");
-    }
-    let is_over = framewright_core::jobs::plan::is_finished;
-    if is_over(after) && !is_over(before) {
-        let reason = get(&after.conditions, job::SUCCEEDED)
-            .map_or("", |condition| condition.reason.as_str());
-        tracing::info!(job = job_name, reason, "job finished");
+        | Transition::Reason { .. }
+        | Transition::AttemptFailed { .. } => {}
+        Transition::Step {
+            name,
+            state,
+            attempt,
+            worker,
+            message,
+        } => tracing::info!(%job, step = %name, ?state, attempt, worker, message, "step"),
+        Transition::Finished { reason } => tracing::info!(%job, reason, "job finished"),
     }
 }
 

@@ -1,9 +1,8 @@
-//! Kubernetes Events: what people are told beside an object's status. One task publishes them, one after the other.
+//! Kubernetes Events: what is published beside an object's status. One task publishes them, one after the other.
 
 use std::time::Duration;
 
-use framewright_core::events::{self, News, Publish, Recorder};
-use framewright_core::jobs::plan::kubernetes_events::KubernetesEvent;
+use framewright_core::events::{self, KubernetesEvent, Publish, Recorder};
 use framewright_core::names::ObjectName;
 use framewright_crds::names::OwnerKind;
 use framewright_crds::{AIJob, ModelPool};
@@ -19,7 +18,7 @@ const WAITING: usize = 1024;
 
 /// Where Events are put.
 #[derive(Clone, Debug)]
-pub struct Publisher(mpsc::Sender<(News, ObjectReference)>);
+pub struct Publisher(mpsc::Sender<(KubernetesEvent, ObjectReference)>);
 
 /// Makes a publisher, and the task that publishes for ever.
 pub fn publisher(
@@ -29,8 +28,8 @@ pub fn publisher(
     let (sender, mut waiting) = mpsc::channel(WAITING);
     let mut recorder = Recorder::new("framewright-operator", instance);
     let publishing = async move {
-        while let Some((news, about)) = waiting.recv().await {
-            publish(&client, &mut recorder, &news, &about).await;
+        while let Some((event, about)) = waiting.recv().await {
+            publish(&client, &mut recorder, &event, &about).await;
         }
     };
     (Publisher(sender), publishing)
@@ -44,18 +43,15 @@ impl Publisher {
         name: ObjectName,
         uid: String,
         version: String,
-        note: KubernetesEvent,
+        event: KubernetesEvent,
     ) {
         let (api_version, kind) = match kind {
             OwnerKind::AIJobs => (AIJob::api_version(&()), AIJob::kind(&())),
             OwnerKind::ModelPools => (ModelPool::api_version(&()), ModelPool::kind(&())),
         };
         let KubernetesEvent {
-            warning,
-            reason,
-            message,
-            action,
-        } = note;
+            reason, message, ..
+        } = &event;
         tracing::info!(%kind, object = %name, reason, message, "event");
         let about = ObjectReference {
             api_version: Some(api_version.into_owned()),
@@ -66,36 +62,35 @@ impl Publisher {
             resource_version: Some(version),
             field_path: None,
         };
-        let news = News {
-            is_warning: warning,
-            reason,
-            message,
-            action,
-        };
-        if self.0.try_send((news, about)).is_err() {
+        if self.0.try_send((event, about)).is_err() {
             tracing::warn!("an Event is dropped, since too many wait");
         }
     }
 }
 
-async fn publish(client: &Client, recorder: &mut Recorder, news: &News, about: &ObjectReference) {
-    match tokio::time::timeout(PUBLISH_LIMIT, send(client, recorder, news, about)).await {
+async fn publish(
+    client: &Client,
+    recorder: &mut Recorder,
+    event: &KubernetesEvent,
+    about: &ObjectReference,
+) {
+    match tokio::time::timeout(PUBLISH_LIMIT, send(client, recorder, event, about)).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::warn!(error = %crate::chain(&error), "cannot publish an event"),
         Err(_) => tracing::debug!("publishing an event took too long"),
     }
-    recorder.forget(news, about);
+    recorder.forget(event, about);
 }
 
 async fn send(
     client: &Client,
     recorder: &mut Recorder,
-    news: &News,
+    event: &KubernetesEvent,
     about: &ObjectReference,
 ) -> kube::Result<()> {
     let api: Api<k8s_openapi::api::events::v1::Event> =
         Api::namespaced(client.clone(), events::namespace(about));
-    let mut publish = recorder.publish(news, about, Timestamp::now());
+    let mut publish = recorder.publish(event, about, Timestamp::now());
     if let Publish::Count { name, patch } = &publish {
         let patch = Patch::Merge(patch);
         match api.patch(name, &PatchParams::default(), &patch).await {
@@ -104,8 +99,8 @@ async fn send(
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(error) => return Err(error),
         }
-        recorder.forget(news, about);
-        publish = recorder.publish(news, about, Timestamp::now());
+        recorder.forget(event, about);
+        publish = recorder.publish(event, about, Timestamp::now());
     }
     if let Publish::Create(event) = &publish {
         api.create(&PostParams::default(), event).await?;

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use framewright_core::jobs::transitions::Transition;
 use framewright_core::names::PoolName;
 use framewright_core::workers::sessions::Connected;
-use framewright_crds::aijob::AIJobStatus;
-use framewright_crds::conditions::{get, is_true, job};
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -117,14 +116,15 @@ impl Metrics {
         self.request_failures.inc();
     }
 
-    /// A job's status was written. A job that was over before is not counted again.
-    pub fn job_written(&self, before: &AIJobStatus, after: &AIJobStatus) {
+    /// A job's status was written.
+    pub fn job_written(&self) {
         self.status_writes.inc();
-        let is_over = |status: &AIJobStatus| is_true(&status.conditions, job::FINISHED);
-        if is_over(after) && !is_over(before) {
-            let reason = get(&after.conditions, job::SUCCEEDED)
-                .map(|condition| condition.reason.clone())
-                .unwrap_or_default();
+    }
+
+    /// A job's durable status has changed.
+    pub fn job_changed(&self, transition: &Transition) {
+        if let Transition::Finished { reason } = transition {
+            let reason = reason.clone();
             self.finished.get_or_create(&Reason { reason }).inc();
         }
     }
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_manual_promises_is_there_and_a_job_that_is_over_is_counted_once() {
+    fn what_the_manual_promises_is_there() {
         let metrics = Metrics::default();
         metrics.decided(Duration::from_millis(3));
         metrics.request_failed();
@@ -205,14 +205,11 @@ mod tests {
             &BTreeMap::from([(pool.clone(), connected)]),
             &BTreeMap::from([(pool, 7)]),
         );
-        let finished = serde_json::from_value(serde_json::json!({"conditions": [
-            {"type": "Finished", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-            {"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-        ]}));
-        let finished = finished.expect("is a status");
-        metrics.job_written(&AIJobStatus::default(), &finished);
-        // Its links are renewed.
-        metrics.job_written(&finished, &finished);
+        metrics.job_written();
+        metrics.job_written();
+        metrics.job_changed(&Transition::Finished {
+            reason: "Succeeded".to_owned(),
+        });
         let text = metrics.text();
         for line in [
             "framewright_leads 1",
@@ -236,7 +233,7 @@ mod tests {
         let own =
             promised.filter(|name| !name.starts_with("store_") && !name.starts_with("worker_"));
         let own: Vec<&str> = own.collect();
-        assert_eq!(own.len(), 7, "{own:?}");
+        assert_eq!(own.len(), 8, "{own:?}");
         for name in own {
             assert!(text.contains(&format!("framewright_{name}")), "{name}");
         }

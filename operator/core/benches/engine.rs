@@ -152,7 +152,7 @@ impl Fleet {
             | Effect::WatchFile(_)
             | Effect::UnwatchFile(_)
             | Effect::Publish { .. }
-            | Effect::JobWritten { .. }
+            | Effect::JobChanged { .. }
             | Effect::Restart { .. }
             | Effect::Log(_) => {}
         }

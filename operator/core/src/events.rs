@@ -18,12 +18,14 @@ const COUNTED_FOR: SignedDuration = SignedDuration::from_mins(6);
 /// Events that are remembered for that.
 const REMEMBERED: usize = 2048;
 
-/// What is said about an object.
+/// What an Event says about an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct News {
+pub struct KubernetesEvent {
     pub is_warning: bool,
     pub reason: String,
     pub message: String,
+    /// What it is about, as step/attempt. Events that differ in nothing but their message are shown as one that came several times, with
+    /// the first one's message.
     pub action: String,
 }
 
@@ -47,7 +49,7 @@ pub struct Recorder {
     last_nanosecond: i128,
 }
 
-type Key = (ObjectKey, News);
+type Key = (ObjectKey, KubernetesEvent);
 
 /// Kind, namespace, name and UID of what an Event is about.
 type ObjectKey = [Option<String>; 4];
@@ -71,10 +73,15 @@ impl Recorder {
     }
 
     /// What to ask for. It counts as done; if it is not, [`forget`](Recorder::forget) it.
-    pub fn publish(&mut self, news: &News, about: &ObjectReference, now: Timestamp) -> Publish {
+    pub fn publish(
+        &mut self,
+        event: &KubernetesEvent,
+        about: &ObjectReference,
+        now: Timestamp,
+    ) -> Publish {
         self.recent
             .retain(|_, published| now.duration_since(published.last).abs() < COUNTED_FOR);
-        let key = (object_key(about), news.clone());
+        let key = (object_key(about), event.clone());
         if let Some(published) = self.recent.get_mut(&key) {
             published.count = published.count.saturating_add(1);
             published.last = now;
@@ -101,16 +108,26 @@ impl Recorder {
             };
             self.recent.insert(key, published);
         }
-        Publish::Create(Box::new(self.event(name, news, about, now)))
+        Publish::Create(Box::new(self.event(name, event, about, now)))
     }
 
     /// It was not published: the next time is a first time.
-    pub fn forget(&mut self, news: &News, about: &ObjectReference) {
-        self.recent.remove(&(object_key(about), news.clone()));
+    pub fn forget(&mut self, event: &KubernetesEvent, about: &ObjectReference) {
+        self.recent.remove(&(object_key(about), event.clone()));
     }
 
-    fn event(&self, name: String, news: &News, about: &ObjectReference, now: Timestamp) -> Event {
-        let type_ = if news.is_warning { "Warning" } else { "Normal" };
+    fn event(
+        &self,
+        name: String,
+        event: &KubernetesEvent,
+        about: &ObjectReference,
+        now: Timestamp,
+    ) -> Event {
+        let type_ = if event.is_warning {
+            "Warning"
+        } else {
+            "Normal"
+        };
         Event {
             metadata: ObjectMeta {
                 name: Some(name),
@@ -119,9 +136,9 @@ impl Recorder {
             },
             event_time: Some(MicroTime(now)),
             type_: Some(type_.to_owned()),
-            reason: Some(cut(news.reason.clone(), WORD_LIMIT)),
-            note: Some(cut(news.message.clone(), NOTE_LIMIT)),
-            action: Some(cut(news.action.clone(), WORD_LIMIT)),
+            reason: Some(cut(event.reason.clone(), WORD_LIMIT)),
+            note: Some(cut(event.message.clone(), NOTE_LIMIT)),
+            action: Some(cut(event.action.clone(), WORD_LIMIT)),
             regarding: Some(about.clone()),
             reporting_controller: Some(self.controller.clone()),
             reporting_instance: Some(self.instance.clone()),
@@ -178,8 +195,8 @@ mod tests {
         }
     }
 
-    fn news(message: &str) -> News {
-        News {
+    fn event(message: &str) -> KubernetesEvent {
+        KubernetesEvent {
             is_warning: false,
             reason: "Queued".to_owned(),
             message: message.to_owned(),
@@ -187,8 +204,8 @@ mod tests {
         }
     }
 
-    fn created(recorder: &mut Recorder, news: &News, about: &ObjectReference) -> Event {
-        match recorder.publish(news, about, NOW) {
+    fn created(recorder: &mut Recorder, event: &KubernetesEvent, about: &ObjectReference) -> Event {
+        match recorder.publish(event, about, NOW) {
             Publish::Create(event) => *event,
             Publish::Count { name, .. } => panic!("{name} is counted"),
         }
@@ -202,7 +219,7 @@ mod tests {
             for filling in ["x", "-x", ".x"] {
                 let object = format!("a{}", filling.repeat(length));
                 let object: String = object.chars().take(length).collect();
-                let event = created(&mut recorder, &news(filling), &about(&object));
+                let event = created(&mut recorder, &event(filling), &about(&object));
                 let name = event.metadata.name.expect("it has one");
                 // The limit of the API server, not our own.
                 assert!(name.len() <= 253, "{name}");
@@ -219,33 +236,33 @@ mod tests {
     #[test]
     fn a_repeat_is_counted_and_other_words_are_another_event() {
         let mut recorder = Recorder::new("operator", "operator-0");
-        let first = created(&mut recorder, &news("waits"), &about("a"));
-        created(&mut recorder, &news("waits for weights"), &about("a"));
-        created(&mut recorder, &news("waits"), &about("b"));
+        let first = created(&mut recorder, &event("waits"), &about("a"));
+        created(&mut recorder, &event("waits for weights"), &about("a"));
+        created(&mut recorder, &event("waits"), &about("b"));
         let later = NOW + SignedDuration::from_mins(5);
-        let repeat = recorder.publish(&news("waits"), &about("a"), later);
+        let repeat = recorder.publish(&event("waits"), &about("a"), later);
         let Publish::Count { name, patch } = repeat else {
             panic!("it is another event");
         };
         assert_eq!(Some(name), first.metadata.name);
         assert_eq!(patch["series"]["count"], 2);
         let much_later = later + SignedDuration::from_mins(6);
-        let repeat = recorder.publish(&news("waits"), &about("a"), much_later);
+        let repeat = recorder.publish(&event("waits"), &about("a"), much_later);
         assert!(matches!(repeat, Publish::Create(_)));
     }
 
     #[test]
     fn an_event_that_was_not_published_is_not_counted() {
         let mut recorder = Recorder::new("operator", "operator-0");
-        created(&mut recorder, &news("waits"), &about("a"));
-        recorder.forget(&news("waits"), &about("a"));
-        created(&mut recorder, &news("waits"), &about("a"));
+        created(&mut recorder, &event("waits"), &about("a"));
+        recorder.forget(&event("waits"), &about("a"));
+        created(&mut recorder, &event("waits"), &about("a"));
     }
 
     #[test]
     fn texts_keep_to_the_api_servers_limits() {
         let mut recorder = Recorder::new("operator", &"p".repeat(200));
-        let event = created(&mut recorder, &news(&"ä".repeat(1000)), &about("a"));
+        let event = created(&mut recorder, &event(&"ä".repeat(1000)), &about("a"));
         let note = event.note.expect("it has one");
         assert!(note.len() <= 1024 && note.ends_with("ä…"));
         let instance = event.reporting_instance.expect("it has one");
@@ -256,7 +273,11 @@ mod tests {
     fn many_events_take_little_memory() {
         let mut recorder = Recorder::new("operator", "operator-0");
         for number in 0..2 * REMEMBERED {
-            created(&mut recorder, &news("waits"), &about(&format!("a{number}")));
+            created(
+                &mut recorder,
+                &event("waits"),
+                &about(&format!("a{number}")),
+            );
         }
         assert_eq!(recorder.recent.len(), REMEMBERED);
     }

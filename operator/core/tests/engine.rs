@@ -350,6 +350,37 @@ fn after_an_answer_that_never_came_the_job_is_read_before_anything_else() {
 }
 
 #[test]
+fn a_write_whose_answer_was_lost_is_published_once_whoever_shows_it_first() {
+    for is_watched in [true, false] {
+        let mut test = Test::leads(job());
+        let (id, mut written) = test.write().expect("its first status is written");
+        written.metadata.resource_version = Some("8".to_owned());
+        let shown = || Box::new(written.clone());
+        if is_watched {
+            test.tell(Event::Job(Change::Applied(Read::Object(shown()))));
+        }
+        let error = "the connection was lost".to_owned();
+        test.answer(id, Answer::Unanswered { error });
+        test.time += Duration::from_secs(1);
+        let mut counted = 0;
+        for _ in 0..3 {
+            for effect in test.effects() {
+                counted += usize::from(matches!(effect, Effect::JobChanged { .. }));
+                if let Effect::Request {
+                    id,
+                    request: Request::ReadJob(_),
+                    ..
+                } = effect
+                {
+                    test.answer(id, Answer::Job(shown()));
+                }
+            }
+        }
+        assert_eq!(counted, 1, "shown by a watch first: {is_watched}");
+    }
+}
+
+#[test]
 fn an_answer_of_an_earlier_term_changes_nothing() {
     let mut test = Test::leads(job());
     let (id, mut written) = test.write().expect("links are written");
@@ -377,7 +408,7 @@ fn a_job_that_cannot_be_read_gets_one_event_and_what_was_known_of_it_stays() {
     test.tell(unreadable("8"));
     let effects = test.effects();
     let told = effects.iter().filter(
-        |effect| matches!(effect, Effect::Publish { note, .. } if note.reason == "Unreadable"),
+        |effect| matches!(effect, Effect::Publish { event, .. } if event.reason == "Unreadable"),
     );
     assert_eq!(told.count(), 1, "{effects:?}");
     let known = test.engine.world().job(&ObjectName::new("studio", "clip"));
@@ -529,8 +560,8 @@ fn a_status_that_the_api_server_refuses_gets_one_event_with_its_words() {
     };
     test.answer(id, answer());
     let told = test.effects().into_iter().filter_map(|effect| {
-        if let Effect::Publish { note, .. } = effect {
-            return Some((note.reason, note.message));
+        if let Effect::Publish { event, .. } = effect {
+            return Some((event.reason, event.message));
         }
         None
     });

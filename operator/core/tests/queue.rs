@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_core::clock::Jumps;
 use framewright_core::jobs::admission::Admission;
+use framewright_core::jobs::plan::plan;
 use framewright_core::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
-use framewright_core::jobs::plan::{Plan, plan};
 use framewright_core::jobs::snapshot::{Binding, Snapshot, StepSnapshot};
 use framewright_core::links::{Place, Signer};
 use framewright_core::names::{PoolName, WorkerRef};
@@ -134,16 +134,16 @@ fn look(snapshot: &mut Snapshot, minute: i64, pool: &PoolFacts, binding: Option<
     snapshot.now = at(minute);
 }
 
-/// Whether the plan writes something, an Event included. What it writes is then the status.
+/// Whether the plan writes something. What it writes is then the status.
 fn is_written(snapshot: &mut Snapshot) -> bool {
     let first = plan(snapshot, &Links);
     if first.outcome.is_some() {
         snapshot.recorded = first.outcome;
     }
-    let Plan { status, notes, .. } = plan(snapshot, &Links);
+    let status = plan(snapshot, &Links).status;
     let differs = status != snapshot.status;
     snapshot.status = status;
-    differs || !notes.is_empty()
+    differs
 }
 
 fn told(snapshot: &Snapshot) -> (String, String) {

@@ -1,13 +1,13 @@
 //! What is to be done: everything that the engine asks for. The shell does each effect and decides nothing.
 
-use framewright_crds::aijob::AIJobStatus;
 use framewright_crds::names::OwnerKind;
 use framewright_crds::protocol::Command;
 use framewright_crds::{AIJob, ModelPool};
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::events::KubernetesEvent;
 use crate::jobs::plan::Outcome;
-use crate::jobs::plan::kubernetes_events::KubernetesEvent;
+use crate::jobs::transitions::Transition;
 use crate::names::{JobName, ObjectName, PoolName, WorkerRef};
 use crate::workers::sessions::SessionId;
 
@@ -41,13 +41,13 @@ pub enum Effect {
         name: ObjectName,
         uid: String,
         version: String,
-        note: KubernetesEvent,
+        event: KubernetesEvent,
     },
-    /// A job's status has become durable: for the log and the metrics.
-    JobWritten {
+    /// A job's durable status has changed: for the log and the metrics.
+    JobChanged {
         name: JobName,
-        before: Box<AIJobStatus>,
-        after: Box<AIJobStatus>,
+        uid: String,
+        transitions: Vec<Transition>,
     },
     /// The API server shows an older state than before, as after the restore of a backup: start again, and read all objects anew.
     Restart { reason: String },

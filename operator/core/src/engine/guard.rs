@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use framewright_crds::names::OwnerKind;
 
 use super::effect::{Effect, Log};
-use crate::jobs::plan::kubernetes_events::KubernetesEvent;
+use crate::events::KubernetesEvent;
 use crate::names::ObjectName;
 
 /// Decides; or says with which words it panicked.
@@ -26,8 +26,8 @@ pub(super) fn report(
         name: name.clone(),
         uid,
         version,
-        note: KubernetesEvent {
-            warning: true,
+        event: KubernetesEvent {
+            is_warning: true,
             reason: "OperatorDefect".to_owned(),
             message: format!(
                 "the operator has a defect that this object triggers, please report it: {error}; the object is left alone until it changes"

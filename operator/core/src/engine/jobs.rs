@@ -254,7 +254,6 @@ impl Engine {
             uid,
             before: job,
             wanted: Box::new(plan.status),
-            notes: plan.notes,
         };
         term.requests.insert(id, open);
         Some(StatusWrite {

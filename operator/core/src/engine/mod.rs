@@ -30,8 +30,11 @@ pub mod term;
 pub mod world;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use framewright_crds::aijob::AIJobStatus;
+use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::OwnerKind;
 use framewright_crds::protocol::WorkerMessage;
 use framewright_crds::{AIJob, ModelPool};
@@ -39,19 +42,22 @@ use k8s_openapi::api::core::v1::Pod;
 use kube_core::{Resource, ResourceExt};
 
 use crate::clock::Clock;
+use crate::events::KubernetesEvent;
 use crate::jobs::admission::{Admission, Gate};
-use crate::jobs::plan::kubernetes_events::KubernetesEvent;
+use crate::jobs::transitions as job_transitions;
 use crate::links::Signer;
 use crate::names::{JobName, ObjectName, PoolName};
 use crate::pools::template;
+use crate::pools::transitions as pool_transitions;
 use crate::schedule::gather::{self, Around, Gathered};
+use crate::trim::trim_own;
 use crate::workers::message::{self, Concerns};
 use crate::workers::sessions::{Greeting, SessionId};
 use deadlines::Cause;
 use effect::{Effect, Log, RequestId, StatusWrite};
 use event::{Change, Event, Now, Read};
 use term::{Object, Term};
-use world::{FactsChange, Job, World};
+use world::{FactsChange, Job, World, version};
 
 /// What is long gone is forgotten this often.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
@@ -233,20 +239,7 @@ impl Engine {
 
     fn job_read(&mut self, read: Read<AIJob>) {
         match read {
-            Read::Object(job) => {
-                let name = ObjectName::of(job.meta());
-                let before = self.world.job(&name).map(|known| known.uid().to_owned());
-                let uid = job.uid();
-                if self.world.take_job(*job) {
-                    // One of that name that was deleted unseen.
-                    if let Some(before) = before.filter(|before| uid.as_ref() != Some(before)) {
-                        self.job_forgotten(&name, &before);
-                    }
-                    if let Some(term) = &mut self.term {
-                        term.dirty.job(&name);
-                    }
-                }
-            }
+            Read::Object(job) => drop(self.take_job(*job)),
             Read::Unreadable {
                 name,
                 uid,
@@ -258,6 +251,78 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Takes over a job that a watch shows or the API server has returned, if it is newer than what is known of it.
+    fn take_job(&mut self, mut job: AIJob) -> Arc<AIJob> {
+        trim_own(&mut job);
+        let job = Arc::new(job);
+        let name = ObjectName::of(&job.metadata);
+        let before = self.world.job(&name).map(|known| known.uid().to_owned());
+        if self.world.take_job(&job) {
+            // One of that name that was deleted unseen.
+            if let Some(before) = before.filter(|before| job.metadata.uid.as_ref() != Some(before))
+            {
+                self.job_forgotten(&name, &before);
+            }
+            if let Some(term) = &mut self.term {
+                term.dirty.job(&name);
+            }
+        }
+        self.publish_job(name, &job);
+        job
+    }
+
+    /// Publishes what has changed since the last version of this term, once. What an earlier leader wrote, it has published.
+    fn publish_job(&mut self, name: JobName, job: &Arc<AIJob>) {
+        let uid = job.uid().unwrap_or_default();
+        let state = self.term.as_mut().and_then(|term| term.jobs.get_mut(&uid));
+        let Some(old) = state.and_then(|state| newer(&mut state.published, job)) else {
+            return;
+        };
+        let none = AIJobStatus::default();
+        let [old, new] = [&old, job].map(|job| job.status.as_ref().unwrap_or(&none));
+        let transitions = job_transitions::transitions(old, new);
+        for event in job_transitions::kubernetes_events(&transitions) {
+            self.publish(&name, &**job, OwnerKind::AIJobs, event);
+        }
+        if !transitions.is_empty() {
+            self.outbox.push(Effect::JobChanged {
+                name,
+                uid,
+                transitions,
+            });
+        }
+    }
+
+    fn publish_pool(&mut self, name: &PoolName, pool: &Arc<ModelPool>) {
+        let uid = pool.uid().unwrap_or_default();
+        let state = self.term.as_mut().and_then(|term| term.pools.get_mut(&uid));
+        let Some(old) = state.and_then(|state| newer(&mut state.published, pool)) else {
+            return;
+        };
+        let none = ModelPoolStatus::default();
+        let [old, new] = [&old, pool].map(|pool| pool.status.as_ref().unwrap_or(&none));
+        if let Some(event) = pool_transitions::kubernetes_event(old, new) {
+            self.publish(name, &**pool, OwnerKind::ModelPools, event);
+        }
+    }
+
+    fn publish<K: Resource>(
+        &mut self,
+        name: &ObjectName,
+        object: &K,
+        kind: OwnerKind,
+        event: KubernetesEvent,
+    ) {
+        let metadata = object.meta();
+        self.outbox.push(Effect::Publish {
+            kind,
+            name: name.clone(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            version: metadata.resource_version.clone().unwrap_or_default(),
+            event,
+        });
     }
 
     fn job_gone(&mut self, name: &JobName, uid: &str) {
@@ -303,7 +368,7 @@ impl Engine {
 
     fn pool_read(&mut self, read: Read<ModelPool>) {
         match read {
-            Read::Object(pool) => self.take_pool(*pool),
+            Read::Object(pool) => drop(self.take_pool(*pool)),
             Read::Unreadable {
                 name,
                 uid,
@@ -319,12 +384,16 @@ impl Engine {
     }
 
     /// Takes a pool that a watch shows or the API server returned.
-    fn take_pool(&mut self, pool: ModelPool) {
-        let name = ObjectName::of(pool.meta());
+    fn take_pool(&mut self, mut pool: ModelPool) -> Arc<ModelPool> {
+        trim_own(&mut pool);
+        let pool = Arc::new(pool);
+        let name = ObjectName::of(&pool.metadata);
         let before = self.world.pool(&name).and_then(|known| known.uid());
         let uid = pool.uid();
-        let Some(change) = self.world.take_pool(pool) else {
-            return;
+        let change = self.world.take_pool(&pool);
+        self.publish_pool(&name, &pool);
+        let Some(change) = change else {
+            return pool;
         };
         // One of that name that was deleted unseen.
         if let Some(before) = before.filter(|before| uid.as_ref() != Some(before)) {
@@ -349,6 +418,7 @@ impl Engine {
         if change == FactsChange::Offer {
             self.offers_changed(None);
         }
+        pool
     }
 
     fn pool_forgotten(&mut self, name: &PoolName, uid: &str) {
@@ -447,8 +517,8 @@ impl Engine {
                 name,
                 uid,
                 version,
-                note: KubernetesEvent {
-                    warning: true,
+                event: KubernetesEvent {
+                    is_warning: true,
                     reason: "Unreadable".to_owned(),
                     message: format!("this operator cannot read the object: {error}"),
                     action: "Reconcile".to_owned(),
@@ -756,6 +826,12 @@ impl Engine {
         self.last_request += 1;
         RequestId(self.last_request)
     }
+}
+
+/// Notes that the transitions up to `new` are published; the version up to which they were, if that is an older one.
+fn newer<K: Resource>(published: &mut Option<Arc<K>>, new: &Arc<K>) -> Option<Arc<K>> {
+    let old = published.as_mut()?;
+    (version(&**old) < version(&**new)).then(|| std::mem::replace(old, Arc::clone(new)))
 }
 
 impl<K: Resource> Read<K> {

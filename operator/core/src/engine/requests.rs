@@ -5,8 +5,10 @@
     reason = "an answer that is not the one to the request is a failure, whatever it is"
 )]
 
+use std::sync::Arc;
+
 use framewright_crds::aijob::AIJobStatus;
-use framewright_crds::conditions::{get, pool, pool_reason, shortened};
+use framewright_crds::conditions::shortened;
 use framewright_crds::deletion::goes_by_itself;
 use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::{LABEL_POOL, OwnerKind};
@@ -23,26 +25,11 @@ use super::event::{Answer, Now};
 use super::jobs::{believed_until, cancel};
 use super::term::{Open, PodCheck, PodWork};
 use super::world::{Job, version};
+use crate::events::KubernetesEvent;
 use crate::jobs::plan::Outcome as JobOutcome;
-use crate::jobs::plan::kubernetes_events::KubernetesEvent;
 use crate::names::{JobName, ObjectName, PoolName};
 use crate::pools::failures::{Outcome, Request as PodRequest};
 use crate::workers::sessions::Orphan;
-
-/// Reasons of a pool's Ready condition that a person must do something about.
-const WARNINGS: [&str; 11] = [
-    pool_reason::WEIGHTS_FAILED,
-    pool_reason::PODS_REFUSED,
-    pool_reason::REQUESTS_FAILING,
-    pool_reason::DEVICE_MISSING,
-    pool_reason::UNSCHEDULABLE,
-    pool_reason::IMAGE_PULL_FAILED,
-    pool_reason::WORKER_CRASHING,
-    pool_reason::CONTAINER_FAILING,
-    pool_reason::NODE_NOT_READY,
-    pool_reason::PODS_ENDED,
-    pool_reason::DELETING,
-];
 
 impl Engine {
     /// A request has come to an end. One of another term is not known any more.
@@ -71,8 +58,7 @@ impl Engine {
                 uid,
                 before,
                 wanted,
-                notes,
-            }) => self.job_written(now, (&name, &uid), (&before, wanted), notes, answer),
+            }) => self.job_written(now, (&name, &uid), (before, wanted), answer),
             Some(Open::ReadJob { name, uid, known }) => {
                 self.job_was_read(now, (&name, &uid), known, answer)
             }
@@ -89,7 +75,7 @@ impl Engine {
                 uid,
                 before,
                 wanted,
-            }) => self.pool_written(now, (&name, &uid), (&before, wanted), answer),
+            }) => self.pool_written(now, (&name, &uid), (before, wanted), answer),
             Some(Open::ReadPool { name, uid, known }) => {
                 self.pool_was_read(now, (&name, &uid), known, answer)
             }
@@ -107,43 +93,30 @@ impl Engine {
         &mut self,
         now: Now,
         (name, uid): (&JobName, &str),
-        (before, wanted): (&AIJob, Box<AIJobStatus>),
-        notes: Vec<KubernetesEvent>,
+        (before, wanted): (Arc<AIJob>, Box<AIJobStatus>),
         answer: Answer,
     ) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.jobs.entry(uid.to_owned()).or_default();
+        if may_be_written(&answer) {
+            state.published.get_or_insert(before);
+        }
         let written = match answer {
             Answer::Job(written) => written,
             Answer::Gone => return self.job_gone(name, uid),
             answer => return self.job_unanswered(now, name, uid, "write the status of", &answer),
         };
-        let Some(term) = &mut self.term else {
-            return;
-        };
-        let state = term.jobs.entry(uid.to_owned()).or_default();
         state.request = None;
         state.is_confirmed = true;
         state.is_unknown = false;
         state.written_at = Some(now.wall);
         state.backoff.succeeded();
         state.fresh = None;
-        let after: AIJobStatus = written.status.clone().unwrap_or_default();
-        state.sent = dropped(&wanted, &after);
-        self.outbox.push(Effect::JobWritten {
-            name: name.clone(),
-            before: Box::new(before.status.clone().unwrap_or_default()),
-            after: Box::new(after),
-        });
-        let version = written.resource_version().unwrap_or_default();
-        self.outbox
-            .extend(notes.into_iter().map(|note| Effect::Publish {
-                kind: OwnerKind::AIJobs,
-                name: name.clone(),
-                uid: uid.to_owned(),
-                version: version.clone(),
-                note,
-            }));
-        self.world.take_job(*written);
+        state.sent = dropped(&wanted, &written.status.clone().unwrap_or_default());
         term.dirty.job(name);
+        self.take_job(*written);
     }
 
     fn outcome_written(
@@ -208,14 +181,15 @@ impl Engine {
         state.request = None;
         state.is_confirmed = true;
         state.is_unknown = false;
-        let read = version(&*live);
-        let job = (*live).clone();
-        self.world.take_job(*live);
-        if let Some(Job::Finished(_)) = self.world.job(name) {
-            state.fresh = Some(std::sync::Arc::new(job));
-        }
         term.dirty.job(name);
-        self.is_of_the_past("job", name, read, known);
+        let job = self.take_job(*live);
+        let is_finished = matches!(self.world.job(name), Some(Job::Finished(_)));
+        if let Some(term) = &mut self.term {
+            let state = term.jobs.entry(uid.to_owned()).or_default();
+            state.published.get_or_insert_with(|| Arc::clone(&job));
+            state.fresh = is_finished.then(|| Arc::clone(&job));
+        }
+        self.is_of_the_past("job", name, version(&*job), known);
     }
 
     /// A request about a job ended in a way that leaves open what the job is now: it is read after a while, before anything else.
@@ -246,8 +220,8 @@ impl Engine {
             name: name.clone(),
             uid: uid.to_owned(),
             version: String::new(),
-            note: KubernetesEvent {
-                warning: true,
+            event: KubernetesEvent {
+                is_warning: true,
                 reason: "StatusRefused".to_owned(),
                 message: shortened(&format!(
                     "the API server refuses the operator's request about this object, which stands still until it is accepted: {message}"
@@ -269,32 +243,26 @@ impl Engine {
         &mut self,
         now: Now,
         (name, uid): (&PoolName, &str),
-        (before, wanted): (&ModelPool, Box<ModelPoolStatus>),
+        (before, wanted): (Arc<ModelPool>, Box<ModelPoolStatus>),
         answer: Answer,
     ) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let state = term.pools.entry(uid.to_owned()).or_default();
+        if may_be_written(&answer) {
+            state.published.get_or_insert(before);
+        }
         let written = match answer {
             Answer::Pool(written) => written,
             Answer::Gone => return self.pool_gone(name, uid),
             answer => return self.pool_unanswered(now, name, uid, "write the status of", &answer),
         };
-        if let Some(term) = &mut self.term {
-            let state = term.pools.entry(uid.to_owned()).or_default();
-            state.request = None;
-            state.is_unknown = false;
-            state.backoff.succeeded();
-            let after = written.status.clone().unwrap_or_default();
-            state.sent = dropped(&wanted, &after);
-            term.dirty.pool(name);
-        }
-        if let Some(note) = pool_note(before, &written) {
-            self.outbox.push(Effect::Publish {
-                kind: OwnerKind::ModelPools,
-                name: name.clone(),
-                uid: uid.to_owned(),
-                version: written.resource_version().unwrap_or_default(),
-                note,
-            });
-        }
+        state.request = None;
+        state.is_unknown = false;
+        state.backoff.succeeded();
+        state.sent = dropped(&wanted, &written.status.clone().unwrap_or_default());
+        term.dirty.pool(name);
         self.take_pool(*written);
     }
 
@@ -316,8 +284,12 @@ impl Engine {
             state.is_unknown = false;
             term.dirty.pool(name);
         }
-        self.is_of_the_past("pool", name, version(&*live), known);
-        self.take_pool(*live);
+        let pool = self.take_pool(*live);
+        if let Some(term) = &mut self.term {
+            let state = term.pools.entry(uid.to_owned()).or_default();
+            state.published.get_or_insert_with(|| Arc::clone(&pool));
+        }
+        self.is_of_the_past("pool", name, version(&*pool), known);
     }
 
     fn pool_gone(&mut self, name: &PoolName, uid: &str) {
@@ -594,6 +566,14 @@ impl Engine {
     }
 }
 
+/// Whether the version that was written on was the newest one, as far as can be known: what has changed since then is not published yet.
+fn may_be_written(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Job(_) | Answer::Pool(_) | Answer::Unanswered { .. }
+    )
+}
+
 /// The status that was wanted and the one that the API server made of it, if that is another one. Both are compared as JSON has them:
 /// a status of which nothing is dropped loses the fractions of its seconds.
 fn dropped<S>(wanted: &S, made: &S) -> Option<Box<(S, S)>>
@@ -637,24 +617,6 @@ fn is_own(pod: &ObjectMeta, pool: &str, pool_uid: &str) -> bool {
         .and_then(|labels| labels.get(LABEL_POOL));
     let mut owners = pod.owner_references.iter().flatten();
     label.is_some_and(|label| label == pool) && owners.any(|owner| owner.uid == pool_uid)
-}
-
-/// What people are told of a pool whose Ready condition has another reason now.
-fn pool_note(before: &ModelPool, after: &ModelPool) -> Option<KubernetesEvent> {
-    let ready = |pool: &ModelPool| {
-        let status = pool.status.as_ref()?;
-        get(&status.conditions, pool::READY).cloned()
-    };
-    let new = ready(after)?;
-    if ready(before).is_some_and(|old| old.reason == new.reason) {
-        return None;
-    }
-    Some(KubernetesEvent {
-        warning: WARNINGS.contains(&new.reason.as_str()),
-        reason: new.reason,
-        message: new.message,
-        action: "Reconcile".to_owned(),
-    })
 }
 
 #[cfg(test)]

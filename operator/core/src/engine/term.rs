@@ -14,7 +14,6 @@ use super::deadlines::Deadlines;
 use super::effect::RequestId;
 use super::files::Files;
 use crate::jobs::plan::Outcome;
-use crate::jobs::plan::kubernetes_events::KubernetesEvent;
 use crate::names::{JobName, PoolName, WorkerRef};
 use crate::pools::deleted::Deleted;
 use crate::pools::failures::Failures;
@@ -105,6 +104,8 @@ pub struct JobState {
     pub recorded: Option<Outcome>,
     /// When it was last decided about because its reason for waiting had changed.
     pub reason_changed_at: Option<Duration>,
+    /// The newest version of this term whose transitions are published.
+    pub published: Option<Arc<AIJob>>,
     /// The version about which deciding has panicked.
     pub panicked: Option<String>,
     /// A job that is over, as it was just read.
@@ -119,6 +120,8 @@ pub struct PoolState {
     pub is_unknown: bool,
     pub request: Option<RequestId>,
     pub backoff: Backoff,
+    /// The newest version of this term whose transitions are published.
+    pub published: Option<Arc<ModelPool>>,
     pub panicked: Option<String>,
     /// The status that was written last, and the one that the API server made of it, if that is another one.
     pub sent: Option<Box<(ModelPoolStatus, ModelPoolStatus)>>,
@@ -189,7 +192,6 @@ pub enum Open {
         uid: String,
         before: Arc<AIJob>,
         wanted: Box<AIJobStatus>,
-        notes: Vec<KubernetesEvent>,
     },
     DeleteJob {
         name: JobName,

@@ -18,7 +18,7 @@ use crate::jobs::plan::{is_finished, ttl};
 use crate::names::{JobName, ObjectName, PoolName, WorkerRef};
 use crate::pools::facts;
 use crate::pools::pod::pool_of;
-use crate::trim::{trim, trim_own};
+use crate::trim::trim;
 
 /// How long the deletion of a pod is remembered; longer than a pod's grace, which a pool's template may set to a day.
 const LEAVING_REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
@@ -170,9 +170,9 @@ impl World {
     }
 
     /// Takes a job that is newer than what is known of it; whether it is.
-    pub fn take_job(&mut self, mut job: AIJob) -> bool {
+    pub fn take_job(&mut self, job: &Arc<AIJob>) -> bool {
         let name = ObjectName::of(&job.metadata);
-        let version = version(&job);
+        let version = version(&**job);
         if self
             .jobs
             .get(&name)
@@ -180,7 +180,6 @@ impl World {
         {
             return false;
         }
-        trim_own(&mut job);
         let uid = job.uid().unwrap_or_default();
         if let Some(known) = self.jobs.get(&name)
             && known.uid() != uid
@@ -307,9 +306,9 @@ impl World {
     }
 
     /// Takes a pool that is newer than what is known of it; none if it is not.
-    pub fn take_pool(&mut self, mut pool: ModelPool) -> Option<FactsChange> {
+    pub fn take_pool(&mut self, pool: &Arc<ModelPool>) -> Option<FactsChange> {
         let name = ObjectName::of(&pool.metadata);
-        let version = version(&pool);
+        let version = version(&**pool);
         if self
             .pools
             .get(&name)
@@ -317,13 +316,13 @@ impl World {
         {
             return None;
         }
-        trim_own(&mut pool);
         if let Some(known) = self.pools.get(&name) {
             self.pool_names.remove(known.uid());
         }
         self.pool_names
             .insert(pool.uid().unwrap_or_default(), name.clone());
-        self.pools.insert(name.clone(), Pool::Known(Arc::new(pool)));
+        self.pools
+            .insert(name.clone(), Pool::Known(Arc::clone(pool)));
         Some(self.set_facts(&name))
     }
 
@@ -524,9 +523,9 @@ impl World {
     }
 }
 
-fn entry(job: AIJob, version: u64) -> Job {
+fn entry(job: &Arc<AIJob>, version: u64) -> Job {
     let Some(status) = job.status.as_ref().filter(|status| is_finished(status)) else {
-        return Job::Live(Arc::new(job));
+        return Job::Live(Arc::clone(job));
     };
     Job::Finished(Finished {
         uid: job.uid().unwrap_or_default(),

@@ -461,18 +461,20 @@ impl World {
                 name,
                 uid,
                 version,
-                note,
+                event,
                 ..
             } => {
-                self.told(index, &uid, &version, &note);
+                self.told(index, &uid, &version, &event);
                 self.note(|| {
                     format!(
                         "operator {index} tells of {name}: {} {}",
-                        note.reason, note.message
+                        event.reason, event.message
                     )
                 });
             }
-            Effect::JobWritten { .. } => {}
+            Effect::JobChanged {
+                uid, transitions, ..
+            } => self.job_changed(index, &uid, &transitions),
             Effect::Restart { reason } => {
                 self.blame(|| format!("operator {index} restarts: {reason}"))
             }

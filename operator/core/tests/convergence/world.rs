@@ -392,6 +392,7 @@ impl World {
                 if now != writes {
                     self.blame(|| format!("{} writes in a settled fleet", now - writes));
                 } else if self.now - since >= QUIET {
+                    self.look_for_the_uncounted();
                     self.phase = Phase::Over;
                 }
             }

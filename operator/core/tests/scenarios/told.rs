@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use framewright_core::jobs::plan::commands::Command;
 use framewright_core::jobs::plan::{Plan, plan};
 use framewright_core::jobs::snapshot::Snapshot;
+use framewright_core::jobs::transitions::{kubernetes_events, transitions};
 use framewright_core::links::{Place, Signer};
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::conditions::{get, job};
@@ -23,9 +24,9 @@ pub(crate) fn tell(story: &Story) -> String {
         status,
         commands,
         outcome,
-        notes,
         requeue_after,
     } = plan_of(&snapshot, story.outcome_is_open);
+    let events = kubernetes_events(&transitions(&snapshot.status, &status));
     let mut text = String::new();
     if delete {
         text.push_str("delete the job\n");
@@ -111,9 +112,9 @@ pub(crate) fn tell(story: &Story) -> String {
             );
         }
     }
-    for note in notes {
-        let kind = if note.warning { "warning" } else { "event" };
-        let _ = writeln!(text, "{kind} {}: {}", note.reason, note.message);
+    for event in events {
+        let kind = if event.is_warning { "warning" } else { "event" };
+        let _ = writeln!(text, "{kind} {}: {}", event.reason, event.message);
     }
     if let Some(wait) = requeue_after {
         let _ = writeln!(text, "requeue after {} s", wait.as_secs_f64());

@@ -8,7 +8,6 @@
 //! - [`waiting`]: what a step waits for, in words
 //! - [`conditions`]: the job's conditions and summary
 //! - [`links`]: uploads and results
-//! - [`kubernetes_events`]: what people are told
 //! - [`commands`]: what workers are told
 //! - [`presence`]: whether an attempt's worker is still there
 //! - [`resolve`]: which pools a step may use
@@ -18,7 +17,6 @@ pub mod attempt;
 pub mod commands;
 pub mod conditions;
 pub mod inputs;
-pub mod kubernetes_events;
 pub mod links;
 pub mod presence;
 pub mod resolve;
@@ -35,7 +33,6 @@ use jiff::SignedDuration;
 use crate::jobs::snapshot::Snapshot;
 use crate::links::Signer;
 use commands::Addressed;
-use kubernetes_events::KubernetesEvent;
 
 /// Progress alone is written at most this often.
 pub const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
@@ -51,8 +48,6 @@ pub struct Plan {
     pub commands: Vec<Addressed>,
     /// What the job has used, which must be recorded before the status may say that the job is over.
     pub outcome: Option<Outcome>,
-    /// What to tell people, once the status is written.
-    pub notes: Vec<KubernetesEvent>,
     /// When to decide again though nothing happened.
     pub requeue_after: Option<SignedDuration>,
 }
@@ -64,12 +59,10 @@ pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
     if is_finished(&snapshot.status) {
         return finished(snapshot, signer, commands);
     }
-    let (steps, mut notes) = steps::next(snapshot);
     let mut status = snapshot.status.clone();
-    status.steps = steps;
+    status.steps = steps::next(snapshot);
     links::files(snapshot, &mut status, signer);
     conditions::summarize(snapshot, &mut status);
-    notes.splice(0..0, kubernetes_events::turn(&snapshot.status, &status));
     let outcome = is_finished(&status).then(|| outcome(snapshot, &status));
     if outcome.is_some() && outcome != snapshot.recorded {
         return Plan {
@@ -77,7 +70,6 @@ pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
             outcome,
             status: snapshot.status.clone(),
             commands,
-            notes: Vec::new(),
             requeue_after: Some(SignedDuration::from_secs(60)),
         };
     }
@@ -95,14 +87,12 @@ pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
     };
     if waits.is_some() {
         status = snapshot.status.clone();
-        notes.clear();
     }
     Plan {
         delete: false,
         outcome: None,
         status,
         commands,
-        notes: kubernetes_events::merged(notes),
         requeue_after: Some(requeue_after),
     }
 }
@@ -170,7 +160,6 @@ fn finished(snapshot: &Snapshot, signer: &dyn Signer, commands: Vec<Addressed>) 
         outcome: None,
         status,
         commands,
-        notes: Vec::new(),
         requeue_after: left.filter(|_| snapshot.kept_by.is_empty()),
     }
 }

@@ -85,6 +85,22 @@ impl World {
             .map(|pod| format!("pod {} has no pool any more", name_of(&**pod)))
     }
 
+    /// Whoever made the end of a job durable, and leads since then, has counted it, even if the answer was lost.
+    pub(crate) fn look_for_the_uncounted(&mut self) {
+        let live = self.api.jobs.live.values();
+        let uncounted = live.filter_map(|job| job.uid()).find(|uid| {
+            let Some(&(index, life, epoch)) = self.ledger.ended_by.get(uid) else {
+                return false;
+            };
+            let operator = &self.operators[index];
+            let leads = operator.life == life && operator.epoch() == Some(epoch);
+            leads && !self.ledger.counted.contains(&(index, life, uid.clone()))
+        });
+        if let Some(uid) = uncounted {
+            self.blame(|| format!("the end of {uid} is not counted"));
+        }
+    }
+
     /// In calm weather nothing that could run waits for long beside a free worker.
     pub(crate) fn look_for_the_starving(&mut self) {
         let mut waiting = BTreeMap::new();

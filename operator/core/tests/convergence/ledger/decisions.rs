@@ -1,8 +1,9 @@
 //! What must hold for each decision and order about a job.
 
 use framewright_core::engine::world::Job;
+use framewright_core::events::KubernetesEvent;
 use framewright_core::jobs::plan::attempt::AWAY_LIMIT;
-use framewright_core::jobs::plan::kubernetes_events::KubernetesEvent;
+use framewright_core::jobs::transitions::Transition;
 use framewright_crds::protocol::RunTask;
 use jiff::SignedDuration;
 
@@ -213,17 +214,29 @@ impl World {
     }
 
     /// An operator publishes an Event. About an object that it cannot read or decide about there is one for each version.
-    pub(crate) fn told(&mut self, index: usize, uid: &str, version: &str, note: &KubernetesEvent) {
-        let is_defect = note.reason == "OperatorDefect";
+    pub(crate) fn told(&mut self, index: usize, uid: &str, version: &str, event: &KubernetesEvent) {
+        let is_defect = event.reason == "OperatorDefect";
         if is_defect && !self.people.was_cursed.contains(uid) {
-            self.blame(|| format!("deciding about {uid} panicked: {}", note.message));
+            self.blame(|| format!("deciding about {uid} panicked: {}", event.message));
         }
-        if !is_defect && note.reason != "Unreadable" {
+        if !is_defect && event.reason != "Unreadable" {
             return;
         }
-        let event = (index, uid.to_owned(), version.to_owned(), is_defect);
-        if !self.ledger.told.insert(event) {
-            self.blame(|| format!("of {uid} is told twice: {}", note.message));
+        let key = (index, uid.to_owned(), version.to_owned(), is_defect);
+        if !self.ledger.told.insert(key) {
+            self.blame(|| format!("of {uid} is told twice: {}", event.message));
+        }
+    }
+
+    /// An operator publishes what has changed of a job. Each of its processes counts an end once at most.
+    pub(crate) fn job_changed(&mut self, index: usize, uid: &str, transitions: &[Transition]) {
+        let is_end = |transition: &Transition| matches!(transition, Transition::Finished { .. });
+        if !transitions.iter().any(is_end) {
+            return;
+        }
+        let key = (index, self.operators[index].life, uid.to_owned());
+        if !self.ledger.counted.insert(key) {
+            self.blame(|| format!("operator {index} counts the end of {uid} twice"));
         }
     }
 

@@ -57,6 +57,10 @@ pub(crate) struct Ledger {
     epochs: BTreeMap<String, u64>,
     /// How tasks ended on each worker, until it was told to forget them.
     outcomes: BTreeMap<String, BTreeMap<TaskId, Outcome>>,
+    /// Who made each job's end durable: the operator, its process and its epoch.
+    ended_by: BTreeMap<String, (usize, u64, u64)>,
+    /// The ends that each operator's process has counted.
+    counted: BTreeSet<(usize, u64, String)>,
     /// Jobs whose outcome is recorded.
     recorded: BTreeSet<String>,
     /// Events about what an operator cannot read or decide about: the operator, the object, its version, whether deciding panicked.

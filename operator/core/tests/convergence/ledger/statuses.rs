@@ -85,6 +85,10 @@ impl World {
             self.ledger
                 .finished_at
                 .insert(after.uid().unwrap_or_default(), sent_at);
+            let ended_by = (index, sender.life, epoch);
+            self.ledger
+                .ended_by
+                .insert(after.uid().unwrap_or_default(), ended_by);
             self.job_over(index, after, &new);
         }
     }

@@ -10,7 +10,6 @@ mod pending;
 mod running;
 
 use framewright_crds::aijob::{Step, StepState, StepStatus};
-use framewright_crds::conditions::job_reason;
 use jiff::Timestamp;
 
 pub use deadline::{next_deadline, queue_limit};
@@ -18,25 +17,24 @@ pub use pending::{foreseen, is_pending};
 
 use super::attempt;
 use super::inputs::{self, Missing};
-use super::kubernetes_events::{KubernetesEvent, note};
 use crate::jobs::snapshot::Snapshot;
 
-/// All steps' next statuses, and what to tell people about the changes.
+/// All steps' next statuses.
 #[must_use]
-pub fn next(snapshot: &Snapshot) -> (Vec<StepStatus>, Vec<KubernetesEvent>) {
-    let (done, notes) = each(snapshot, Bindings::TakenUp);
+pub fn next(snapshot: &Snapshot) -> Vec<StepStatus> {
+    let done = each(snapshot, Bindings::TakenUp);
     let why = match failed(&done) {
         Some(failed) => format!("step {failed} failed"),
         None if !snapshot.kept_by.is_empty() => "the job is deleted".to_owned(),
-        None => return (done, notes),
+        None => return done,
     };
     // A job that fails or is deleted binds nothing more, not even in the same write.
     let message = format!("stopped, since {why}");
-    let (mut done, notes) = each(snapshot, Bindings::Left);
+    let mut done = each(snapshot, Bindings::Left);
     for step in done.iter_mut().filter(|step| !step.state.is_terminal()) {
         skip(step, &message, snapshot.now);
     }
-    (done, notes)
+    done
 }
 
 /// Whether the scheduler's choices are taken up.
@@ -46,9 +44,8 @@ enum Bindings {
     Left,
 }
 
-fn each(snapshot: &Snapshot, bindings: Bindings) -> (Vec<StepStatus>, Vec<KubernetesEvent>) {
+fn each(snapshot: &Snapshot, bindings: Bindings) -> Vec<StepStatus> {
     let mut done: Vec<StepStatus> = Vec::with_capacity(snapshot.spec.steps.len());
-    let mut notes = Vec::new();
     for step in &snapshot.spec.steps {
         let old = snapshot
             .status
@@ -62,11 +59,10 @@ fn each(snapshot: &Snapshot, bindings: Bindings) -> (Vec<StepStatus>, Vec<Kubern
                 .unwrap_or_else(|| StepStatus::blocked(&step.name)),
             &done,
             bindings,
-            &mut notes,
         );
         done.push(new);
     }
-    (done, notes)
+    done
 }
 
 fn failed(steps: &[StepStatus]) -> Option<String> {
@@ -80,7 +76,6 @@ fn one(
     mut status: StepStatus,
     done: &[StepStatus],
     bindings: Bindings,
-    notes: &mut Vec<KubernetesEvent>,
 ) -> StepStatus {
     // One in a state of a later version is left alone.
     if status.state.is_terminal() || status.state == StepState::Unknown {
@@ -88,17 +83,17 @@ fn one(
     }
     set_back(&mut status, snapshot.now);
     if let Some(open) = attempt::open(&status).cloned() {
-        running::judge(snapshot, &mut status, &open, notes);
+        running::judge(snapshot, &mut status, &open);
         if status.state.is_terminal() || attempt::open(&status).is_some() {
             return status;
         }
     }
     if let Some(message) = inputs::wrong_output(&snapshot.spec, step) {
-        fail(&mut status, message, notes);
+        fail(&mut status, message);
         return status;
     }
     match inputs::missing(step, done, &snapshot.received) {
-        Some(Missing::Output { message }) => fail(&mut status, message, notes),
+        Some(Missing::Output { message }) => fail(&mut status, message),
         Some(Missing::FailedStep { name }) => skip(
             &mut status,
             &format!("stopped, since step {name} failed"),
@@ -114,12 +109,11 @@ fn one(
             format!(
                 "waits, since this version of the operator does not know the source of input {input}; upgrade the operator, or delete this job"
             ),
-            notes,
         ),
         Some(Missing::Upload { input, digest }) => {
-            pending::wait_for_upload(snapshot, &mut status, &input, &digest, notes)
+            pending::wait_for_upload(snapshot, &mut status, &input, &digest)
         }
-        None => pending::queue_or_bind(snapshot, step, &mut status, bindings, notes),
+        None => pending::queue_or_bind(snapshot, step, &mut status, bindings),
     }
     status
 }
@@ -140,13 +134,7 @@ fn set_back(status: &mut StepStatus, now: Timestamp) {
 }
 
 /// The step can never run: what it asks for does not exist.
-fn fail(status: &mut StepStatus, message: String, notes: &mut Vec<KubernetesEvent>) {
-    notes.push(note(
-        true,
-        job_reason::INVALID_SPEC,
-        status,
-        &format!("step {}: {message}", status.name),
-    ));
+fn fail(status: &mut StepStatus, message: String) {
     status.state = StepState::Failed;
     status.message = Some(message);
 }

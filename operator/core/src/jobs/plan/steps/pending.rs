@@ -14,7 +14,6 @@ use super::deadline::queue_limit;
 use super::{Bindings, running};
 use crate::clock::Jumps;
 use crate::jobs::admission::Admission;
-use crate::jobs::plan::kubernetes_events::{KubernetesEvent, note};
 use crate::jobs::plan::retry::one_more;
 use crate::jobs::plan::{attempt, inputs, retry, waiting};
 use crate::jobs::snapshot::{Binding, Snapshot};
@@ -68,7 +67,6 @@ pub(super) fn wait_for_upload(
     status: &mut StepStatus,
     input: &str,
     digest: &str,
-    notes: &mut Vec<KubernetesEvent>,
 ) {
     let start: String = bare(digest).chars().take(12).collect();
     let mut waits = format!(
@@ -79,16 +77,11 @@ pub(super) fn wait_for_upload(
             "{waits}; whether it is there is not known: {problem}"
         ));
     }
-    wait_for_input(snapshot, status, waits, notes);
+    wait_for_input(snapshot, status, waits);
 }
 
 /// The step waits for an input, for as long as it may.
-pub(super) fn wait_for_input(
-    snapshot: &Snapshot,
-    status: &mut StepStatus,
-    waits: String,
-    notes: &mut Vec<KubernetesEvent>,
-) {
+pub(super) fn wait_for_input(snapshot: &Snapshot, status: &mut StepStatus, waits: String) {
     status.message = Some(waits.clone());
     if snapshot.spec.suspend {
         status.state = StepState::Blocked;
@@ -102,12 +95,6 @@ pub(super) fn wait_for_input(
             "queueDeadlineSeconds ({} s) passed; it {waits}",
             snapshot.spec.queue_deadline_seconds
         ));
-        notes.push(note(
-            true,
-            "QueueDeadlineExceeded",
-            status,
-            &format!("step {}: {waits}", status.name),
-        ));
         return;
     }
     status.state = StepState::Blocked;
@@ -118,10 +105,9 @@ pub(super) fn queue_or_bind(
     step: &Step,
     status: &mut StepStatus,
     bindings: Bindings,
-    notes: &mut Vec<KubernetesEvent>,
 ) {
     if let Admission::Waits { message, .. } = &snapshot.admission {
-        return wait_for_input(snapshot, status, shortened(message), notes);
+        return wait_for_input(snapshot, status, shortened(message));
     }
     if snapshot.spec.suspend {
         // Time spent suspended does not count against the queue deadline.
@@ -153,12 +139,6 @@ pub(super) fn queue_or_bind(
             "queueDeadlineSeconds ({} s) passed; the last it waited for: {waited_for}",
             snapshot.spec.queue_deadline_seconds
         )));
-        notes.push(note(
-            true,
-            "QueueDeadlineExceeded",
-            status,
-            &format!("step {}: {waited_for}", status.name),
-        ));
         return;
     }
     status.state = StepState::Queued;

@@ -7,16 +7,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::jobs::plan::attempt::{self, Verdict};
-use crate::jobs::plan::kubernetes_events::{KubernetesEvent, note};
 use crate::jobs::plan::retry;
 use crate::jobs::snapshot::Snapshot;
 
-pub(super) fn judge(
-    snapshot: &Snapshot,
-    status: &mut StepStatus,
-    open: &Attempt,
-    notes: &mut Vec<KubernetesEvent>,
-) {
+pub(super) fn judge(snapshot: &Snapshot, status: &mut StepStatus, open: &Attempt) {
     let held = attempt::held(snapshot, &status.name, open);
     let problem = held
         .and_then(|held| held.store_error.as_deref())
@@ -61,7 +55,7 @@ pub(super) fn judge(
             start(snapshot, status, open, None);
             close(status, snapshot.now, Some((cause, &message)));
             count(status, usage);
-            after_failure(snapshot, status, open, cause, &message, notes);
+            after_failure(snapshot, status, open, cause, &message);
         }
     }
 }
@@ -72,21 +66,15 @@ fn after_failure(
     open: &Attempt,
     cause: Cause,
     message: &str,
-    notes: &mut Vec<KubernetesEvent>,
 ) {
     status.progress = None;
     let next = retry::next(cause, status);
     if next == retry::Next::Again {
         status.failures = retry::one_more(status.failures);
     }
-    let told = format!(
-        "step {}, attempt {} on {}: {message}",
-        status.name, open.number, open.worker.name
-    );
     if next == retry::Next::GiveUp || status.failures > snapshot.spec.backoff_limit {
         status.state = StepState::Failed;
         status.message = Some(shortened(message));
-        notes.push(note(true, cause.as_str(), status, &told));
         return;
     }
     status.state = StepState::Queued;
@@ -95,12 +83,6 @@ fn after_failure(
         "attempt {} failed and is tried again: {message}",
         open.number
     )));
-    notes.push(note(
-        next == retry::Next::Again,
-        cause.as_str(),
-        status,
-        &told,
-    ));
 }
 
 /// Notes when the worker began to compute: when it said so, or else `otherwise`.
