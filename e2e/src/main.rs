@@ -69,7 +69,7 @@ enum Order {
         /// Install PyTorch, if it is not there, to compare the upscaler with it
         #[arg(long)]
         torch: bool,
-        /// Measure memory and takeover with so many workers and ten times as many jobs instead
+        /// Measure memory and takeover instead, with this many workers and ten times as many jobs
         #[arg(long, conflicts_with_all = ["jobs", "torch"])]
         workers: Option<usize>,
     },

@@ -73,7 +73,7 @@ pub(super) async fn gather(stage: &Stage) -> Result<(Begun, JoinSet<()>)> {
     Ok((begun, workers))
 }
 
-/// Makes the pool with so many replicas, waits for its pods, and says that they run.
+/// Creates the pool with this many replicas, waits for its pods, and reports them as running.
 pub(super) async fn pods(stage: &Stage, replicas: usize) -> Result<Vec<WorkerPod>> {
     stage.namespace(FLEET).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), FLEET);

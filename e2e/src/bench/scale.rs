@@ -1,6 +1,6 @@
 //! What the operator needs with many workers and ten times as many jobs: memory, and how soon a new one has taken over.
 //!
-//! Workers compute for ever, so that all their slots are taken and the other jobs wait.
+//! Workers never finish a task, so all their slots are taken and the other jobs wait.
 
 use std::fs;
 use std::path::Path;
@@ -45,7 +45,7 @@ const POLL: Duration = Duration::from_millis(50);
 const TAKEOVERS: usize = 3;
 const METRICS_PORT: u16 = 8081;
 
-/// Connects so many workers, submits ten times as many jobs, stops the operator and starts it again; prints a table.
+/// Connects the workers, submits ten jobs for each, restarts the operator three times, and prints a table.
 ///
 /// # Errors
 /// What did not work.
@@ -173,7 +173,7 @@ async fn submit(stage: &Stage, jobs: usize) -> Result<()> {
         .await
 }
 
-/// Waits until the workers have so many tasks, and then until no status of a job has been written for a while.
+/// Waits until the workers have this many tasks and no job status has been written for [`QUIET`].
 async fn settle(metrics: &Metrics<'_>, tasks: usize, patience: Duration) -> Result<()> {
     let begun = Instant::now();
     let (mut last, mut since) = (None, Instant::now());

@@ -74,7 +74,7 @@ impl Stream {
 pub(super) enum Work {
     /// Finishes it at once, and writes down when it got it.
     Finish(Begun),
-    /// Computes for ever.
+    /// Never finishes it.
     Compute,
 }
 

@@ -247,7 +247,7 @@ mod tests {
         snapshot.generation = Some(1);
         snapshot.pods[1] = at("b", "ended");
         assert_eq!(ready(&snapshot).1, 1);
-        // Nobody waits for ever for a worker that does not come back.
+        // A worker that does not come back is not waited for without end.
         snapshot.pods[1] = at("b", "away");
         let left = snapshot.inherits_status_for().expect("it still waits");
         snapshot.now += left;

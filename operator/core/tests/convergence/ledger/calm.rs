@@ -85,7 +85,7 @@ impl World {
             .map(|pod| format!("pod {} has no pool any more", name_of(&**pod)))
     }
 
-    /// Whoever made the end of a job durable, and leads since then, has counted it, even if the answer was lost.
+    /// An operator that wrote the end of a job, and has led since then, has counted it, even if the answer was lost.
     pub(crate) fn look_for_the_uncounted(&mut self) {
         let live = self.api.jobs.live.values();
         let uncounted = live.filter_map(|job| job.uid()).find(|uid| {
