@@ -16,7 +16,7 @@ use framewright_crds::aijob::{Cause, Fact, OutputRole, Progress, Usage};
 use framewright_crds::pipelines::{self, MediaFacts, MediaKind, Pipeline, PipelineSpec};
 
 use crate::frame::FrameError;
-use crate::media::{Class, MediaError, Programs};
+use crate::media::{Class, LeftOut, MediaError, Programs, left_out_words};
 use crate::memory::Limit;
 use crate::models::{LoadedNetwork, NetworkLayout};
 use crate::sentence::sentence;
@@ -230,6 +230,8 @@ pub struct Output {
     pub media_type: &'static str,
     /// What it shows.
     pub media: MediaFacts,
+    /// What the input has and it has not.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Output {
@@ -255,6 +257,7 @@ impl Output {
             MediaKind::Image => {}
             MediaKind::Video => facts.push(fact("frames", frames.to_string())),
         }
+        facts.extend(left_out_words(&self.left_out).map(|words| fact("leftOut", words)));
         facts
     }
 }

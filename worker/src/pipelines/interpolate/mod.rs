@@ -208,12 +208,15 @@ pub fn interpolate(
     .map_err(read)?;
     let path = context.folder.join("output.mp4");
     let slowdown = prepared.parameters.slowdown();
-    let audio = video.audio_track(&input.path, None);
+    let tracks = video.audio_track(&input.path, None);
+    let tracks = tracks.map(|tracks| tracks.slowed_down(slowdown));
+    let left_out = video.left_out(tracks.as_ref());
     let encoder = Encoder::create(
         &context.programs,
         &path,
         EncodeOptions {
-            audio: audio.map(|audio| audio.slowed_down(slowdown)),
+            color: video.color.tags,
+            audio: tracks,
             threads: ENCODER_THREADS,
             queue: frames.waiting,
             max_bytes: context.max_bytes.saturating_sub(size(&input.path)),
@@ -251,6 +254,7 @@ pub fn interpolate(
                 frames,
                 rate: Some(prepared.rate.fraction()),
             },
+            left_out,
         }],
     })
 }

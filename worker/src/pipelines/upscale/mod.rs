@@ -1,8 +1,9 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 //!
-//! *Layout*: `frame_upscaler` takes one frame through the network, `room` is whether there is memory for it.
+//! *Layout*: `frame_upscaler` takes one frame through the network, `hidden_colors` is what it sees where an image is transparent, `room` is whether there is memory for it.
 
 mod frame_upscaler;
+mod hidden_colors;
 mod room;
 
 use std::path::PathBuf;
@@ -21,9 +22,10 @@ use crate::media::decode::{DecodeOptions, Decoder};
 use crate::media::encode::{EncodeOptions, Encoder};
 use crate::media::image::{self as stills, Header};
 use crate::media::sniff::sniff;
-use crate::media::{Kind, MediaError, Programs, Still, StillFormat, Video, VideoLimits};
+use crate::media::{Kind, LeftOut, MediaError, Programs, Still, StillFormat, Video, VideoLimits};
 use crate::models::Upscaler;
 use frame_upscaler::FrameUpscaler;
+use hidden_colors::spread_under_transparent;
 use room::Source;
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
@@ -146,7 +148,7 @@ pub fn upscale(
     sink: &mut ProgressSink<'_>,
 ) -> Result<Outputs, PipelineError> {
     let upscaler = FrameUpscaler::new(network, prepared.scale, context.tile_bytes)?;
-    let (path, media_type, media) = match &prepared.source {
+    let (path, media_type, media, left_out) = match &prepared.source {
         Media::Still(header) => image(&upscaler, prepared, header, context, sink)?,
         Media::Video(source) => video(&upscaler, prepared, source, context, sink)?,
     };
@@ -158,6 +160,7 @@ pub fn upscale(
             path,
             media_type,
             media,
+            left_out,
         }],
     })
 }
@@ -177,8 +180,8 @@ fn max_pixels(factor: usize) -> u64 {
     stills::MAX_PIXELS.min(MAX_OUTPUT_PIXELS / (factor * factor))
 }
 
-/// A file, its type and what it shows.
-type File = (PathBuf, &'static str, MediaFacts);
+/// A file, its type, what it shows and what it has not.
+type File = (PathBuf, &'static str, MediaFacts, Vec<LeftOut>);
 
 fn image(
     upscaler: &FrameUpscaler<'_>,
@@ -201,7 +204,11 @@ fn image(
         },
     };
     room::check(source, upscaler.means(context.tile_bytes), context.memory)?;
-    let still = stills::read(&input.path, max_pixels(upscaler.network.scale())).map_err(read)?;
+    let mut still =
+        stills::read(&input.path, max_pixels(upscaler.network.scale())).map_err(read)?;
+    if let Some(alpha) = &still.alpha {
+        spread_under_transparent(&mut still.frame, alpha);
+    }
     let (width, height) = upscaler.size(still.frame.width, still.frame.height);
     let alpha = still
         .alpha
@@ -233,7 +240,7 @@ fn image(
         frames: 1,
         rate: None,
     };
-    Ok((path, StillFormat::Png.media_type(), media))
+    Ok((path, StillFormat::Png.media_type(), media, Vec::new()))
 }
 
 fn video(
@@ -288,11 +295,14 @@ fn video(
         },
     )
     .map_err(read)?;
+    let tracks = video.audio_track(&input.path, *wanted);
+    let left_out = video.left_out(tracks.as_ref());
     let mut encoder = Encoder::create(
         programs,
         &path,
         EncodeOptions {
-            audio: video.audio_track(&input.path, *wanted),
+            color: video.color.tags,
+            audio: tracks,
             threads: ENCODER_THREADS,
             queue: waiting_larger,
             max_bytes: context.max_bytes.saturating_sub(size(&input.path)),
@@ -336,5 +346,5 @@ fn video(
         frames: encoded.frames,
         rate: Some(video.rate.fraction()),
     };
-    Ok((path, "video/mp4", media))
+    Ok((path, "video/mp4", media, left_out))
 }
