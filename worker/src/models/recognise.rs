@@ -18,7 +18,7 @@ pub enum DetectError {
     )]
     OldRife { tensor: String },
     #[error(
-        "RIFE 4.x has 4 or 5 blocks, and these weights have {count} (the last one found by {tensor}); take the flownet.pkl of a published version"
+        "RIFE 4.x has 2 to 5 blocks, and these weights have {count} (the last one found by {tensor}); take the flownet.pkl of a published version"
     )]
     Blocks { tensor: String, count: usize },
     #[error(

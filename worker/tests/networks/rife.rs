@@ -85,6 +85,8 @@ fn the_version_is_told_by_names_and_shapes() {
             "4.25.lite: RIFE 4.25.lite (blocks of 192, 128, 96, 64, 24 channels)",
             "4.25.heavy: RIFE 4.25.heavy (blocks of 384, 256, 192, 128, 64 channels)",
             "mini: RIFE 4.6 (blocks of 8, 4, 4, 4 channels)",
+            "two blocks: RIFE 4.x (blocks of 8, 4 channels, 2 convolutions each)",
+            "three blocks: RIFE 4.x (blocks of 12, 8, 4 channels, 3 convolutions each)",
             "4.26.heavy: RIFE 4.26.heavy (blocks of 192, 128, 96, 64, 32 channels)",
         ]
     );
@@ -130,8 +132,12 @@ fn weights_that_are_no_rife_4_are_refused_by_the_tensor_that_says_so() {
             "tensor block0.conv0.0.0.bias is of a RIFE before 4.0, or of another network with blocks",
         ),
         (
+            change("4.6", &remove("block1.conv0.1.0.weight")),
+            "RIFE 4.x has 2 to 5 blocks, and these weights have 1",
+        ),
+        (
             change("4.6", &remove("block3.conv0.1.0.weight")),
-            "RIFE 4.x has 4 or 5 blocks, and these weights have 3",
+            "tensor block3.",
         ),
         (
             change("4.25", &remove("module.block2.convblock.3.beta")),

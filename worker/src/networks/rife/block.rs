@@ -5,15 +5,12 @@ use candle_nn::VarBuilder;
 use candle_nn::ops::pixel_shuffle;
 
 use super::layers::{Residual, doubling};
-use super::layout::{BODY, RifeBody, RifeLayout};
+use super::layout::{RifeBody, RifeLayout};
 use super::{Found, Pair};
 use crate::nn::conv::{Activation, Conv};
 use crate::nn::planes::resized;
 
 pub(super) const LEAKY: Activation = Activation::Leaky(0.2);
-
-/// How often a block can be stopped.
-pub(super) const PARTS: usize = BODY + 4;
 
 pub(super) struct Block {
     /// Two convolutions that halve the sides each.
@@ -100,12 +97,17 @@ impl Block {
                 halving("conv0.0", layout.inputs(block), half)?,
                 halving("conv0.1", half, channels)?,
             ],
-            body: (0..BODY).map(layer).collect::<Result<_>>()?,
+            body: (0..layout.depth).map(layer).collect::<Result<_>>()?,
             adds_input: layout.body == RifeBody::Prelu,
             last: doubling(tensors, &last, channels, layout.last_outputs())?,
             shuffles: layout.shuffles,
             carried: layout.carried(),
         })
+    }
+
+    /// How often it can be stopped.
+    pub(super) fn parts(&self) -> usize {
+        self.body.len() + 4
     }
 
     /// Nothing, if it was stopped.

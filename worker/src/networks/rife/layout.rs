@@ -7,8 +7,8 @@ use crate::models::recognise::{DetectError, Tensors, within};
 
 pub(super) const NETWORK: &str = "RIFE";
 
-/// Convolutions in the body of a block.
-pub(super) const BODY: usize = 8;
+/// Convolutions in the body of a block, in all versions that were published. They have four or five blocks.
+const PUBLISHED_DEPTH: usize = 8;
 
 /// What training needs and inference does not.
 pub(crate) const IGNORED: &[&str] = &["teacher.", "caltime.", "block_tea.", "contextnet.", "unet."];
@@ -22,6 +22,8 @@ pub struct RifeLayout {
     pub channels: Vec<usize>,
     /// The layers of a block's body.
     pub body: RifeBody,
+    /// How many layers a block's body has.
+    pub depth: usize,
     /// Planes that a block makes: four of flow, one of the mask, and more in later versions.
     pub outputs: usize,
     /// Whether a pixel shuffle follows a block's last layer.
@@ -42,6 +44,17 @@ pub enum RifeBody {
         /// Into how many groups the channels are divided.
         groups: usize,
     },
+}
+
+impl RifeBody {
+    /// The name of one of its convolutions.
+    fn layer(self, block: usize, index: usize) -> String {
+        let name = match self {
+            RifeBody::Residual { .. } => "conv",
+            RifeBody::Prelu | RifeBody::Leaky => "0",
+        };
+        format!("block{block}.convblock.{index}.{name}")
+    }
 }
 
 /// The encoder of a frame.
@@ -81,9 +94,11 @@ impl RifeLayout {
     pub(crate) fn detect(tensors: &Tensors<'_>) -> Result<Self, DetectError> {
         let channels = channels(tensors)?;
         let (outputs, shuffles) = outputs(tensors)?;
+        let body = body(tensors, channels[0])?;
         Ok(RifeLayout {
             prefix: tensors.prefix,
-            body: body(tensors, channels[0])?,
+            depth: depth(tensors, body)?,
+            body,
             channels,
             outputs,
             shuffles,
@@ -94,9 +109,12 @@ impl RifeLayout {
     /// How many times smaller each block sees the frames.
     pub(super) fn scales(&self) -> &'static [u32] {
         match self.channels[..] {
-            // The only thing that no shape tells: 4.25.lite has scales of its own.
+            // The only thing that no shape tells: 4.25.lite has scales of its own. With fewer blocks than any published
+            // version has, there is no finest scale, and with two no coarsest one either.
             [_, _, _, _, 24] => &[32, 16, 8, 4, 1],
             [_, _, _, _, _] => &[16, 8, 4, 2, 1],
+            [_, _, _] => &[8, 4, 2],
+            [_, _] => &[4, 2],
             _ => &[8, 4, 2, 1],
         }
     }
@@ -152,13 +170,13 @@ impl RifeLayout {
             let conv0 = |index| format!("block{block}.conv0.{index}.0");
             layer(conv0(0), [half, self.inputs(block), 3, 3], half);
             layer(conv0(1), [channels, half, 3, 3], channels);
-            for index in 0..BODY {
-                let (name, inputs) = match self.body {
-                    RifeBody::Residual { groups } => ("conv", channels / groups.max(1)),
-                    RifeBody::Prelu | RifeBody::Leaky => ("0", channels),
+            for index in 0..self.depth {
+                let inputs = match self.body {
+                    RifeBody::Residual { groups } => channels / groups.max(1),
+                    RifeBody::Prelu | RifeBody::Leaky => channels,
                 };
                 layer(
-                    format!("block{block}.convblock.{index}.{name}"),
+                    self.body.layer(block, index),
                     [channels, inputs, 3, 3],
                     channels,
                 );
@@ -191,12 +209,12 @@ impl RifeLayout {
                     };
                     slopes("conv0.0".to_owned(), channels / 2);
                     slopes("conv0.1".to_owned(), channels);
-                    for index in 0..BODY {
+                    for index in 0..self.depth {
                         slopes(format!("convblock.{index}"), channels);
                     }
                 }
                 RifeBody::Residual { .. } => {
-                    for index in 0..BODY {
+                    for index in 0..self.depth {
                         let name = format!("block{block}.convblock.{index}.beta");
                         tensors.insert(name, vec![1, channels, 1, 1]);
                     }
@@ -241,7 +259,7 @@ fn channels(tensors: &Tensors<'_>) -> Result<Vec<usize>, DetectError> {
         let (outputs, _) = tensors.kernel(&name(channels.len()), NETWORK)?;
         channels.push(within(NETWORK, "channels", outputs, 1024)?);
     }
-    if (4..=5).contains(&channels.len()) {
+    if (2..=5).contains(&channels.len()) {
         return Ok(channels);
     }
     Err(DetectError::Blocks {
@@ -294,6 +312,13 @@ fn body(tensors: &Tensors<'_>, channels: usize) -> Result<RifeBody, DetectError>
     })
 }
 
+/// How many layers the body of the first block has. At least one, so that a body without layers is refused by the missing tensor.
+fn depth(tensors: &Tensors<'_>, body: RifeBody) -> Result<usize, DetectError> {
+    let names = (0..).map(|index| format!("{}.weight", body.layer(0, index)));
+    let depth = names.take_while(|name| tensors.has(name)).count();
+    within(NETWORK, "convolutions in a block", depth.max(1), 64)
+}
+
 fn encoder(tensors: &Tensors<'_>) -> Result<Option<RifeEncoder>, DetectError> {
     let all = [
         RifeEncoderNames::Cnn,
@@ -327,11 +352,16 @@ fn encoder(tensors: &Tensors<'_>) -> Result<Option<RifeEncoder>, DetectError> {
 impl fmt::Display for RifeLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let channels: Vec<String> = self.channels.iter().map(usize::to_string).collect();
-        write!(
-            f,
-            "{NETWORK} {} (blocks of {} channels)",
-            self.version(),
-            channels.join(", ")
-        )
+        let channels = channels.join(", ");
+        if self.depth == PUBLISHED_DEPTH && self.channels.len() > 3 {
+            let version = self.version();
+            write!(f, "{NETWORK} {version} (blocks of {channels} channels)")
+        } else {
+            let depth = self.depth;
+            write!(
+                f,
+                "{NETWORK} 4.x (blocks of {channels} channels, {depth} convolutions each)"
+            )
+        }
     }
 }

@@ -148,7 +148,7 @@ impl Interpolator {
     /// How often a frame can be stopped, at least.
     #[must_use]
     pub fn parts(&self) -> u64 {
-        (self.blocks.len() * block::PARTS) as u64
+        self.blocks.iter().map(Block::parts).sum::<usize>() as u64
     }
 
     /// What computing takes of the process's own memory for frames of this size. On a GPU that is a frame before and after, since all
