@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::complaint;
 use super::describe::{Described, PacketTimes, describe};
 use super::error::MediaError;
 use super::extent;
+use super::ffmpeg_errors;
 use super::process::Process;
 use super::programs::Programs;
 use super::sniff::{self, Container, Kind};
@@ -30,12 +30,12 @@ const SLOW_DISK: u64 = 10 << 20;
 ///
 /// # Errors
 /// Invalid input with a sentence for what is broken, cut short, too large or not accepted;
-/// misconfigured without ffprobe; [`MediaError::Stalled`] after `patience`, or longer for a large file.
+/// misconfigured without ffprobe; [`MediaError::Stalled`] after `timeout`, or longer for a large file.
 pub fn probe(
     programs: &Programs,
     path: &Path,
     limits: &VideoLimits,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Video, MediaError> {
     let container = match sniff::sniff(path)? {
         Kind::Video(container) => container,
@@ -53,7 +53,7 @@ pub fn probe(
         coded_pixels: limits.coded_pixels(),
     };
     let shown = words("-show_streams -show_chapters -show_format -of json");
-    let answer = asked.answer(&shown, ANSWER_LIMIT, patience)?;
+    let answer = asked.answer(&shown, ANSWER_LIMIT, timeout)?;
     if answer.len() as u64 > ANSWER_LIMIT {
         return Err(MediaError::TooMuchMetadata {
             limit: ANSWER_LIMIT,
@@ -67,8 +67,8 @@ pub fn probe(
         "-show_entries packet=pts,dts,flags -of csv=print_section=0 -select_streams {stream}"
     ));
     let bytes = fs::metadata(path).map_or(0, |found| found.len());
-    let patience = patience + Duration::from_secs(bytes / SLOW_DISK);
-    let lines = asked.answer(&shown, PACKETS_LIMIT, patience)?;
+    let timeout = timeout + Duration::from_secs(bytes / SLOW_DISK);
+    let lines = asked.answer(&shown, PACKETS_LIMIT, timeout)?;
     let packets = PacketTimes::parse(&String::from_utf8_lossy(&lines));
     match describe(&answer, container, limits, Some(&packets))? {
         Described::Video(video) => Ok(*video),
@@ -90,7 +90,7 @@ impl Asked<'_> {
         &self,
         shown: &[OsString],
         limit: u64,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Vec<u8>, MediaError> {
         let mut arguments = words("-hide_banner -loglevel error");
         arguments.extend_from_slice(shown);
@@ -102,11 +102,11 @@ impl Asked<'_> {
             Stdio::null(),
             Stdio::piped(),
         )?;
-        let answer = process.answer(limit, patience)?;
+        let answer = process.answer(limit, timeout)?;
         // One that was cut off ends with an error of its own.
         let is_whole = answer.bytes.len() as u64 <= limit;
         if is_whole && !answer.ending.status.success() {
-            return Err(complaint::reading_failed(
+            return Err(ffmpeg_errors::reading_failed(
                 "ffprobe",
                 &answer.ending,
                 self.path,

@@ -7,6 +7,6 @@ mod colours;
 mod containers;
 mod decoding;
 mod encoding;
+mod ffmpeg_errors;
 mod refusals;
 mod stills;
-mod trouble;

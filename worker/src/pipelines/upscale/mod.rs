@@ -1,10 +1,11 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 //!
-//! *Layout*: `frame_upscaler` takes one frame through the network, `hidden_colors` is what it sees where an image is transparent, `room` is whether there is memory for it.
+//! *Layout*: `frame_upscaler` takes one frame through the network, `hidden_colors` is what it sees where an image is transparent,
+//! `memory_estimate` is whether there is memory for it.
 
 mod frame_upscaler;
 mod hidden_colors;
-mod room;
+mod memory_estimate;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -23,10 +24,10 @@ use crate::media::encode::{EncodeOptions, Encoder};
 use crate::media::image::{self as stills, Header};
 use crate::media::sniff::sniff;
 use crate::media::{Kind, LeftOut, MediaError, Programs, Still, StillFormat, Video, VideoLimits};
-use crate::models::Upscaler;
+use crate::networks::Upscaler;
 use frame_upscaler::FrameUpscaler;
 use hidden_colors::spread_under_transparent;
-use room::Source;
+use memory_estimate::Source;
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
 const MAX_OUTPUT_PIXELS: u64 = 1 << 28;
@@ -198,12 +199,12 @@ fn image(
     let source = Source {
         width: header.width,
         height: header.height,
-        kind: room::Kind::Image {
+        kind: memory_estimate::Kind::Image {
             has_alpha: header.has_alpha,
             beside: header.beside,
         },
     };
-    room::check(source, upscaler.means(context.tile_bytes), context.memory)?;
+    memory_estimate::check(source, upscaler.plan(context.tile_bytes), context.memory)?;
     let mut still =
         stills::read(&input.path, max_pixels(upscaler.network.scale())).map_err(read)?;
     if let Some(alpha) = &still.alpha {
@@ -269,15 +270,15 @@ fn video(
     let source = Source {
         width: video.width,
         height: video.height,
-        kind: room::Kind::Video {
+        kind: memory_estimate::Kind::Video {
             waiting,
             waiting_larger,
         },
     };
-    let means = upscaler.means(context.tile_bytes);
-    room::check(source, means, context.memory)?;
+    let plan = upscaler.plan(context.tile_bytes);
+    memory_estimate::check(source, plan, context.memory)?;
     // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
-    let decodable = room::decodable(source, means, context.memory);
+    let decodable = memory_estimate::decodable(source, plan, context.memory);
     let path = context.folder.join("output.mp4");
     let mut decoder = Decoder::open(
         programs,
@@ -290,7 +291,7 @@ fn video(
                 pixels: limits.pixels.min(decodable),
                 ..limits
             },
-            patience: FRAME_DEADLINE,
+            timeout: FRAME_DEADLINE,
             ..DecodeOptions::default()
         },
     )
@@ -306,7 +307,7 @@ fn video(
             threads: ENCODER_THREADS,
             queue: waiting_larger,
             max_bytes: context.max_bytes.saturating_sub(size(&input.path)),
-            patience: FRAME_DEADLINE,
+            timeout: FRAME_DEADLINE,
             ..EncodeOptions::new(width, height, video.rate)
         },
     )
