@@ -24,7 +24,7 @@ use crate::clock::Jumps;
 use crate::files::{is_renewal_due, renewal};
 use crate::jobs::admission::Gate;
 use crate::jobs::plan::commands::{Addressed, Command};
-use crate::jobs::plan::{self, Outcome, Plan, attempt, is_finished, presence, resolve};
+use crate::jobs::plan::{self, Outcome, Plan, attempt, is_finished, resolve};
 use crate::jobs::snapshot::{Binding, Ended, Presence, Snapshot, StepSnapshot, WorkerTask};
 use crate::links::{Place, Signer, WORKER_LINK_LIFE};
 use crate::names::{JobName, ObjectName, WorkerRef};
@@ -378,7 +378,10 @@ impl Engine {
                 term.dirty.worker(&worker.uid);
             }
             Command::Upload { task, outputs } => {
-                let expires = snapshot.now.checked_add(WORKER_LINK_LIFE).unwrap_or(snapshot.now);
+                let expires = snapshot
+                    .now
+                    .checked_add(WORKER_LINK_LIFE)
+                    .unwrap_or(snapshot.now);
                 for output in outputs {
                     match signer.worker_put(&place, output, expires) {
                         Some(url) => {
@@ -635,7 +638,7 @@ fn worker(
     let leaves_at = pod.and_then(|pod| pods::leaves_at(pod));
     let restart = pod.and_then(|pod| pods::ended_since(pod, open.bound_at.0));
     let is_leaving = world.is_leaving(&open.worker.uid);
-    let presence = presence::presence(
+    let presence = attempt::presence(
         open,
         stream,
         (!is_gone, is_leaving),

@@ -2,14 +2,13 @@
 //!
 //! # Layout
 //! - [`inputs`]: which steps have what they need
-//! - [`attempt`]: what has become of a step's open attempt
 //! - [`steps`]: each step's next status
+//! - [`attempt`]: what has become of a step's open attempt, and whether its worker is still there
 //! - [`retry`]: whether and when a failed step is tried again
 //! - [`waiting`]: what a step waits for, in words
 //! - [`conditions`]: the job's conditions and summary
 //! - [`links`]: uploads and results
 //! - [`commands`]: what workers are told
-//! - [`presence`]: whether an attempt's worker is still there
 //! - [`resolve`]: which pools a step may use
 //! - [`size`]: keeps the status small
 
@@ -18,7 +17,6 @@ pub mod commands;
 pub mod conditions;
 pub mod inputs;
 pub mod links;
-pub mod presence;
 pub mod resolve;
 pub mod retry;
 pub mod size;
