@@ -74,7 +74,7 @@ pub(super) fn wait_for_upload(
     );
     if let Some(problem) = &snapshot.store_error {
         waits = shortened(&format!(
-            "{waits}; whether it is there is not known: {problem}"
+            "{waits}; the operator does not know whether the file is there: {problem}"
         ));
     }
     wait_for_input(snapshot, status, waits);
@@ -113,7 +113,7 @@ pub(super) fn queue_or_bind(
         // Time spent suspended does not count against the queue deadline.
         status.state = StepState::Queued;
         status.queued_at = None;
-        status.message = Some("held back, since spec.suspend is true".to_owned());
+        status.message = Some("suspended, since spec.suspend is true".to_owned());
         return;
     }
     if status.state == StepState::Blocked {
@@ -136,7 +136,7 @@ pub(super) fn queue_or_bind(
         let waited_for = waiting::in_detail(snapshot, &step.name, waits);
         status.state = StepState::Failed;
         status.message = Some(shortened(&format!(
-            "queueDeadlineSeconds ({} s) passed; the last it waited for: {waited_for}",
+            "queueDeadlineSeconds ({} s) passed; last reason for waiting: {waited_for}",
             snapshot.spec.queue_deadline_seconds
         )));
         return;
