@@ -15,9 +15,9 @@ use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use super::complaint;
 use super::error::MediaError;
 use super::extent;
+use super::ffmpeg_errors;
 use super::frame::Frame;
 use super::process::{self, Process};
 use super::programs::Programs;
@@ -134,10 +134,10 @@ impl Encoder {
             self.in_queue -= 1;
         }
         while self.in_queue >= self.options.queue.max(1) {
-            match self.taken.recv_timeout(self.options.patience) {
+            match self.taken.recv_timeout(self.options.timeout) {
                 Ok(()) => self.in_queue -= 1,
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(self.process.stalled(self.options.patience));
+                    return Err(self.process.stalled(self.options.timeout));
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.reason()),
             }
@@ -176,9 +176,9 @@ impl Encoder {
         }
         self.frames = None;
         let encoded = self.last_progress(is_wanted)?;
-        let ending = self.process.end(self.options.patience)?;
-        if !ending.status.success() || complaint::is_disk_full(&ending) {
-            return Err(self.complaint(&ending));
+        let ending = self.process.end(self.options.timeout)?;
+        if !ending.status.success() || ffmpeg_errors::is_disk_full(&ending) {
+            return Err(self.encoder_error(&ending));
         }
         self.check_budget()?;
         if encoded != self.pushed {
@@ -215,16 +215,16 @@ impl Encoder {
         Ok(())
     }
 
-    /// The frames that the encoder counts in the end; patience starts anew with every sign of life, and a file that grows is one.
+    /// The frames that the encoder counts in the end; timeout starts anew with every sign of life, and a file that grows is one.
     fn last_progress(&mut self, is_wanted: &mut dyn FnMut() -> bool) -> Result<u64, MediaError> {
         let (mut frames, mut bytes, mut since) = (0, 0, Instant::now());
         loop {
-            let patience = self.options.patience + Duration::from_secs(bytes / SLOW_DISK);
-            match self.encoded.recv_timeout(BEAT.min(patience)) {
+            let timeout = self.options.timeout + Duration::from_secs(bytes / SLOW_DISK);
+            match self.encoded.recv_timeout(BEAT.min(timeout)) {
                 Ok(encoded) => (frames, since) = (encoded, Instant::now()),
                 Err(RecvTimeoutError::Disconnected) => return Ok(frames),
-                Err(RecvTimeoutError::Timeout) if since.elapsed() >= patience => {
-                    return Err(self.process.stalled(patience));
+                Err(RecvTimeoutError::Timeout) if since.elapsed() >= timeout => {
+                    return Err(self.process.stalled(timeout));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -244,16 +244,16 @@ impl Encoder {
     /// Why ffmpeg takes no more frames.
     fn reason(&mut self) -> MediaError {
         self.frames = None;
-        match self.process.end(self.options.patience) {
-            Ok(ending) => self.complaint(&ending),
+        match self.process.end(self.options.timeout) {
+            Ok(ending) => self.encoder_error(&ending),
             Err(error) => error,
         }
     }
 
-    fn complaint(&self, ending: &process::Ending) -> MediaError {
+    fn encoder_error(&self, ending: &process::Ending) -> MediaError {
         let audio = self.options.audio.as_ref();
         let audio = audio.map(|audio| audio.path.as_path());
-        complaint::writing_failed(ending, &self.ffmpeg, &self.path, audio)
+        ffmpeg_errors::writing_failed(ending, &self.ffmpeg, &self.path, audio)
     }
 }
 

@@ -3,12 +3,12 @@
 //! Source frames and new frames take the same way: RGB from one decoder, 8 bits a colour, rounded alike, to one encoder. So a new frame
 //! has the colours of its neighbours.
 //!
-//! *Layout*: `timeline` says which frame shows what, `change` how much two frames differ, `frame_interpolator` makes new frames, `room`
+//! *Layout*: `timeline` says which frame shows what, `change` how much two frames differ, `frame_interpolator` makes new frames, `memory_estimate`
 //! is whether there is memory for it.
 
 mod change;
 mod frame_interpolator;
-mod room;
+mod memory_estimate;
 mod timeline;
 
 use std::collections::VecDeque;
@@ -26,10 +26,10 @@ use super::{Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, Wo
 use crate::media::decode::{DecodeOptions, Decoder};
 use crate::media::encode::{EncodeOptions, Encoder};
 use crate::media::{Frame, FrameRate, MediaError, Programs, Video, VideoLimits};
-use crate::models::{FlowScale, Interpolator};
+use crate::networks::{FlowScale, Interpolator};
 use change::change;
 use frame_interpolator::FrameInterpolator;
-use room::Frames;
+use memory_estimate::Frames;
 use timeline::{Shows, Timeline};
 
 /// From this shorter side on, motion is looked for at half the size.
@@ -183,9 +183,9 @@ pub fn interpolate(
         waiting: waiting_frames(width, height),
     };
     let on_host = |scale| network.host_bytes(width.into(), height.into(), scale);
-    room::check(frames, scale, on_host, context.memory)?;
+    memory_estimate::check(frames, scale, on_host, context.memory)?;
     // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
-    let decodable = room::decodable(frames, on_host(scale), context.memory);
+    let decodable = memory_estimate::decodable(frames, on_host(scale), context.memory);
     let limits = VideoLimits::default();
     let read = |source| PipelineError::Input {
         name: input.name.clone(),
@@ -201,7 +201,7 @@ pub fn interpolate(
                 pixels: limits.pixels.min(decodable),
                 ..limits
             },
-            patience: FRAME_DEADLINE,
+            timeout: FRAME_DEADLINE,
             ..DecodeOptions::default()
         },
     )
@@ -217,7 +217,7 @@ pub fn interpolate(
             threads: ENCODER_THREADS,
             queue: frames.waiting,
             max_bytes: context.max_bytes.saturating_sub(size(&input.path)),
-            patience: FRAME_DEADLINE,
+            timeout: FRAME_DEADLINE,
             ..EncodeOptions::new(width, height, prepared.rate)
         },
     )
