@@ -138,7 +138,7 @@ pub async fn run(
         if let Some(reason) = event_loop.restart {
             tracing::error!(
                 reason,
-                "this process ends, and a new one reads everything again"
+                "this process ends, and the next one reads everything again"
             );
             return;
         }
@@ -359,7 +359,7 @@ pub async fn follow_store(context: Arc<Context>, mut files: FileEvents) {
                 is_present: false,
             },
             FileEvent::Away { error } => {
-                tracing::warn!(error, "the store cannot be asked for files");
+                tracing::warn!(error, "cannot ask the store for files");
                 Event::Store { error: Some(error) }
             }
             FileEvent::Back => Event::Store { error: None },
@@ -434,7 +434,7 @@ fn log(context: &Context, line: Log) {
         }
         Log::Failed { what, error } => {
             context.metrics.request_failed();
-            tracing::warn!(error, "cannot {what}; it is tried again");
+            tracing::warn!(error, "cannot {what}; trying again");
         }
     }
 }

@@ -447,7 +447,7 @@ impl Engine {
                 );
             }
             (PodWork::Create { name }, answer) => {
-                let what = (PodRequest::Create, format!("make pod {name}"));
+                let what = (PodRequest::Create, format!("create pod {name}"));
                 return self.pod_work_failed(now, pool, uid, what, &answer);
             }
             (PodWork::Delete(worker), answer) => {
@@ -591,7 +591,7 @@ fn error_of(answer: &Answer) -> String {
             format!("the API server refuses it ({code}): {message}")
         }
         Answer::Unanswered { error } => error.clone(),
-        Answer::Conflict => "another version or another object of that name is there".to_owned(),
+        Answer::Conflict => "the object has changed, or is another one of that name".to_owned(),
         Answer::Exists => "it exists already".to_owned(),
         Answer::Gone => "it is gone".to_owned(),
         Answer::Job(_) | Answer::Pool(_) | Answer::Pods(_) | Answer::Metadata(_) | Answer::Done => {

@@ -203,7 +203,7 @@ fn wait_for_upload(snapshot: &Snapshot, status: &mut StepStatus, input: &str, di
     );
     if let Some(problem) = &snapshot.store_error {
         waits = shortened(&format!(
-            "{waits}; whether it is there is not known: {problem}"
+            "{waits}; the operator does not know whether the file is there: {problem}"
         ));
     }
     wait_for_input(snapshot, status, waits);
@@ -237,7 +237,7 @@ fn queue_or_bind(snapshot: &Snapshot, step: &Step, status: &mut StepStatus, bind
         // Time spent suspended does not count against the queue deadline.
         status.state = StepState::Queued;
         status.queued_at = None;
-        status.message = Some("held back, since spec.suspend is true".to_owned());
+        status.message = Some("suspended, since spec.suspend is true".to_owned());
         return;
     }
     if status.state == StepState::Blocked {
@@ -260,7 +260,7 @@ fn queue_or_bind(snapshot: &Snapshot, step: &Step, status: &mut StepStatus, bind
         let waited_for = waiting::in_detail(snapshot, &step.name, waits);
         status.state = StepState::Failed;
         status.message = Some(shortened(&format!(
-            "queueDeadlineSeconds ({} s) passed; the last it waited for: {waited_for}",
+            "queueDeadlineSeconds ({} s) passed; last reason for waiting: {waited_for}",
             snapshot.spec.queue_deadline_seconds
         )));
         return;
