@@ -647,3 +647,200 @@ fn a_status_that_the_api_server_refuses_gets_one_event_with_its_words() {
     assert_eq!(reason, "StatusRefused");
     assert!(message.contains("Duplicate value"), "{message}");
 }
+
+/// A job whose step is bound to a worker of this name.
+fn bound_job(worker: &str) -> AIJob {
+    let mut job = job();
+    let status = json!({"steps": [{
+        "name": "large", "state": "Starting", "attemptsMade": 1,
+        "attempts": [{
+            "number": 1, "boundAt": "1970-01-01T00:00:00Z",
+            "worker": {"kind": "Pod", "namespace": "studio", "name": worker, "uid": worker},
+        }],
+    }], "files": [{
+        "name": "large/video", "source": "upload", "state": "Received", "digest": format!("sha256:{}", "ab".repeat(32)), "bytes": 5,
+    }]});
+    job.status = Some(serde_json::from_value(status).expect("is a status"));
+    job
+}
+
+/// A worker of the pool `p` dials in.
+fn dials(worker: &str, session: u64) -> Event {
+    Event::SessionOpened {
+        session,
+        greeting: Greeting {
+            worker: WorkerRef {
+                namespace: "studio".to_owned(),
+                name: worker.to_owned(),
+                uid: worker.to_owned(),
+            },
+            pool: ObjectName::new("studio", "p"),
+            device: Device::Cpu,
+            device_error: None,
+            slots: 1,
+            pipelines: vec!["upscale".to_owned()],
+            loaded: Vec::new(),
+            tasks: Vec::new(),
+        },
+    }
+}
+
+/// The requests among effects, and the commands that run a task.
+fn asks(effects: &[Effect]) -> (Vec<&Request>, usize) {
+    let requests = effects.iter().filter_map(|effect| {
+        if let Effect::Request { request, .. } = effect {
+            return Some(request);
+        }
+        None
+    });
+    let runs = effects.iter().filter(|effect| {
+        matches!(
+            effect,
+            Effect::Send {
+                command: Command::Run(_),
+                ..
+            }
+        )
+    });
+    (requests.collect(), runs.count())
+}
+
+#[test]
+fn a_command_waits_until_the_api_server_has_returned_the_job_in_this_term() {
+    let mut test = Test::leads(bound_job("w"));
+    test.tell(dials("w", 1));
+    let effects = test.effects();
+    let (requests, runs) = asks(&effects);
+    assert_eq!(runs, 0, "a watch may show what was changed since");
+    assert!(matches!(requests.as_slice(), [Request::ReadJob(_)]));
+    let read = effects.iter().find_map(|effect| {
+        if let Effect::Request { id, .. } = effect {
+            return Some(*id);
+        }
+        None
+    });
+    let live = Answer::Job(Box::new(bound_job("w")));
+    test.answer(read.expect("it is read"), live);
+    assert_eq!(asks(&test.effects()).1, 1);
+}
+
+#[test]
+fn a_job_is_not_written_beside_a_request_about_it_though_the_write_was_due_before() {
+    let mut test = Test::leads(bound_job("w"));
+    // The write of its conditions is due, and has no permit yet.
+    let now = test.now();
+    while test.engine.decide(now, 10, &mut Vec::new()) {}
+    test.tell(dials("w", 1));
+    for _ in 0..2 {
+        let effects = test.effects();
+        let (requests, _) = asks(&effects);
+        let is_write = |request: &&Request| matches!(request, Request::WriteJob(_));
+        assert!(!requests.iter().any(is_write), "{requests:?}");
+        // It changes while it is read.
+        let mut changed = bound_job("w");
+        changed.metadata.resource_version = Some("8".to_owned());
+        let read = Read::Object(Box::new(changed));
+        test.tell(Event::Job(Change::Applied(read)));
+    }
+}
+
+#[test]
+fn what_a_worker_said_in_an_older_session_counts_for_nothing() {
+    for (session, placed) in [(1, 0), (2, 1)] {
+        let mut test = Test::knows(vec![job_number(0)], vec![pool("Loading", 1)]);
+        test.tell(Event::TermBegan { epoch: 1 });
+        test.settles();
+        let pod = test.pods[0].metadata.name.clone().expect("a name");
+        for session in [1, 2] {
+            test.tell(dials(&pod, session));
+            test.settles();
+        }
+        let Some(Command::Configure { models }) = test.sent.last() else {
+            panic!("{:?}", test.sent);
+        };
+        let model = models[0].clone();
+        test.tell(Event::SessionMessage {
+            session,
+            worker_uid: pod,
+            message: WorkerMessage::Model {
+                name: model.name,
+                digest: model.digest,
+                state: ModelState::Ready,
+            },
+        });
+        assert_eq!(test.placements(), placed, "session {session}");
+    }
+}
+
+#[test]
+fn another_job_of_the_name_that_was_read_is_not_taken_for_this_one() {
+    let mut test = Test::leads(job());
+    let (id, _) = test.write().expect("links are written");
+    let error = "the connection was lost".to_owned();
+    test.answer(id, Answer::Unanswered { error });
+    test.time += Duration::from_secs(1);
+    let read = test.requests(|request| matches!(request, Request::ReadJob(_)));
+    let mut other = job();
+    other.metadata.uid = Some("other".to_owned());
+    other.metadata.resource_version = Some("9".to_owned());
+    test.answer(read, Answer::Job(Box::new(other)));
+    let term = test.engine.term().expect("it leads");
+    assert!(!term.jobs.contains_key("u"), "nothing of it is left");
+    assert_eq!(test.engine.world().job_name("u"), None);
+}
+
+#[test]
+fn the_deletion_of_an_earlier_object_of_that_name_takes_nothing_from_the_present_one() {
+    let mut test = Test::knows(vec![job()], vec![pool("Loading", 1)]);
+    let made = json!({"metadata": {"namespace": "studio", "name": "p-0", "uid": "present", "resourceVersion": "1"}});
+    let made: Pod = serde_json::from_value(made).expect("is a pod");
+    test.tell(Event::Pod(Change::Applied(Read::Object(Box::new(made)))));
+    test.tell(Event::TermBegan { epoch: 1 });
+    let name = |name: &str| ObjectName::new("studio", name);
+    let uid = || "earlier".to_owned();
+    test.tell(Event::Job(Change::Deleted {
+        name: name("clip"),
+        uid: uid(),
+    }));
+    test.tell(Event::Pool(Change::Deleted {
+        name: name("p"),
+        uid: uid(),
+    }));
+    test.tell(Event::Pod(Change::Deleted {
+        name: name("p-0"),
+        uid: uid(),
+    }));
+    let world = test.engine.world();
+    assert!(world.job(&name("clip")).is_some());
+    assert!(world.pool(&name("p")).is_some());
+    let worker = WorkerRef {
+        namespace: "studio".to_owned(),
+        name: "p-0".to_owned(),
+        uid: "present".to_owned(),
+    };
+    assert!(world.pod(&worker).is_some());
+}
+
+#[test]
+fn no_pod_is_made_before_the_api_server_has_listed_those_of_the_pool() {
+    let mut test = Test::knows(Vec::new(), vec![pool("Loading", 1)]);
+    test.tell(Event::TermBegan { epoch: 1 });
+    let effects = test.effects();
+    let (requests, _) = asks(&effects);
+    let is_made = |request: &&Request| matches!(request, Request::CreatePod(_));
+    assert!(!requests.iter().any(is_made), "{requests:?}");
+    let list = effects.iter().find_map(|effect| {
+        if let Effect::Request {
+            id,
+            request: Request::ListPods(_),
+            ..
+        } = effect
+        {
+            return Some(*id);
+        }
+        None
+    });
+    test.answer(list.expect("they are listed"), Answer::Pods(Vec::new()));
+    let effects = test.effects();
+    assert!(asks(&effects).0.iter().any(is_made), "{effects:?}");
+}
