@@ -88,10 +88,14 @@ impl Engine {
         if (!plan.commands.is_empty() || plan.outcome.is_some()) && !is_confirmed {
             return self.read_job(name, &uid, effects);
         }
+        let is_unreadable = self.world.is_unreadable(&uid);
         // A command is signed before anything is changed, so that a panic leaves nothing half done.
         let given = guarded(|| {
             for addressed in &plan.commands {
-                self.command(&snapshot, addressed, effects);
+                // The outcome of a task that starts now could not be written.
+                if !(is_unreadable && matches!(addressed.command, Command::Run { .. })) {
+                    self.command(&snapshot, addressed, effects);
+                }
             }
         });
         let Some(term) = &mut self.term else {
@@ -105,7 +109,7 @@ impl Engine {
             return report(OwnerKind::AIJobs, (name, uid, version), error, effects);
         }
         // On top of the version that is known nothing can be written.
-        if self.world.is_unreadable(&uid) {
+        if is_unreadable {
             term.writes.clear(&Object::Job(name.clone()));
             return term.deadlines.clear(&cause());
         }
