@@ -51,6 +51,15 @@ impl Programs {
         }
         answer("ffprobe", &self.ffprobe, "-version", patience).map(drop)
     }
+
+    /// What ffmpeg says of itself: its version, how it was built, and the versions of its libraries.
+    ///
+    /// # Errors
+    /// As for [`Programs::check`].
+    pub fn version(&self, patience: Duration) -> Result<String, MediaError> {
+        let version = answer("ffmpeg", &self.ffmpeg, "-version", patience)?;
+        Ok(version.trim().to_owned())
+    }
 }
 
 fn answer(

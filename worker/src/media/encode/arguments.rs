@@ -8,6 +8,7 @@ use framewright_crds::fraction::Fraction;
 use super::{EncodeOptions, even, lookahead};
 use crate::media::color::SCALER;
 use crate::media::probe;
+use crate::media::rate::FrameRate;
 use crate::media::video::{AudioTrack, VideoLimits};
 
 /// A key frame at least this often, so that players seek well.
@@ -20,6 +21,8 @@ const TO_BT709: &str =
 const TAGS: &str = "-color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv \
                     -chroma_sample_location left";
 
+const PROGRAM: &str = "-hide_banner -nostdin -loglevel error -nostats -progress pipe:1 -y";
+
 /// No dates, versions or random numbers in the file.
 const SAME_BYTES: &str =
     "-map_metadata -1 -map_chapters -1 -fflags +bitexact -flags:v +bitexact -flags:a +bitexact";
@@ -27,35 +30,61 @@ const SAME_BYTES: &str =
 /// The arguments for an ffmpeg that reads raw RGB frames from standard input, writes an MP4 to
 /// `path`, and tells its progress on standard output.
 pub(super) fn arguments(path: &Path, options: &EncodeOptions) -> Vec<OsString> {
-    let mut arguments = words("-hide_banner -nostdin -loglevel error -nostats -progress pipe:1 -y");
+    let mut arguments = words(PROGRAM);
     arguments.extend(frames_input(options));
-    if let Some(audio) = &options.audio {
-        arguments.extend(audio_input(audio));
-    }
+    let tracks = options.audio.as_ref();
+    arguments.extend(tracks.into_iter().flat_map(inputs));
     arguments.extend(words("-map 0:v:0"));
-    if let Some(audio) = &options.audio {
-        let tempo = tempo(audio.slowdown);
-        let coding = if audio.is_copied && tempo.is_empty() {
-            "copy"
-        } else {
-            "aac -b:a 192k"
-        };
-        arguments.extend(words(&format!("-map 1:{} -c:a {coding}", audio.stream)));
-        if !tempo.is_empty() {
-            arguments.extend(words(&format!("-filter:a {}", tempo.join(","))));
-        }
-    }
+    arguments.extend(tracks.into_iter().flat_map(mapped));
     arguments.extend(words(&format!(
         "-vf scale={TO_BT709}:{SCALER},format=yuv420p"
     )));
     arguments.extend(h264(options));
     arguments.extend(words(TAGS));
-    arguments.extend(words(SAME_BYTES));
-    arguments.extend(words("-movflags +faststart -f mp4"));
-    let mut output = OsString::from("file:");
-    output.push(path);
-    arguments.push(output);
+    arguments.extend(output(path));
     arguments
+}
+
+/// The arguments for an ffmpeg that copies the segments of a list, with audio beside them, into an MP4 at `path`.
+///
+/// Frame `n` in the order of decoding is decoded at `n` frames after the first one, and shown at a whole number of frames: the demuxer
+/// counts in microseconds, and a last segment of one or two frames has no delay between decoding and showing.
+pub(super) fn join(
+    list: &Path,
+    path: &Path,
+    rate: FrameRate,
+    tracks: Option<&AudioTrack>,
+) -> Vec<OsString> {
+    let mut arguments = words(PROGRAM);
+    arguments.extend(words(
+        "-protocol_whitelist file -format_whitelist concat,mov -f concat -auto_convert 0 -i",
+    ));
+    arguments.push(file(list));
+    arguments.extend(tracks.into_iter().flat_map(inputs));
+    arguments.extend(words("-map 0:v:0"));
+    arguments.extend(tracks.into_iter().flat_map(mapped));
+    let frames = |time: &str| format!("round({time}*TB*{rate})");
+    let ticks = |frames: String| format!("round(({frames})/({rate})/TB)");
+    let shown = ticks(frames("PTS"));
+    let decoded = ticks(format!("{}+N", frames("STARTDTS")));
+    arguments.extend(words(&format!(
+        "-c:v copy -bsf:v setts=pts={shown}:dts={decoded}"
+    )));
+    arguments.extend(output(path));
+    arguments
+}
+
+fn output(path: &Path) -> Vec<OsString> {
+    let mut arguments = words(SAME_BYTES);
+    arguments.extend(words("-movflags +faststart -f mp4"));
+    arguments.push(file(path));
+    arguments
+}
+
+fn file(path: &Path) -> OsString {
+    let mut file = OsString::from("file:");
+    file.push(path);
+    file
 }
 
 fn frames_input(options: &EncodeOptions) -> Vec<OsString> {
@@ -65,7 +94,8 @@ fn frames_input(options: &EncodeOptions) -> Vec<OsString> {
     ))
 }
 
-fn audio_input(audio: &AudioTrack) -> Vec<OsString> {
+/// The file with sound is input 1.
+fn inputs(audio: &AudioTrack) -> Vec<OsString> {
     let mut arguments = words("-vn");
     if let Some(length) = audio.length {
         arguments.extend(words(&format!("-t {:.6}", length.as_secs_f64())));
@@ -75,6 +105,20 @@ fn audio_input(audio: &AudioTrack) -> Vec<OsString> {
         audio.container,
         VideoLimits::default().coded_pixels(),
     ));
+    arguments
+}
+
+fn mapped(audio: &AudioTrack) -> Vec<OsString> {
+    let tempo = tempo(audio.slowdown);
+    let coding = if audio.is_copied && tempo.is_empty() {
+        "copy"
+    } else {
+        "aac -b:a 192k"
+    };
+    let mut arguments = words(&format!("-map 1:{} -c:a {coding}", audio.stream));
+    if !tempo.is_empty() {
+        arguments.extend(words(&format!("-filter:a {}", tempo.join(","))));
+    }
     arguments
 }
 
