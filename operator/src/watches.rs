@@ -40,9 +40,8 @@ pub fn start(context: &Arc<Context>, fill: &watch::Sender<Filled>, background: &
     let pools = watcher(Api::<Guarded<ModelPool>>::all(client.clone()), config())
         .modify(trim_own)
         .default_backoff();
-    let pods = watcher(Api::<Pod>::all(client.clone()), config().labels(LABEL_POOL))
-        .modify(trim)
-        .default_backoff();
+    let pods =
+        watcher(Api::<Pod>::all(client.clone()), config().labels(LABEL_POOL)).default_backoff();
     let around = || (Arc::clone(context), fill.clone());
     background.spawn(drive("aijobs", jobs, around(), read_guarded, |change| {
         vec![Event::Job(change)]

@@ -75,7 +75,7 @@ pub struct ServeArgs {
     /// The most that they may take, in bytes.
     #[arg(long, env = env::SCRATCH_LIMIT)]
     pub scratch_limit: u64,
-    /// Port of /healthz, /readyz and /metrics.
+    /// Port of /healthz, /readyz and /metrics; 0 takes a free one, and the log says which.
     #[arg(long, env = "FRAMEWRIGHT_HEALTH_PORT", default_value_t = HEALTH_PORT)]
     pub health_port: u16,
     /// Where ffmpeg is.

@@ -111,10 +111,13 @@ pub async fn serve(args: ServeArgs) -> Result<(), ServeError> {
     let cache = Cache::open(&args.weights_cache, args.weights_cache_limit)
         .map_err(|source| ServeError::Cache { source })?;
     let health = Health::default();
-    let listener = health::listen(args.health_port).map_err(|source| ServeError::Health {
+    let no_port = |source| ServeError::Health {
         port: args.health_port,
         source,
-    })?;
+    };
+    let listener = health::listen(args.health_port).map_err(no_port)?;
+    let port = listener.local_addr().map_err(no_port)?.port();
+    tracing::info!("health and metrics on port {port}");
     tokio::spawn(health::serve(listener, health.clone()));
 
     // A worker without its device computes nothing, on no device.

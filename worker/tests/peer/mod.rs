@@ -11,6 +11,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub(crate) struct Peer {
     address: SocketAddr,
     ca: String,
     streams: mpsc::Receiver<Stream>,
+    /// How many workers were started.
+    workers: AtomicUsize,
     pub(crate) folder: TempDir,
     /// The digest of each model that was configured, by name.
     models: Mutex<BTreeMap<String, String>>,
@@ -83,6 +86,7 @@ impl Peer {
             address,
             ca,
             streams,
+            workers: AtomicUsize::new(0),
             folder: TempDir::new().unwrap(),
             models: Mutex::default(),
         }
@@ -101,7 +105,7 @@ impl Peer {
     pub(crate) fn worker_in(&self, environment: &[(&str, &str)], more: &[&str]) -> Worker {
         let token = self.folder.path().join("token");
         std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
-        let health = free_port();
+        let number = self.workers.fetch_add(1, Ordering::Relaxed);
         let mut command = Command::new(env!("CARGO_BIN_EXE_framewright-worker"));
         command
             .arg("serve")
@@ -119,12 +123,12 @@ impl Peer {
                 self.folder.path().join("scratch").as_os_str(),
             ])
             .args(["--weights-cache-limit", "20000000000"])
-            .args(["--health-port", &health.to_string()])
+            .args(["--health-port", "0"])
             .args(more)
             .env("FRAMEWRIGHT_CA", &self.ca)
             .envs(environment.iter().copied())
             .stdin(Stdio::null());
-        let log = self.folder.path().join(format!("worker-{health}.log"));
+        let log = self.folder.path().join(format!("worker-{number}.log"));
         command.stderr(std::fs::File::create(&log).unwrap());
         if !more.contains(&"--device") {
             command.args(["--device", "cpu"]);
@@ -134,7 +138,6 @@ impl Peer {
         }
         Worker {
             process: command.spawn().unwrap(),
-            health,
             log,
         }
     }
@@ -292,9 +295,4 @@ fn certificates() -> (String, String, String) {
         .signed_by(&key, &Issuer::new(ca, ca_key))
         .unwrap();
     (ca_pem, certificate.pem(), key.serialize_pem())
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -8,7 +8,6 @@ use super::eventually;
 /// A worker's process; dropping it kills it.
 pub(crate) struct Worker {
     pub(super) process: Child,
-    pub(crate) health: u16,
     pub(super) log: PathBuf,
 }
 
@@ -65,7 +64,13 @@ impl Worker {
     /// Asks the health port.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("http://127.0.0.1:{}{path}", self.health);
+        let port = eventually("the worker logs its port", || {
+            let log = self.log();
+            let (_, rest) = log.split_once("health and metrics on port ")?;
+            rest.split_once('\n').map(|(port, _)| port.to_owned())
+        })
+        .await;
+        let url = format!("http://127.0.0.1:{port}{path}");
         let answer = client.get(url).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }

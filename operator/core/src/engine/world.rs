@@ -18,7 +18,7 @@ use crate::jobs::plan::{is_finished, ttl};
 use crate::names::{JobName, ObjectName, PoolName, WorkerRef};
 use crate::pools::facts;
 use crate::pools::pod::pool_of;
-use crate::trim::trim;
+use crate::trim::trim_pod;
 
 /// How long the deletion of a pod is remembered; longer than a pod's grace, which a pool's template may set to a day.
 const LEAVING_REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
@@ -429,7 +429,7 @@ impl World {
     /// Takes a pod; the pool that it belongs to, or did.
     pub fn take_pod(&mut self, mut pod: Pod, now: Timestamp) -> Vec<PoolName> {
         let name = ObjectName::of(&pod.metadata);
-        trim(&mut pod);
+        trim_pod(&mut pod);
         if pod.metadata.deletion_timestamp.is_some() {
             self.leaving
                 .entry(pod.uid().unwrap_or_default())
