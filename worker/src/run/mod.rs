@@ -261,8 +261,8 @@ fn checkpoint(folder: &Path, ready: &Ready, inputs: &[Input]) -> Result<Checkpoi
     };
     fs::create_dir_all(&folder).map_err(failed)?;
     let digests = inputs.iter().map(|input| {
-        let (sha256, _) = digest_of(&input.path).map_err(io::Error::other)?;
-        Ok(names::digest(&sha256))
+        let digest = digest_of(&input.path).map(|(sha256, _)| names::digest(&sha256));
+        digest.map_err(io::Error::other)
     });
     Ok(Checkpoint {
         inputs: digests.collect::<io::Result<_>>().map_err(failed)?,

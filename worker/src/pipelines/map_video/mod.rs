@@ -6,7 +6,7 @@
 //!
 //! *Layout*: `segments` says which frame is in which segment, `checkpoint` which segments are finished, `encoding` makes them.
 
-pub mod checkpoint;
+pub(super) mod checkpoint;
 mod encoding;
 mod segments;
 
