@@ -30,6 +30,8 @@ pub mod requests;
 pub mod run;
 mod served_crds;
 pub mod sessions;
+#[cfg(test)]
+mod tests;
 pub mod watches;
 pub mod writes;
 

@@ -38,7 +38,13 @@ pub struct Answered {
 
 /// Makes a request, if this replica still leads in that epoch.
 pub async fn make(context: &Context, epoch: u64, request: Request) -> Answered {
-    let limit = match request {
+    let limit = limit(&request);
+    make_within(limit, context, epoch, request).await
+}
+
+/// How long the API server may take to answer a request.
+pub(crate) fn limit(request: &Request) -> Duration {
+    match request {
         Request::CreatePod(_) => MAKE_LIMIT,
         Request::ListPods(_) => LIST_LIMIT,
         Request::ReadJob(_)
@@ -51,7 +57,16 @@ pub async fn make(context: &Context, epoch: u64, request: Request) -> Answered {
         | Request::ReadPodMetadata { .. }
         | Request::DeletePod(_)
         | Request::ProtectPod { .. } => writes::LIMIT,
-    };
+    }
+}
+
+/// Makes a request, if this replica still leads in that epoch, and gives it up after `limit`.
+pub(crate) async fn make_within(
+    limit: Duration,
+    context: &Context,
+    epoch: u64,
+    request: Request,
+) -> Answered {
     if context.leadership.epoch() != Some(epoch) {
         return Answered {
             answer: Answer::Unanswered {

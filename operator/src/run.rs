@@ -160,7 +160,12 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
 
 /// A client of the API server whose requests end: an answer that never comes, without the connection breaking, is an error in time.
 async fn client() -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
-    let mut config = Config::infer().await?;
+    client_of(Config::infer().await?)
+}
+
+pub(crate) fn client_of(
+    mut config: Config,
+) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
     config.read_timeout = Some(ANSWER_LIMIT);
     // It counts from the request, not from when the connection was last used.
     config.reset_reader_on_write = true;

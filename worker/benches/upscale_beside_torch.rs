@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use candle_core::Device;
+use framewright_worker::models::verify::Sha256;
+use framewright_worker::models::{WeightFile, load_upscaler};
 use framewright_worker::threads;
-use framewright_worker::weights::verify::Sha256;
-use framewright_worker::weights::{WeightFile, load_upscaler};
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);

@@ -7,8 +7,8 @@ use framewright_crds::modelpool::Device;
 use framewright_crds::names::{HEALTH_PORT, env};
 use framewright_crds::protocol::SLOTS_MAX;
 
+use crate::agent::trust::Trust;
 use crate::media::Programs;
-use crate::serve::trust::Trust;
 
 /// Runs video models: for an operator, or for one file.
 #[derive(Debug, Parser)]

@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use crate::device::{self, compute_dtype};
-use crate::models::LoadedNetwork;
+use crate::error_chain::error_chain;
+use crate::models::cache::Held;
+use crate::models::verify::Sha256;
+use crate::models::{WeightFile, WeightsError, load_network, weight_bytes};
+use crate::networks::LoadedNetwork;
 use crate::pipelines::{PipelineError, is_out_of_memory};
-use crate::sentence::sentence;
-use crate::weights::cache::Held;
-use crate::weights::verify::Sha256;
-use crate::weights::{WeightFile, WeightsError, load_network, weight_bytes};
 
 /// The device and what is loaded on it. Only work on the engine's thread sees it.
 pub struct DeviceState {
@@ -188,7 +188,7 @@ fn guarded<T>(
     match still_computes(&state.device) {
         None => Err(error),
         Some(words) => Err(EngineError::DeviceBroken {
-            message: format!("{words}, after: {}", sentence(&error)),
+            message: format!("{words}, after: {}", error_chain(&error)),
         }),
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use framewright_worker::args::{Arguments, Command};
-use framewright_worker::{run, serve, threads};
+use framewright_worker::{agent, local, threads};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -29,8 +29,8 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
         .build()?;
     let done = runtime.block_on(async {
         match arguments.command {
-            Command::Serve(args) => serve::serve(*args).await.map_err(anyhow::Error::from),
-            Command::Run(args) => run::run(args).await.map_err(anyhow::Error::from),
+            Command::Serve(args) => agent::serve(*args).await.map_err(anyhow::Error::from),
+            Command::Run(args) => local::run(args).await.map_err(anyhow::Error::from),
         }
     });
     // Not to wait for work that nobody wants any more.

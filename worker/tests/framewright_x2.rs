@@ -16,11 +16,11 @@ use framewright_crds::aijob::Cause;
 use framewright_crds::pipelines::upscale::Upscale;
 use framewright_worker::media::Programs;
 use framewright_worker::memory::{Limit, tile_bytes};
-use framewright_worker::models::Upscaler;
+use framewright_worker::models::verify::Sha256;
+use framewright_worker::models::{WeightFile, load_upscaler};
+use framewright_worker::networks::Upscaler;
 use framewright_worker::pipelines::upscale::{prepare, upscale};
 use framewright_worker::pipelines::{Input, Output, PipelineError, ProgressSink, TaskContext};
-use framewright_worker::weights::verify::Sha256;
-use framewright_worker::weights::{WeightFile, load_upscaler};
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 

@@ -21,7 +21,8 @@ use framewright_crds::pipelines::upscale::Upscale;
 use framewright_worker::frame::{to_planes, to_rgb8};
 use framewright_worker::media::Programs;
 use framewright_worker::memory::Limit;
-use framewright_worker::models::{FlowScale, Interpolator, recognise};
+use framewright_worker::models::recognise;
+use framewright_worker::networks::{FlowScale, Interpolator};
 use framewright_worker::pipelines::interpolate::{Prepared, interpolate, prepare};
 use framewright_worker::pipelines::{
     self, Input, Outputs, PipelineError, ProgressSink, TaskContext,

@@ -87,6 +87,14 @@ impl Leadership {
         }
     }
 
+    /// The term ends, or another one begins; nobody is told.
+    #[cfg(test)]
+    pub(crate) fn set_for_test(&self, epoch: Option<u64>) {
+        let other = Leadership::for_test(epoch);
+        let term = *other.term.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.term.lock().unwrap_or_else(PoisonError::into_inner) = term;
+    }
+
     /// Changes when leadership comes or goes.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Option<u64>> {
@@ -174,7 +182,7 @@ impl Candidate {
         }
     }
 
-    async fn try_lead(&mut self) -> Result<(), ElectionError> {
+    pub(crate) async fn try_lead(&mut self) -> Result<(), ElectionError> {
         let asked = Instant::now();
         let found = self
             .leases
@@ -327,6 +335,16 @@ fn led_since(term: Option<Term>, epoch: u64, now: Instant) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_term_that_has_run_out_gives_no_epoch() {
+        let leadership = Leadership::for_test(Some(7));
+        assert_eq!(leadership.epoch(), Some(7));
+        if let Some(term) = &mut *leadership.term.lock().expect("nobody panics with it") {
+            term.until = Instant::now();
+        }
+        assert_eq!(leadership.epoch(), None);
+    }
 
     #[test]
     fn a_leader_whose_term_ran_out_leads_anew_though_its_lease_is_still_its_own() {

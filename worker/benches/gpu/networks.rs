@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
-use framewright_worker::models::{Upscaler, detect};
+use framewright_worker::models::detect;
+use framewright_worker::networks::Upscaler;
 
 pub(crate) struct Network {
     pub(crate) name: &'static str,

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use framewright_worker::device::tile_bytes;
 use framewright_worker::frame::{tiling_on_device, upscale_rgb8};
-use framewright_worker::models::Upscaler;
-use framewright_worker::weights::{WeightFile, load_upscaler};
+use framewright_worker::models::{WeightFile, load_upscaler};
+use framewright_worker::networks::Upscaler;
 use tempfile::TempDir;
 
 use crate::Setting;

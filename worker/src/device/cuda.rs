@@ -5,20 +5,20 @@ use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result
 use candle_core::{CudaDevice, DType, Device, Tensor};
 use tracing::{info, warn};
 
-use super::trouble::{self, Gpu, Memory, Refusal, Trouble};
+use super::gpu_error::{self, Gpu, GpuError, Memory, Refusal};
 
 const FIRST: i32 = 0;
 
 /// Opens the device, which computes by the time that this returns.
-pub(super) fn open() -> Result<Device, Trouble> {
-    let gpu = look().map_err(|error| trouble::of_refusal(refusal(error)))?;
-    trouble::of_gpu(&gpu)?;
+pub(super) fn open() -> Result<Device, GpuError> {
+    let gpu = look().map_err(|error| gpu_error::of_refusal(refusal(error)))?;
+    gpu_error::of_gpu(&gpu)?;
     // Before candle makes libraries ready on it, which fail in words of their own where there is little memory.
-    let refused = |error| trouble::of_trial(&gpu, &refusal(error).words);
+    let refused = |error| gpu_error::of_trial(&gpu, &refusal(error).words);
     let context = CudaContext::new(0).map_err(refused)?;
     let memory = free_memory(&context).map_err(refused)?;
-    trouble::of_memory(&gpu, memory)?;
-    let on_trial = |error: candle_core::Error| trouble::of_trial(&gpu, &error.to_string());
+    gpu_error::of_memory(&gpu, memory)?;
+    let on_trial = |error: candle_core::Error| gpu_error::of_trial(&gpu, &error.to_string());
     let device = CudaDevice::new(0).map_err(on_trial)?;
     keep_memory();
     let device = Device::Cuda(device);

@@ -1,13 +1,13 @@
 //! Which device computes: the one place that chooses, and it never falls back to another.
 //!
-//! Layout: `trouble` (what is wrong with a GPU, in a sentence; pure) · `cuda` (asks the driver) · `vitals` (follows a GPU while it
+//! Layout: `gpu_error` (what is wrong with a GPU, in a sentence; pure) · `cuda` (asks the driver) · `telemetry` (follows a GPU while it
 //! works); the last two are built with the cuda feature alone.
 
 #[cfg(feature = "cuda")]
 mod cuda;
-pub mod trouble;
+pub mod gpu_error;
 #[cfg(feature = "cuda")]
-mod vitals;
+mod telemetry;
 
 use candle_core::{DType, Device};
 use framewright_crds::modelpool;
@@ -23,7 +23,7 @@ pub enum DeviceError {
     )]
     CudaNotBuilt,
     #[error(transparent)]
-    Gpu(#[from] trouble::Trouble),
+    Gpu(#[from] gpu_error::GpuError),
 }
 
 impl DeviceError {
@@ -87,7 +87,7 @@ pub fn check(device: &Device) -> candle_core::Result<()> {
 pub fn follow(device: &Device, metrics: Metrics, on_xid: impl Fn(u64) + Send + 'static) {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => vitals::follow(device, metrics, on_xid),
+        Device::Cuda(device) => telemetry::follow(device, metrics, on_xid),
         #[cfg(not(feature = "cuda"))]
         Device::Cuda(_) => drop((metrics, on_xid)),
         Device::Cpu | Device::Metal(_) => drop((metrics, on_xid)),
@@ -112,7 +112,7 @@ pub fn describe(device: &Device) -> DeviceInfo {
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => DeviceInfo {
             name: cuda::name().unwrap_or_else(|| "NVIDIA GPU".to_owned()),
-            driver: vitals::driver_version(),
+            driver: telemetry::driver_version(),
             memory: gpu_memory(device).map(|memory| memory.total),
         },
         #[cfg(not(feature = "cuda"))]
@@ -152,7 +152,7 @@ pub fn free_memory(device: &Device) -> Option<u64> {
 /// A GPU's memory, as it is now.
 #[cfg(feature = "cuda")]
 #[must_use]
-pub fn gpu_memory(device: &Device) -> Option<trouble::Memory> {
+pub fn gpu_memory(device: &Device) -> Option<gpu_error::Memory> {
     let Device::Cuda(device) = device else {
         return None;
     };
@@ -167,7 +167,7 @@ pub fn tile_bytes(device: &Device) -> u64 {
         // What the networks keep for themselves finds room in the other half.
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => {
-            gpu_memory(device).map_or(trouble::NEEDED_MEMORY, |memory| memory.free) / 2
+            gpu_memory(device).map_or(gpu_error::NEEDED_MEMORY, |memory| memory.free) / 2
         }
         #[cfg(not(feature = "cuda"))]
         Device::Cuda(_) => memory::tile_bytes(),

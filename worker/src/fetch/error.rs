@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use crate::serve::trust::TrustError;
+use crate::agent::trust::TrustError;
 
 /// Why bytes did not go through.
 #[derive(Debug, thiserror::Error)]

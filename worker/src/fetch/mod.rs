@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
-use crate::serve::trust::Trust;
+use crate::agent::trust::Trust;
 pub use error::{Remedy, StoreError, is_full};
 use error::{unreachable, writing};
 

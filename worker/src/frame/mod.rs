@@ -7,7 +7,7 @@ mod pixels;
 
 use candle_core::{Device, Tensor};
 
-use crate::models::{Architecture, ModelError, Upscaler};
+use crate::networks::{Architecture, NetworkError, Upscaler};
 use crate::tiles::{Rectangle, Tile, TileError, Tiling, plan};
 
 /// Larger tiles than this gain nothing.
@@ -37,7 +37,7 @@ pub enum FrameError {
     #[error(transparent)]
     Tile(#[from] TileError),
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(#[from] NetworkError),
     #[error("cannot move a tile's pixels")]
     Pixels { source: candle_core::Error },
 }
@@ -119,7 +119,7 @@ pub fn upscale_rgb8(
         };
         let source = source.map_err(|source| FrameError::Pixels { source })?;
         let computed = match upscaler.forward_unless(&source, should_stop) {
-            Err(ModelError::Stopped) => return Err(FrameError::Stopped),
+            Err(NetworkError::Stopped) => return Err(FrameError::Stopped),
             computed => computed?,
         };
         let kept = kept(&computed, &tile, scale).map_err(|source| FrameError::Pixels { source })?;

@@ -8,8 +8,8 @@ use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-use super::complaint;
 use super::error::MediaError;
+use super::ffmpeg_errors;
 use super::frame::Frame;
 use super::probe;
 use super::process::{self, Process};
@@ -28,7 +28,7 @@ pub struct DecodeOptions {
     /// What is too much; of pixels, for pictures that are larger than the header tells.
     pub limits: VideoLimits,
     /// How long a single frame may take.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl Default for DecodeOptions {
@@ -39,7 +39,7 @@ impl Default for DecodeOptions {
             threads: 1,
             queue: 4,
             limits: VideoLimits::default(),
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
         }
     }
 }
@@ -55,7 +55,7 @@ pub struct Decoder {
     delivered: u64,
     wanted: Option<u64>,
     limits: VideoLimits,
-    patience: Duration,
+    timeout: Duration,
     is_over: bool,
 }
 
@@ -94,7 +94,7 @@ impl Decoder {
             delivered: 0,
             wanted: options.frames,
             limits: options.limits,
-            patience: options.patience,
+            timeout: options.timeout,
             is_over: false,
         })
     }
@@ -123,7 +123,7 @@ impl Decoder {
     }
 
     fn receive(&mut self) -> Result<Option<Frame>, MediaError> {
-        match self.pieces.recv_timeout(self.patience) {
+        match self.pieces.recv_timeout(self.timeout) {
             Ok(Piece::Frame(_)) if self.delivered >= self.limits.frames => {
                 let limit = self.limits.frames;
                 Err(MediaError::TooManyFrames { limit })
@@ -147,7 +147,7 @@ impl Decoder {
                 path: self.path.clone(),
                 source,
             }),
-            Err(RecvTimeoutError::Timeout) => Err(self.process.stalled(self.patience)),
+            Err(RecvTimeoutError::Timeout) => Err(self.process.stalled(self.timeout)),
             Err(RecvTimeoutError::Disconnected) => {
                 self.check_ending()?;
                 if self.delivered == 0 && self.wanted != Some(0) {
@@ -160,19 +160,19 @@ impl Decoder {
     }
 
     fn check_ending(&mut self) -> Result<(), MediaError> {
-        let ending = self.process.end(self.patience)?;
+        let ending = self.process.end(self.timeout)?;
         let is_enough = self.wanted == Some(self.delivered);
-        if ending.status.success() && (is_enough || !complaint::is_cut_short(&ending)) {
+        if ending.status.success() && (is_enough || !ffmpeg_errors::is_cut_short(&ending)) {
             return Ok(());
         }
-        if complaint::is_too_large(&ending) {
+        if ffmpeg_errors::is_too_large(&ending) {
             return Err(MediaError::LargerThanTold {
                 width: self.width,
                 height: self.height,
                 limit: self.limits.pixels,
             });
         }
-        Err(complaint::reading_failed("ffmpeg", &ending, &self.path))
+        Err(ffmpeg_errors::reading_failed("ffmpeg", &ending, &self.path))
     }
 }
 

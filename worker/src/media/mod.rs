@@ -3,7 +3,7 @@
 //!
 //! *Layout*, in reading order: `sniff` says what a file is; `image` reads and writes stills;
 //! `extent`, `describe` and `probe` say what a video is; `decode` turns it into frames and `encode`
-//! turns frames into an MP4; `process` runs one child program; `complaint` puts its last words
+//! turns frames into an MP4; `process` runs one child program; `ffmpeg_errors` puts its last words
 //! into ours.
 
 pub mod decode;
@@ -14,10 +14,10 @@ pub mod programs;
 pub mod sniff;
 
 mod color;
-mod complaint;
 mod describe;
 mod error;
 mod extent;
+mod ffmpeg_errors;
 mod frame;
 mod process;
 mod rate;

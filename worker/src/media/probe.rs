@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::complaint;
 use super::describe::describe;
 use super::error::MediaError;
 use super::extent;
+use super::ffmpeg_errors;
 use super::process::Process;
 use super::programs::Programs;
 use super::sniff::{self, Container, Kind};
@@ -22,12 +22,12 @@ const ANSWER_LIMIT: u64 = 1 << 20;
 ///
 /// # Errors
 /// Invalid input with a sentence for what is broken, cut short, too large or not accepted;
-/// misconfigured without ffprobe; [`MediaError::Stalled`] after `patience`.
+/// misconfigured without ffprobe; [`MediaError::Stalled`] after `timeout`.
 pub fn probe(
     programs: &Programs,
     path: &Path,
     limits: &VideoLimits,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Video, MediaError> {
     let container = match sniff::sniff(path)? {
         Kind::Video(container) => container,
@@ -45,14 +45,18 @@ pub fn probe(
         Stdio::null(),
         Stdio::piped(),
     )?;
-    let answer = process.answer(ANSWER_LIMIT, patience)?;
+    let answer = process.answer(ANSWER_LIMIT, timeout)?;
     if answer.bytes.len() as u64 > ANSWER_LIMIT {
         return Err(MediaError::TooMuchMetadata {
             limit: ANSWER_LIMIT,
         });
     }
     if !answer.ending.status.success() {
-        return Err(complaint::reading_failed("ffprobe", &answer.ending, path));
+        return Err(ffmpeg_errors::reading_failed(
+            "ffprobe",
+            &answer.ending,
+            path,
+        ));
     }
     describe(&answer.bytes, container, limits)
 }
@@ -61,12 +65,12 @@ pub fn probe(
 /// Reads the whole file and decodes none of it.
 ///
 /// # Errors
-/// Invalid input for a file that is broken; misconfigured without ffprobe; [`MediaError::Stalled`] after `patience`.
+/// Invalid input for a file that is broken; misconfigured without ffprobe; [`MediaError::Stalled`] after `timeout`.
 pub fn count_frames(
     programs: &Programs,
     path: &Path,
     video: &Video,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<u64, MediaError> {
     let mut arguments: Vec<OsString> = [
         "-hide_banner",
@@ -90,7 +94,7 @@ pub fn count_frames(
         Stdio::null(),
         Stdio::piped(),
     )?;
-    let answer = process.answer(ANSWER_LIMIT, patience)?;
+    let answer = process.answer(ANSWER_LIMIT, timeout)?;
     let text = String::from_utf8_lossy(&answer.bytes);
     let count = text
         .lines()
@@ -98,7 +102,11 @@ pub fn count_frames(
         .and_then(|line| line.trim().parse().ok());
     match count {
         Some(count) if answer.ending.status.success() => Ok(count),
-        Some(_) | None => Err(complaint::reading_failed("ffprobe", &answer.ending, path)),
+        Some(_) | None => Err(ffmpeg_errors::reading_failed(
+            "ffprobe",
+            &answer.ending,
+            path,
+        )),
     }
 }
 

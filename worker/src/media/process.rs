@@ -93,12 +93,12 @@ impl Process {
     }
 
     /// Waits for the end of a child whose pipes nobody holds up any more.
-    pub(super) fn end(&mut self, patience: Duration) -> Result<Ending, MediaError> {
+    pub(super) fn end(&mut self, timeout: Duration) -> Result<Ending, MediaError> {
         let started = Instant::now();
-        let said = match self.last_words.recv_timeout(patience) {
+        let said = match self.last_words.recv_timeout(timeout) {
             Ok(said) => said,
             Err(RecvTimeoutError::Disconnected) => Vec::new(),
-            Err(RecvTimeoutError::Timeout) => return Err(self.stalled(patience)),
+            Err(RecvTimeoutError::Timeout) => return Err(self.stalled(timeout)),
         };
         loop {
             match self.child.try_wait() {
@@ -109,8 +109,8 @@ impl Process {
                         said: String::from_utf8_lossy(&said).into_owned(),
                     });
                 }
-                Ok(None) if started.elapsed() < patience => thread::sleep(EXIT_POLL),
-                Ok(None) => return Err(self.stalled(patience)),
+                Ok(None) if started.elapsed() < timeout => thread::sleep(EXIT_POLL),
+                Ok(None) => return Err(self.stalled(timeout)),
                 Err(source) => {
                     return Err(MediaError::Wait {
                         program: self.name,
@@ -122,7 +122,7 @@ impl Process {
     }
 
     /// Reads all that the child writes to standard output, until it ends.
-    pub(super) fn answer(&mut self, limit: u64, patience: Duration) -> Result<Answer, MediaError> {
+    pub(super) fn answer(&mut self, limit: u64, timeout: Duration) -> Result<Answer, MediaError> {
         let stdout = self.take_stdout();
         let (sender, receiver) = mpsc::sync_channel(1);
         in_thread(self.name, move || {
@@ -133,11 +133,11 @@ impl Process {
             let _ = sender.send(bytes);
         })?;
         let bytes = receiver
-            .recv_timeout(patience)
-            .map_err(|_| self.stalled(patience))?;
+            .recv_timeout(timeout)
+            .map_err(|_| self.stalled(timeout))?;
         Ok(Answer {
             bytes,
-            ending: self.end(patience)?,
+            ending: self.end(timeout)?,
         })
     }
 

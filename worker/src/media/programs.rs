@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::complaint;
 use super::error::MediaError;
+use super::ffmpeg_errors;
 use super::process::Process;
 
 /// The programs that read and write video: names that are looked up in PATH, or paths.
@@ -35,9 +35,9 @@ impl Programs {
     ///
     /// # Errors
     /// Misconfigured: [`MediaError::NoProgram`] or [`MediaError::ProgramLacks`], which name the
-    /// program; [`MediaError::Stalled`] when it does not answer within `patience`.
-    pub fn check(&self, patience: Duration) -> Result<(), MediaError> {
-        let encoders = answer("ffmpeg", &self.ffmpeg, "-encoders", patience)?;
+    /// program; [`MediaError::Stalled`] when it does not answer within `timeout`.
+    pub fn check(&self, timeout: Duration) -> Result<(), MediaError> {
+        let encoders = answer("ffmpeg", &self.ffmpeg, "-encoders", timeout)?;
         for (name, lacks) in [
             (" libx264 ", "the encoder libx264"),
             (" aac ", "the encoder aac"),
@@ -49,15 +49,15 @@ impl Programs {
                 });
             }
         }
-        answer("ffprobe", &self.ffprobe, "-version", patience).map(drop)
+        answer("ffprobe", &self.ffprobe, "-version", timeout).map(drop)
     }
 
     /// What ffmpeg says of itself: its version, how it was built, and the versions of its libraries.
     ///
     /// # Errors
     /// As for [`Programs::check`].
-    pub fn version(&self, patience: Duration) -> Result<String, MediaError> {
-        let version = answer("ffmpeg", &self.ffmpeg, "-version", patience)?;
+    pub fn version(&self, timeout: Duration) -> Result<String, MediaError> {
+        let version = answer("ffmpeg", &self.ffmpeg, "-version", timeout)?;
         Ok(version.trim().to_owned())
     }
 }
@@ -66,15 +66,15 @@ fn answer(
     name: &'static str,
     program: &Path,
     question: &str,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<String, MediaError> {
     let arguments = ["-hide_banner", "-loglevel", "error", question].map(OsString::from);
     let mut process = Process::start(name, program, &arguments, Stdio::null(), Stdio::piped())?;
-    let answer = process.answer(ANSWER_LIMIT, patience)?;
+    let answer = process.answer(ANSWER_LIMIT, timeout)?;
     if !answer.ending.status.success() {
         return Err(MediaError::Program {
             program: name,
-            said: complaint::last_line(&answer.ending.said, None),
+            said: ffmpeg_errors::last_line(&answer.ending.said, None),
         });
     }
     Ok(String::from_utf8_lossy(&answer.bytes).into_owned())

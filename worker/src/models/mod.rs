@@ -1,325 +1,179 @@
-//! The networks, in their checkpoints' own names: which one a checkpoint holds, and running it.
+//! Model files: from bytes that nobody has looked at to a network on a device.
 //!
-//! Layout: `detect` (shapes in, [`NetworkLayout`] out; pure) · `rrdb`, `compact`, `rife` (one network each:
-//! its tensors and its forward pass) · `conv` (the layer all are made of) · `conv_cpu` (that layer
-//! on a CPU).
+//! *Layout*: `pickle` (refused before anything else) · `verify` (the pinned digest) · `header` (what the file says about itself,
+//! checked against the file) · `recognise` (which network it holds, by the shapes of its tensors) · `cache` (a folder of files by
+//! digest).
 
-mod compact;
-mod conv;
-mod conv_cpu;
-mod detect;
-mod rife;
-mod rrdb;
+pub mod cache;
+pub mod header;
+pub mod pickle;
+pub mod recognise;
+pub mod verify;
 
-use candle_core::{DType, Device, Tensor};
+use std::path::Path;
+
+use candle_core::safetensors::MmapedSafetensors;
+use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
 use crate::device::compute_dtype;
-pub use compact::CompactLayout;
-pub use detect::{DetectError, Shapes, detect, recognise};
-pub use rife::{FlowScale, Interpolator, RifeLayout, SourceFrame};
-pub use rrdb::{RrdbLayout, RrdbNames};
+use crate::networks::{LoadedNetwork, NetworkError, NetworkLayout, Upscaler};
+use header::{Header, HeaderError};
+use pickle::PickleError;
+pub use recognise::{DetectError, Shapes, detect, recognise};
+use verify::{Sha256, VerifyError};
 
-/// What a checkpoint holds, told by its tensors' shapes alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NetworkLayout {
-    /// A network that makes frames larger.
-    Upscaler(Architecture),
-    /// A network that makes frames between frames.
-    Interpolator(RifeLayout),
-}
-
-impl NetworkLayout {
-    /// What the network does, to follow its name.
-    pub fn does(&self) -> &'static str {
-        match self {
-            NetworkLayout::Upscaler(_) => "makes frames larger",
-            NetworkLayout::Interpolator(_) => "makes frames between frames",
-        }
-    }
-
-    /// Makes the network from tensors that have the shapes this was recognised from.
-    pub fn load(&self, tensors: VarBuilder<'_>) -> Result<LoadedNetwork, ModelError> {
-        match self {
-            NetworkLayout::Upscaler(architecture) => {
-                architecture.load(tensors).map(LoadedNetwork::Upscaler)
-            }
-            NetworkLayout::Interpolator(layout) => {
-                Interpolator::load(layout, tensors).map(LoadedNetwork::Interpolator)
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for NetworkLayout {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            NetworkLayout::Upscaler(architecture) => architecture.fmt(f),
-            NetworkLayout::Interpolator(layout) => layout.fmt(f),
-        }
-    }
-}
-
-/// A network on a device.
-pub enum LoadedNetwork {
-    /// One that makes frames larger.
-    Upscaler(Upscaler),
-    /// One that makes frames between frames.
-    Interpolator(Interpolator),
-}
-
-impl LoadedNetwork {
-    /// Which network it is.
-    #[must_use]
-    pub fn layout(&self) -> NetworkLayout {
-        match self {
-            LoadedNetwork::Upscaler(upscaler) => {
-                NetworkLayout::Upscaler(upscaler.architecture().clone())
-            }
-            LoadedNetwork::Interpolator(interpolator) => {
-                NetworkLayout::Interpolator(interpolator.layout().clone())
-            }
-        }
-    }
-}
-
-/// A network that makes frames larger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Architecture {
-    /// RRDBNet: ESRGAN, BSRGAN, Real-ESRGAN x4plus, x2plus, anime 6B.
-    Rrdb(RrdbLayout),
-    /// SRVGGNetCompact: realesr-animevideo, realesr-general.
-    Compact(CompactLayout),
+/// A file of weights that a pool declares.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightFile<'a> {
+    /// What the pool calls it: this is what messages say.
+    pub name: &'a str,
+    /// Where it lies. Nobody may change it while it is loaded.
+    pub path: &'a Path,
+    pub sha256: Sha256,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    #[error("stopped before the frames were done")]
-    Stopped,
-    #[error("cannot load the {architecture} network")]
-    Load {
-        architecture: String,
+pub enum WeightsError {
+    #[error(transparent)]
+    Pickle(#[from] PickleError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error("{file} holds no network that this worker knows")]
+    Detect { file: String, source: DetectError },
+    #[error("cannot map {file}")]
+    Map {
+        file: String,
         source: Box<candle_core::Error>,
     },
-    #[error(
-        "frames of shape {found:?} cannot be computed: [frames, 3, height, width] with no zero is needed"
-    )]
-    Input { found: Vec<usize> },
-    #[error("the {architecture} network failed on frames of shape {frames:?}")]
-    Forward {
-        architecture: String,
-        frames: Vec<usize>,
-        source: Box<candle_core::Error>,
-    },
+    #[error("cannot load {file}")]
+    Load { file: String, source: NetworkError },
 }
 
-impl Architecture {
-    /// How many times larger the output is, in each direction.
-    pub fn scale(&self) -> usize {
-        match self {
-            Architecture::Rrdb(layout) => layout.scale(),
-            Architecture::Compact(layout) => layout.scale,
-        }
-    }
+/// How the name of a file with weights ends.
+const WEIGHTS_END: &str = ".safetensors";
 
-    /// How far an input pixel reaches, in input pixels: an output pixel depends on no input pixel
-    /// that is farther from its place, in either direction.
-    pub fn receptive_field(&self) -> usize {
-        match self {
-            Architecture::Rrdb(layout) => layout.receptive_field(),
-            Architecture::Compact(layout) => layout.receptive_field(),
-        }
-    }
+/// A model that lists no file of weights, or several.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a model has exactly one {WEIGHTS_END} file, and {listed} are listed; correct spec.models[].files"
+)]
+pub struct NotOneFile {
+    listed: usize,
+}
 
-    /// What a tile should see around the part that is kept of it, in input pixels.
-    ///
-    /// For SRVGGNetCompact it is all that the network sees, so that tiles show no seam at all. RRDBNet
-    /// sees some hundred pixels, of which the farther ones count for nothing: with random weights, 32
-    /// are as good as 48, also with 23 blocks, and leave differences of 2e-6 of the output's range, which is
-    /// rounding.
-    pub fn overlap(&self) -> usize {
-        match self {
-            Architecture::Rrdb(layout) => layout.receptive_field().min(32 * layout.unshuffle),
-            Architecture::Compact(layout) => layout.receptive_field().min(64),
-        }
-    }
-
-    /// Frames are computed as if both sides were multiples of this, in input pixels.
-    pub fn multiple(&self) -> usize {
-        match self {
-            Architecture::Rrdb(layout) => layout.unshuffle,
-            Architecture::Compact(_) => 1,
-        }
-    }
-
-    /// Memory that computing on a CPU takes for each input pixel, in bytes, weights apart.
-    pub fn bytes_per_pixel(&self) -> usize {
-        self.floats_per_pixel() * size_of::<f32>()
-    }
-
-    fn floats_per_pixel(&self) -> usize {
-        match self {
-            Architecture::Rrdb(layout) => layout.floats_per_pixel(),
-            Architecture::Compact(layout) => layout.floats_per_pixel(),
-        }
-    }
-
-    /// Values for each input pixel that the largest convolution takes where it is done by candle: on a GPU.
-    fn unfolded_per_pixel(&self) -> usize {
-        match self {
-            Architecture::Rrdb(layout) => layout.unfolded_per_pixel(),
-            Architecture::Compact(layout) => layout.unfolded_per_pixel(),
-        }
-    }
-
-    /// Makes the network from tensors that have the shapes this was detected from.
-    pub fn load(&self, tensors: VarBuilder<'_>) -> Result<Upscaler, ModelError> {
-        let device = tensors.device().clone();
-        let network = match self {
-            Architecture::Rrdb(layout) => {
-                rrdb::Rrdb::load(layout, &tensors).map(|network| Network::Rrdb(Box::new(network)))
-            }
-            Architecture::Compact(layout) => {
-                compact::Compact::load(layout, &tensors).map(Network::Compact)
-            }
-        };
-        let network = network.map_err(|source| ModelError::Load {
-            architecture: self.to_string(),
-            source: Box::new(source),
-        })?;
-        Ok(Upscaler {
-            architecture: self.clone(),
-            network,
-            dtype: tensors.dtype(),
-            device,
-        })
+/// The file that holds a model's network, of those that the model lists. No other file is needed: a model may list texts, such as a
+/// licence.
+pub fn network_file<File>(
+    files: &[File],
+    path: impl Fn(&File) -> &str,
+) -> Result<&File, NotOneFile> {
+    let weights = files
+        .iter()
+        .filter(|file| path(file).ends_with(WEIGHTS_END));
+    match weights.collect::<Vec<_>>()[..] {
+        [file] => Ok(file),
+        ref several => Err(NotOneFile {
+            listed: several.len(),
+        }),
     }
 }
 
-impl std::fmt::Display for Architecture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl WeightsError {
+    /// Whether it may be that the file is not any more what was verified: changed, cut short or gone.
+    pub fn is_about_the_file(&self) -> bool {
+        !matches!(self, WeightsError::Load { .. })
+    }
+
+    /// True when the file itself is at fault, so that trying again changes nothing.
+    pub fn blames_the_file(&self) -> bool {
         match self {
-            Architecture::Rrdb(layout) => layout.fmt(f),
-            Architecture::Compact(layout) => layout.fmt(f),
+            WeightsError::Pickle(error) => error.blames_the_file(),
+            WeightsError::Verify(error) => error.blames_the_file(),
+            WeightsError::Header(error) => error.blames_the_file(),
+            WeightsError::Detect { .. } => true,
+            WeightsError::Map { .. } | WeightsError::Load { .. } => false,
         }
     }
 }
 
-/// A network on a device, ready to run.
-pub struct Upscaler {
-    architecture: Architecture,
-    network: Network,
-    dtype: DType,
-    device: Device,
+/// Tells which network a safetensors file holds, without loading it.
+///
+/// *Guarantees:* nothing of the file is parsed before its digest is the pinned one.
+pub fn check_network(file: WeightFile<'_>) -> Result<NetworkLayout, WeightsError> {
+    let WeightFile { name, path, sha256 } = file;
+    pickle::refuse(name, path)?;
+    verify::verify(name, path, sha256)?;
+    let header = Header::read(name, path)?;
+    recognise(&shapes(header)).map_err(|source| WeightsError::Detect {
+        file: name.to_owned(),
+        source,
+    })
 }
 
-/// candle numbers a tensor's elements in 32 bits on a GPU.
-fn pixels_on_gpu(memory_bytes: u64, floats: u64, unfolded: u64, float_bytes: u64) -> u64 {
-    let fit = memory_bytes / ((floats + unfolded) * float_bytes);
-    fit.min(u64::from(u32::MAX >> 1) / unfolded)
+/// The memory that the weights of a safetensors file take in this type, in bytes.
+pub fn weight_bytes(file: WeightFile<'_>, dtype: DType) -> Result<u64, HeaderError> {
+    let header = Header::read(file.name, file.path)?;
+    let elements = header
+        .tensors
+        .into_values()
+        .map(|tensor| tensor.shape.iter().product::<usize>());
+    Ok((elements.sum::<usize>() * dtype.size_in_bytes()) as u64)
 }
 
-enum Network {
-    Rrdb(Box<rrdb::Rrdb>),
-    Compact(compact::Compact),
+/// Loads a network, told by its tensors' shapes, from a safetensors file.
+///
+/// *Guarantees:* as for [`check_network`]; and nothing is mapped before the header is found to tell
+/// the truth about the file. Weights are converted to the type that the device computes in.
+pub fn load_network(file: WeightFile<'_>, device: &Device) -> Result<LoadedNetwork, WeightsError> {
+    let layout = check_network(file)?;
+    let name = || file.name.to_owned();
+    let tensors = map(file.path).map_err(|source| WeightsError::Map {
+        file: name(),
+        source: Box::new(source),
+    })?;
+    let tensors =
+        VarBuilder::from_backend(Box::new(tensors), compute_dtype(device), device.clone());
+    layout.load(tensors).map_err(|source| WeightsError::Load {
+        file: name(),
+        source,
+    })
 }
 
-impl Upscaler {
-    /// Makes the network from tensors in memory, by their checkpoint's names.
-    pub fn from_tensors(
-        architecture: &Architecture,
-        tensors: std::collections::HashMap<String, Tensor>,
-        device: &Device,
-    ) -> Result<Upscaler, ModelError> {
-        Self::from_tensors_as(compute_dtype(device), architecture, tensors, device)
+/// The same for a network that makes frames larger.
+///
+/// # Errors
+/// As [`load_network`]; or it is a network that does something else.
+pub fn load_upscaler(file: WeightFile<'_>, device: &Device) -> Result<Upscaler, WeightsError> {
+    match load_network(file, device)? {
+        LoadedNetwork::Upscaler(upscaler) => Ok(upscaler),
+        LoadedNetwork::Interpolator(other) => Err(WeightsError::Detect {
+            file: file.name.to_owned(),
+            source: DetectError::NoUpscaler {
+                found: other.layout().to_string(),
+            },
+        }),
     }
+}
 
-    /// The same, computing in another type than the device's own.
-    pub fn from_tensors_as(
-        dtype: DType,
-        architecture: &Architecture,
-        tensors: std::collections::HashMap<String, Tensor>,
-        device: &Device,
-    ) -> Result<Upscaler, ModelError> {
-        architecture.load(VarBuilder::from_tensors(tensors, dtype, device))
-    }
+fn shapes(header: Header) -> Shapes {
+    header
+        .tensors
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.shape))
+        .collect()
+}
 
-    pub fn architecture(&self) -> &Architecture {
-        &self.architecture
-    }
-
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// How many times larger the output is, in each direction.
-    pub fn scale(&self) -> usize {
-        self.architecture.scale()
-    }
-
-    /// How many input pixels can be computed at once within this memory, in bytes, weights apart.
-    pub fn pixels_within(&self, memory_bytes: u64) -> u64 {
-        match &self.device {
-            Device::Cpu | Device::Metal(_) => {
-                memory_bytes / self.architecture.bytes_per_pixel() as u64
-            }
-            Device::Cuda(_) => pixels_on_gpu(
-                memory_bytes,
-                self.architecture.floats_per_pixel() as u64,
-                self.architecture.unfolded_per_pixel() as u64,
-                self.dtype.size_in_bytes() as u64,
-            ),
-        }
-    }
-
-    /// Upscales RGB frames, `[frames, 3, height, width]` with values in 0..=1, to
-    /// `[frames, 3, height * scale, width * scale]` in float32, not clamped.
-    ///
-    /// The whole frames are computed at once: see [`crate::frame`] for frames of any size. A frame's
-    /// values do not depend on the other frames of its batch.
-    pub fn forward(&self, frames: &Tensor) -> Result<Tensor, ModelError> {
-        self.forward_unless(frames, &|| false)
-    }
-
-    /// The same; ends as [`ModelError::Stopped`] when `should_stop` says so, which is asked several
-    /// times: a large frame can take minutes.
-    pub fn forward_unless(
-        &self,
-        frames: &Tensor,
-        should_stop: &dyn Fn() -> bool,
-    ) -> Result<Tensor, ModelError> {
-        let shape = frames.dims();
-        if shape.len() != 4 || shape[1] != 3 || shape.contains(&0) {
-            return Err(ModelError::Input {
-                found: shape.to_vec(),
-            });
-        }
-        let upscaled = self.run(frames, should_stop);
-        let upscaled = upscaled.map_err(|source| ModelError::Forward {
-            architecture: self.architecture.to_string(),
-            frames: shape.to_vec(),
-            source: Box::new(source),
-        })?;
-        upscaled.ok_or(ModelError::Stopped)
-    }
-
-    fn run(
-        &self,
-        frames: &Tensor,
-        should_stop: &dyn Fn() -> bool,
-    ) -> candle_core::Result<Option<Tensor>> {
-        let frames = frames
-            .to_device(&self.device)?
-            .to_dtype(self.dtype)?
-            .contiguous()?;
-        let upscaled = match &self.network {
-            Network::Rrdb(network) => network.forward(&frames, should_stop)?,
-            Network::Compact(network) => network.forward(&frames, should_stop)?,
-        };
-        upscaled
-            .map(|upscaled| upscaled.to_dtype(DType::F32))
-            .transpose()
-    }
+#[allow(
+    unsafe_code,
+    reason = "a mapped file must not change: it lies in our cache or on a read-only volume"
+)]
+fn map(path: &Path) -> candle_core::Result<MmapedSafetensors> {
+    // SAFETY: the file was verified, and nothing writes to it: the cache renames whole files into
+    // place and never opens one for writing again, and volumes of weights are mounted read-only.
+    unsafe { MmapedSafetensors::new(path) }
 }
 
 #[cfg(test)]
@@ -327,11 +181,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gpu_gets_tiles_whose_convolutions_fit_its_memory_and_its_numbers() {
-        // 64 features, x4: 576 + 256 values unfolded for each of the 16 output pixels.
-        let (floats, unfolded) = (2900, 16 * 832);
-        assert_eq!(pixels_on_gpu(1 << 30, floats, unfolded, 2), 33_115);
-        let most = pixels_on_gpu(u64::MAX, floats, unfolded, 2);
-        assert!(most * unfolded < 1 << 31 && (most + 1) * unfolded >= (1 << 31) - 1);
+    fn a_model_has_one_file_of_weights_and_any_number_of_texts() {
+        let found = |files: &[&'static str]| {
+            network_file(files, |file| file)
+                .copied()
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(found(&["x.safetensors"]), Ok("x.safetensors"));
+        let files = ["LICENCE.txt", "config.json", "deep/x.safetensors"];
+        assert_eq!(found(&files), Ok("deep/x.safetensors"));
+        for (files, listed) in [
+            (&["config.json"][..], "0 are listed"),
+            (&["x.safetensors", "y.safetensors"], "2 are listed"),
+        ] {
+            let refused = found(files).expect_err(listed);
+            assert!(refused.contains(listed), "{refused}");
+        }
     }
 }

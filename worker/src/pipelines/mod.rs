@@ -16,12 +16,12 @@ use std::time::Duration;
 use framewright_crds::aijob::{Cause, Fact, OutputRole, Progress, Usage};
 use framewright_crds::pipelines::{self, MediaFacts, MediaKind, Pipeline, PipelineSpec};
 
+use crate::error_chain::error_chain;
 use crate::frame::FrameError;
 use crate::media::{Class, MediaError, Programs};
 use crate::memory::Limit;
-use crate::models::{LoadedNetwork, NetworkLayout};
-use crate::sentence::sentence;
-use crate::weights::WeightsError;
+use crate::models::WeightsError;
+use crate::networks::{LoadedNetwork, NetworkLayout};
 pub use map_video::checkpoint::Checkpoint;
 
 /// The least that reading a file may take.
@@ -324,7 +324,7 @@ pub enum PipelineError {
     #[error(
         "the {what} of {width} x {height} pixels takes about {needed} MiB of memory at scale {scale}, and {}; {scale_that_fits}{}{what_fits}",
         found(*limit),
-        limited(*limit, *sufficient)
+        limited(*limit, *minimum)
     )]
     Memory {
         what: &'static str,
@@ -333,7 +333,7 @@ pub enum PipelineError {
         scale: u64,
         needed: u64,
         limit: Limit,
-        sufficient: u64,
+        minimum: u64,
         /// Empty, or so that the rest can follow.
         scale_that_fits: String,
         what_fits: String,
@@ -395,9 +395,9 @@ impl PipelineError {
                     Class::Misconfigured | Class::Internal => Cause::Internal,
                 }
             }
-            PipelineError::Weights(_) if is_out_of_memory(&sentence(self)) => Cause::OutOfMemory,
+            PipelineError::Weights(_) if is_out_of_memory(&error_chain(self)) => Cause::OutOfMemory,
             PipelineError::Weights(_) => Cause::WeightsFailed,
-            PipelineError::Network { .. } if is_out_of_memory(&sentence(self)) => {
+            PipelineError::Network { .. } if is_out_of_memory(&error_chain(self)) => {
                 Cause::OutOfMemory
             }
             PipelineError::Network { source } => match source.as_ref() {

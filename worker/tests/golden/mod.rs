@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use framewright_worker::models::{
-    FlowScale, Interpolator, NetworkLayout, RifeLayout, Shapes, Upscaler, detect, recognise,
-};
+use framewright_worker::models::{Shapes, detect, recognise};
+use framewright_worker::networks::{FlowScale, Interpolator, NetworkLayout, RifeLayout, Upscaler};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -46,9 +46,9 @@ class Block(nn.Module):
         is_prelu = kind["body"] == "prelu"
         self.conv0 = nn.Sequential(bent(inputs, channels // 2, 2, is_prelu), bent(channels // 2, channels, 2, is_prelu))
         if kind["body"] == "residual":
-            body = [Residual(channels, kind["groups"]) for _ in range(8)]
+            body = [Residual(channels, kind["groups"]) for _ in range(kind["depth"])]
         else:
-            body = [bent(channels, channels, 1, is_prelu) for _ in range(8)]
+            body = [bent(channels, channels, 1, is_prelu) for _ in range(kind["depth"])]
         self.convblock = nn.Sequential(*body)
         if kind["outputs"] == 5 and not kind["shuffle"]:
             self.lastconv = nn.ConvTranspose2d(channels, 5, 4, 2, 1)
@@ -111,11 +111,11 @@ def warped(image, flow):
 
 
 class Network(nn.Module):
-    def __init__(self, channels, scales, body="residual", outputs=6, shuffle=True, groups=1, style=None, hidden=0, encoded=0):
+    def __init__(self, channels, scales, body="residual", outputs=6, shuffle=True, groups=1, style=None, hidden=0, encoded=0, depth=8):
         super().__init__()
         self.scales, self.can_rerun = scales, body == "prelu"
         features = 8 if outputs == 13 else 0
-        kind = {"body": body, "outputs": outputs, "shuffle": shuffle, "groups": groups}
+        kind = {"body": body, "outputs": outputs, "shuffle": shuffle, "groups": groups, "depth": depth}
         for index, count in enumerate(channels):
             inputs = 7 + 2 * encoded if index == 0 else 12 + 2 * encoded + features
             setattr(self, f"block{index}", Block(inputs, count, kind))
@@ -194,6 +194,9 @@ CASES = [
     ("4.25.heavy", Network([384, 256, 192, 128, 64], FIVE, **LATE), "", [26, 34], 0.5, 1, 1.0),
     # As small as it can be, for tests of what is around the network.
     ("mini", Network([8, 4, 4, 4], FOUR), MODULE, [26, 34], 0.5, 1, 0.6),
+    # Fewer blocks and layers than any published one.
+    ("two blocks", Network([8, 4], [4, 2], outputs=5, depth=2), "", [26, 34], 0.3, 1, 0.6),
+    ("three blocks", Network([12, 8, 4], [8, 4, 2], outputs=5, depth=3), "", [26, 34], 0.3, 1, 0.6),
     ("4.26.heavy", Network([192, 128, 96, 64, 32], FIVE, **{**LATE, "encoded": 16}), "", [26, 34], 0.5, 1, 1.0),
 ]
 

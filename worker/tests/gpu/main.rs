@@ -17,7 +17,8 @@ use candle_core::{DType, Device, Tensor};
 use framewright_crds::modelpool;
 use framewright_worker::device;
 use framewright_worker::frame::{FrameError, tiling_on_device, upscale_rgb8};
-use framewright_worker::models::{Upscaler, detect};
+use framewright_worker::models::detect;
+use framewright_worker::networks::Upscaler;
 use framewright_worker::tiles::Tiling;
 
 use closeness::{cosine, psnr, worst};

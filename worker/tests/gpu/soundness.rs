@@ -7,9 +7,9 @@ use framewright_crds::aijob::Cause;
 use framewright_worker::device::gpu_memory;
 use framewright_worker::engine::{Engine, EngineError, Weights};
 use framewright_worker::frame::{tiling_on_device, upscale_rgb8};
-use framewright_worker::models::LoadedNetwork;
+use framewright_worker::models::verify::Sha256;
+use framewright_worker::networks::LoadedNetwork;
 use framewright_worker::pipelines::PipelineError;
-use framewright_worker::weights::verify::Sha256;
 use tempfile::TempDir;
 
 use crate::{golden, gpu};

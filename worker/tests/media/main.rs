@@ -6,6 +6,6 @@ mod codecs;
 mod colours;
 mod decoding;
 mod encoding;
+mod ffmpeg_errors;
 mod refusals;
 mod stills;
-mod trouble;

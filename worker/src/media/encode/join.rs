@@ -36,7 +36,7 @@ pub struct Join {
     /// The most that the file may take.
     pub max_bytes: u64,
     /// How long ffmpeg may give no sign of life.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl Join {
@@ -60,7 +60,7 @@ impl Join {
         let limits = Limits {
             audio: self.audio.as_ref().map(|audio| audio.path.clone()),
             max_bytes: self.max_bytes,
-            patience: self.patience,
+            timeout: self.timeout,
         };
         let frames = self.segments.iter().map(|segment| segment.frames).sum();
         let writer = Writer::start(programs, path, &arguments, Stdio::null(), limits)?;
@@ -114,7 +114,7 @@ mod tests {
             rate: FrameRate::new(24_000, 1001).expect("a rate"),
             audio: None,
             max_bytes: u64::MAX,
-            patience: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
         };
         assert_eq!(
             join.list(),

@@ -77,7 +77,7 @@ impl Encoder {
             writer::Limits {
                 audio,
                 max_bytes: options.max_bytes,
-                patience: options.patience,
+                timeout: options.timeout,
             },
         )?;
         let (frames, waiting) = mpsc::channel();
@@ -120,7 +120,7 @@ impl Encoder {
             self.in_queue -= 1;
         }
         while self.in_queue >= self.options.queue.max(1) {
-            match self.taken.recv_timeout(self.options.patience) {
+            match self.taken.recv_timeout(self.options.timeout) {
                 Ok(()) => self.in_queue -= 1,
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(self.writer.stalled());

@@ -28,7 +28,7 @@ pub struct EncodeOptions {
     /// The most that the file may take; beyond it encoding stops with scratch full.
     pub max_bytes: u64,
     /// How long the encoder may take for a single frame.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl EncodeOptions {
@@ -44,7 +44,7 @@ impl EncodeOptions {
             threads: 1,
             queue: 4,
             max_bytes: u64::MAX,
-            patience: Duration::from_secs(120),
+            timeout: Duration::from_secs(120),
         }
     }
 }

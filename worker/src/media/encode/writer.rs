@@ -9,9 +9,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::Encoded;
-use crate::media::complaint;
 use crate::media::error::MediaError;
 use crate::media::extent;
+use crate::media::ffmpeg_errors;
 use crate::media::process::{self, Process};
 use crate::media::programs::Programs;
 use crate::media::sniff::Container;
@@ -41,7 +41,7 @@ pub(super) struct Limits {
     /// Bytes of the file.
     pub(super) max_bytes: u64,
     /// Time without a sign of life.
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl Writer {
@@ -82,9 +82,9 @@ impl Writer {
         is_wanted: &mut dyn FnMut() -> bool,
     ) -> Result<Encoded, MediaError> {
         let encoded = self.last_progress(is_wanted)?;
-        let ending = self.process.end(self.limits.patience)?;
-        if !ending.status.success() || complaint::is_disk_full(&ending) {
-            return Err(self.complaint(&ending));
+        let ending = self.process.end(self.limits.timeout)?;
+        if !ending.status.success() || ffmpeg_errors::is_disk_full(&ending) {
+            return Err(self.encoder_error(&ending));
         }
         self.check_budget()?;
         if encoded != frames {
@@ -122,27 +122,27 @@ impl Writer {
     }
 
     pub(super) fn stalled(&mut self) -> MediaError {
-        self.process.stalled(self.limits.patience)
+        self.process.stalled(self.limits.timeout)
     }
 
     /// Why ffmpeg has ended.
     pub(super) fn reason(&mut self) -> MediaError {
-        match self.process.end(self.limits.patience) {
-            Ok(ending) => self.complaint(&ending),
+        match self.process.end(self.limits.timeout) {
+            Ok(ending) => self.encoder_error(&ending),
             Err(error) => error,
         }
     }
 
-    /// The frames that ffmpeg counts in the end; patience starts anew with every sign of life, and a file that grows is one.
+    /// The frames that ffmpeg counts in the end; the timeout starts anew with every sign of life, and a file that grows is one.
     fn last_progress(&mut self, is_wanted: &mut dyn FnMut() -> bool) -> Result<u64, MediaError> {
         let (mut frames, mut bytes, mut since) = (0, 0, Instant::now());
         loop {
-            let patience = self.limits.patience + Duration::from_secs(bytes / SLOW_DISK);
-            match self.encoded.recv_timeout(BEAT.min(patience)) {
+            let timeout = self.limits.timeout + Duration::from_secs(bytes / SLOW_DISK);
+            match self.encoded.recv_timeout(BEAT.min(timeout)) {
                 Ok(encoded) => (frames, since) = (encoded, Instant::now()),
                 Err(RecvTimeoutError::Disconnected) => return Ok(frames),
-                Err(RecvTimeoutError::Timeout) if since.elapsed() >= patience => {
-                    return Err(self.process.stalled(patience));
+                Err(RecvTimeoutError::Timeout) if since.elapsed() >= timeout => {
+                    return Err(self.process.stalled(timeout));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -159,9 +159,9 @@ impl Writer {
         }
     }
 
-    fn complaint(&self, ending: &process::Ending) -> MediaError {
+    fn encoder_error(&self, ending: &process::Ending) -> MediaError {
         let audio = self.limits.audio.as_deref();
-        complaint::writing_failed(ending, &self.ffmpeg, &self.path, audio)
+        ffmpeg_errors::writing_failed(ending, &self.ffmpeg, &self.path, audio)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::frame::{FrameError, to_planes, to_rgb8};
 use crate::media::Frame;
-use crate::models::{FlowScale, Interpolator, ModelError, SourceFrame};
+use crate::networks::{FlowScale, Interpolator, NetworkError, SourceFrame};
 use crate::pipelines::position::Position;
 use crate::pipelines::{PipelineError, ProgressSink};
 
@@ -55,10 +55,10 @@ impl<'a> FrameInterpolator<'a> {
         };
         let planes = self.network.between(&earlier, &later, time, &before_a_part);
         let planes = planes.map_err(|error| match error {
-            ModelError::Stopped => PipelineError::Stopped,
-            ModelError::Load { .. } | ModelError::Input { .. } | ModelError::Forward { .. } => {
-                failed(error.into())
-            }
+            NetworkError::Stopped => PipelineError::Stopped,
+            NetworkError::Load { .. }
+            | NetworkError::Input { .. }
+            | NetworkError::Forward { .. } => failed(error.into()),
         })?;
         let rgb = to_rgb8(&planes).map_err(failed)?;
         Ok(Frame { width, height, rgb })

@@ -3,12 +3,12 @@
 //! Source frames and new frames take the same way: RGB from one decoder, 8 bits a colour, rounded alike, to one encoder. So a new frame
 //! has the colours of its neighbours.
 //!
-//! *Layout*: `timeline` says which frame shows what, `change` how much two frames differ, `frame_interpolator` makes new frames, `room`
+//! *Layout*: `timeline` says which frame shows what, `change` how much two frames differ, `frame_interpolator` makes new frames, `memory_estimate`
 //! is whether there is memory for it.
 
 mod change;
 mod frame_interpolator;
-mod room;
+mod memory_estimate;
 mod timeline;
 
 use std::collections::VecDeque;
@@ -23,10 +23,10 @@ use super::map_video::{FrameMap, Results, VideoMap, map_video};
 use super::video::{video_facts, waiting_frames};
 use super::{Input, Outputs, PipelineError, ProgressSink, TaskContext, Work};
 use crate::media::{Frame, FrameRate, MediaError, Programs, Video};
-use crate::models::{FlowScale, Interpolator};
+use crate::networks::{FlowScale, Interpolator};
 use change::change;
 use frame_interpolator::FrameInterpolator;
-use room::Frames;
+use memory_estimate::Frames;
 use timeline::{Shows, Timeline};
 
 /// From this shorter side on, motion is looked for at half the size.
@@ -180,7 +180,7 @@ pub fn interpolate(
         waiting: waiting_frames(width, height),
     };
     let on_host = |scale| network.host_bytes(width.into(), height.into(), scale);
-    room::check(frames, scale, on_host, context.memory)?;
+    memory_estimate::check(frames, scale, on_host, context.memory)?;
     let input = &prepared.input;
     let slowdown = prepared.parameters.slowdown();
     let audio = video.audio_track(&input.path, None);
@@ -189,7 +189,7 @@ pub fn interpolate(
         video,
         wanted: None,
         // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
-        decodable: room::decodable(frames, on_host(scale), context.memory),
+        decodable: memory_estimate::decodable(frames, on_host(scale), context.memory),
         waiting: frames.waiting,
         width,
         height,

@@ -119,7 +119,7 @@ pub(super) fn map_video(
         rate: video.rate,
         audio: video.audio.clone(),
         max_bytes: bytes.saturating_sub(segments.bytes()),
-        patience: FRAME_DEADLINE,
+        timeout: FRAME_DEADLINE,
     };
     // The index moves to the front, and sound is encoded: minutes in which no frame comes.
     let joined = join.write(&context.programs, &path, &mut || {
@@ -170,7 +170,7 @@ impl VideoMap<'_> {
                 pixels: limits.pixels.min(self.decodable),
                 ..limits
             },
-            patience: FRAME_DEADLINE,
+            timeout: FRAME_DEADLINE,
             ..DecodeOptions::default()
         }
     }
@@ -179,7 +179,7 @@ impl VideoMap<'_> {
         EncodeOptions {
             threads: ENCODER_THREADS,
             queue: self.waiting_results,
-            patience: FRAME_DEADLINE,
+            timeout: FRAME_DEADLINE,
             ..EncodeOptions::new(self.width, self.height, self.rate)
         }
     }

@@ -7,10 +7,10 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 use serde_json::{Value, json};
 
-use super::room::Means;
+use super::memory_estimate::UpscalePlan;
 use crate::frame::{FrameError, host_bytes_per_pixel, tiling_on_device, upscale_rgb8};
 use crate::media::Frame;
-use crate::models::Upscaler;
+use crate::networks::Upscaler;
 use crate::pipelines::position::Position;
 use crate::pipelines::{PipelineError, ProgressSink};
 use crate::tiles::{Tiling, plan};
@@ -40,8 +40,8 @@ impl FrameUpscaler<'_> {
     }
 
     /// `tile_bytes` is what it was made with.
-    pub(super) fn means(&self, tile_bytes: u64) -> Means {
-        Means {
+    pub(super) fn plan(&self, tile_bytes: u64) -> UpscalePlan {
+        UpscalePlan {
             factor: self.network.scale() as u64,
             scale: self.scale.into(),
             tile_bytes_per_pixel: host_bytes_per_pixel(self.network),

@@ -1,9 +1,9 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 //!
-//! *Layout*: `frame_upscaler` takes one frame through the network, `room` is whether there is memory for it.
+//! *Layout*: `frame_upscaler` takes one frame through the network, `memory_estimate` is whether there is memory for it.
 
 mod frame_upscaler;
-mod room;
+mod memory_estimate;
 
 use std::sync::atomic::Ordering;
 
@@ -21,9 +21,9 @@ use super::{Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, Wo
 use crate::media::image::{self as stills, Header};
 use crate::media::sniff::sniff;
 use crate::media::{Frame, Kind, MediaError, Programs, Still, StillFormat, Video};
-use crate::models::Upscaler;
+use crate::networks::Upscaler;
 use frame_upscaler::FrameUpscaler;
-use room::Source;
+use memory_estimate::Source;
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
 const MAX_OUTPUT_PIXELS: u64 = 1 << 28;
@@ -185,12 +185,12 @@ fn image(
     let source = Source {
         width: header.width,
         height: header.height,
-        kind: room::Kind::Image {
+        kind: memory_estimate::Kind::Image {
             has_alpha: header.has_alpha,
             beside: header.beside,
         },
     };
-    room::check(source, upscaler.means(context.tile_bytes), context.memory)?;
+    memory_estimate::check(source, upscaler.plan(context.tile_bytes), context.memory)?;
     let still = stills::read(&input.path, max_pixels(upscaler.network.scale())).map_err(read)?;
     let (width, height) = upscaler.size(still.frame.width, still.frame.height);
     let alpha = still
@@ -245,20 +245,20 @@ fn video(
     let source = Source {
         width: video.width,
         height: video.height,
-        kind: room::Kind::Video {
+        kind: memory_estimate::Kind::Video {
             waiting,
             waiting_larger: waiting_results,
         },
     };
-    let means = upscaler.means(context.tile_bytes);
-    room::check(source, means, context.memory)?;
+    let plan = upscaler.plan(context.tile_bytes);
+    memory_estimate::check(source, plan, context.memory)?;
     let input = &prepared.input;
     let map = VideoMap {
         input,
         video,
         wanted: prepared.frames,
         // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
-        decodable: room::decodable(source, means, context.memory),
+        decodable: memory_estimate::decodable(source, plan, context.memory),
         waiting,
         width,
         height,
