@@ -173,9 +173,11 @@ fn folder() -> TempDir {
     let seconds = (SOURCE_FRAMES * 1001) as f64 / 24_000.0;
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-f", "lavfi"])
-        .args(["-i", "testsrc2=size=32x32:rate=24000/1001"])
+        .args([
+            "-i",
+            &format!("testsrc2=size=32x32:rate=24000/1001,trim=end_frame={SOURCE_FRAMES}"),
+        ])
         .args(["-f", "lavfi", "-i", &format!("sine=duration={seconds}")])
-        .args(["-frames:v", &SOURCE_FRAMES.to_string()])
         .args(["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac"])
         .arg(folder.path().join("clip.mp4"))
         .status();
