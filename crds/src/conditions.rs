@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Condition types of an AIJob.
 pub mod job {
-    /// The spec can be worked on.
+    /// The job may start.
     pub const ACCEPTED: &str = "Accepted";
     /// A worker computes for the job.
     pub const RUNNING: &str = "Running";
@@ -32,7 +32,7 @@ pub mod job_reason {
     pub const AWAITING_UPLOAD: &str = "AwaitingUpload";
     /// No pool has the model.
     pub const MODEL_NOT_FOUND: &str = "ModelNotFound";
-    /// No pool does the pipeline.
+    /// No pool runs the pipeline.
     pub const PIPELINE_NOT_FOUND: &str = "PipelineNotFound";
     /// The named pool does not exist.
     pub const POOL_NOT_FOUND: &str = "PoolNotFound";
@@ -42,7 +42,7 @@ pub mod job_reason {
     pub const QUEUED: &str = "Queued";
     /// The pool is not ready; the message names the pool and its reason.
     pub const POOL_NOT_READY: &str = "PoolNotReady";
-    /// A worker prepares.
+    /// A worker prepares the task.
     pub const STARTING: &str = "Starting";
     /// A worker computes.
     pub const RUNNING: &str = "Running";
@@ -54,9 +54,9 @@ pub mod job_reason {
     pub const SUCCEEDED: &str = "Succeeded";
     /// Too many attempts failed.
     pub const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
-    /// Nobody can work on this input.
+    /// No worker can process this input.
     pub const INVALID_INPUT: &str = "InvalidInput";
-    /// The spec asks for what cannot be, such as an output that a pipeline does not make.
+    /// The spec asks for something that does not exist, such as an output that a pipeline does not make.
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// Somebody deleted the job, and finalizers keep it.
     pub const DELETED: &str = "Deleted";
@@ -66,7 +66,7 @@ pub mod job_reason {
 
 /// Condition types of a ModelPool.
 pub mod pool {
-    /// All the workers asked for take tasks for all models.
+    /// spec.replicas workers take tasks for all models.
     pub const READY: &str = super::READY;
 }
 
@@ -78,13 +78,13 @@ pub mod pool_reason {
     pub const SCALED_TO_ZERO: &str = "ScaledToZero";
     /// Weights are to be uploaded.
     pub const AWAITING_UPLOAD: &str = "AwaitingUpload";
-    /// Pods are being made or replaced.
+    /// Pods are being created or replaced.
     pub const PROGRESSING: &str = "Progressing";
-    /// Pods have scheduling gates, which somebody else removes.
+    /// Pods have scheduling gates, which another controller removes.
     pub const SCHEDULING_GATED: &str = "SchedulingGated";
     /// The scheduler finds no node.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
-    /// The image of a container, the worker's or another, does not come.
+    /// The image of a container, the worker's or another, cannot be pulled.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// The API server refuses the pods.
     pub const PODS_REFUSED: &str = "PodsRefused";
@@ -96,11 +96,11 @@ pub mod pool_reason {
     pub const WORKER_CRASHING: &str = "WorkerCrashing";
     /// A container cannot be created or started, or one beside the worker keeps ending.
     pub const CONTAINER_FAILING: &str = "ContainerFailing";
-    /// The node of a worker is no longer heard of.
+    /// The kubelet of a worker's node does not report.
     pub const NODE_NOT_READY: &str = "NodeNotReady";
     /// A worker does not find the device that the pool states.
     pub const DEVICE_MISSING: &str = "DeviceMissing";
-    /// No worker does a pipeline that the spec names.
+    /// No worker can run a pipeline that the spec names.
     pub const PIPELINE_MISSING: &str = "PipelineMissing";
     /// A file of a model is wrong.
     pub const WEIGHTS_FAILED: &str = "WeightsFailed";
@@ -108,7 +108,7 @@ pub mod pool_reason {
     pub const LOADING: &str = "Loading";
     /// It is being deleted, and finalizers keep it.
     pub const DELETING: &str = "Deleting";
-    /// Pods run, but their workers have not dialled in.
+    /// Pods run, but their workers have not connected.
     pub const AWAITING_WORKERS: &str = "AwaitingWorkers";
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use framewright_crds::aijob::Cause;
 use framewright_crds::pipelines::PIPELINES;
 
 /// Folders and files that decide, and do nothing else.
@@ -172,6 +173,100 @@ fn the_documentation_has_each_published_pipeline_and_its_unit() {
             assert!(row.contains(&format!("`{}`", output.name)), "{row}");
         }
     }
+}
+
+#[test]
+fn the_documentation_has_each_reason_and_cause_that_a_status_can_show() {
+    let source = text("crds/src/conditions.rs");
+    for (module, document) in [
+        ("job", "docs/jobs.md"),
+        ("job_reason", "docs/jobs.md"),
+        ("pool_reason", "docs/pools.md"),
+    ] {
+        let names = constants(&source, module);
+        assert!(!names.is_empty(), "conditions.rs has no module {module}");
+        assert_documented(document, &names);
+    }
+    let causes: Vec<String> = Cause::ALL.iter().map(ToString::to_string).collect();
+    assert_documented("docs/jobs.md", &causes);
+}
+
+/// The values of the text constants of a module, except those that name another constant.
+fn constants(source: &str, module: &str) -> Vec<String> {
+    let begin = format!("pub mod {module} {{");
+    let body = source.split_once(&begin).map_or("", |(_, rest)| rest);
+    let body = body.split_once("\n}").map_or("", |(body, _)| body);
+    let values = body.lines().filter_map(|line| {
+        let value = line.split_once(": &str = \"")?.1;
+        value.strip_suffix("\";")
+    });
+    values.map(str::to_owned).collect()
+}
+
+/// Fails if a name is in no table: each needs a row whose first cell has it as code, or the sentence that gives the reason of a condition.
+fn assert_documented(document: &str, names: &[String]) {
+    let manual = text(document);
+    for name in names {
+        let code = format!("`{name}`");
+        let mut rows = manual.lines().filter(|line| line.starts_with('|'));
+        let is_there = rows.any(|row| row.split('|').nth(1).unwrap_or("").contains(&code))
+            || manual.contains(&format!("reason is then {code}"));
+        assert!(is_there, "{document} has no row for {name}");
+    }
+}
+
+/// The endings that the metrics' format adds to a name.
+const METRIC_ENDINGS: &[&str] = &[
+    "",
+    "_total",
+    "_bytes",
+    "_bytes_total",
+    "_seconds_total",
+    "_ratios",
+    "_celsius",
+    "_watts",
+];
+
+#[test]
+fn the_documentation_has_each_metric() {
+    let manual = text("docs/operations.md");
+    for (file, prefix, count) in [
+        ("operator/src/metrics.rs", "framewright", 10),
+        ("operator/store/src/health.rs", "framewright_store", 7),
+        ("worker/src/metrics.rs", "framewright_worker", 10),
+    ] {
+        let names = metrics(&text(file));
+        assert!(names.len() >= count, "{file} has {names:?}");
+        for name in names {
+            let is_there = METRIC_ENDINGS.iter().any(|ending| {
+                ["`", "{"]
+                    .iter()
+                    .any(|after| manual.contains(&format!("\n| `{prefix}_{name}{ending}{after}")))
+            });
+            assert!(
+                is_there,
+                "docs/operations.md has no row for {prefix}_{name}"
+            );
+        }
+    }
+}
+
+/// The metrics that a source file registers: a name in quotes, which is followed by its description.
+fn metrics(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]").next().unwrap_or("");
+    let parts: Vec<&str> = source.split('"').collect();
+    let is_name =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let is_description =
+        |text: &str| text.starts_with(|first: char| first.is_ascii_uppercase() || first == '1');
+    let found = parts
+        .windows(3)
+        .filter(|three| is_name(three[0]) && three[1].trim() == "," && is_description(three[2]));
+    found.map(|three| three[0].to_owned()).collect()
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn root() -> PathBuf {

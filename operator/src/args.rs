@@ -1,4 +1,4 @@
-//! What is typed: subcommands and their settings. Each can be given by the environment, too.
+//! The command line: subcommands and their settings. Environment variables can set them, too.
 
 use std::net::IpAddr;
 
@@ -13,23 +13,23 @@ use framewright_store::StoreArgs;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// How the log looks.
+    /// Format of the log.
     #[arg(long, env = "FRAMEWRIGHT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Reconciles AIJobs and ModelPools.
+    /// Run the operator: reconcile AIJobs and ModelPools.
     Run(Box<RunArgs>),
-    /// Keeps artifacts on a volume.
+    /// Run the store: keep artifacts on a volume.
     Store(Box<StoreArgs>),
-    /// Asks whether operator and store answer; for `helm test`.
+    /// Check whether operator and store answer; for `helm test`.
     Check(CheckArgs),
 }
 
-/// How the log looks.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,
@@ -39,26 +39,26 @@ pub enum LogFormat {
 /// Settings of the operator.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// The operator's own namespace.
+    /// Namespace of the operator.
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: String,
-    /// The operator's own pod.
+    /// Name of the operator's pod.
     #[arg(long, env = "POD_NAME")]
     pub pod_name: String,
-    /// The operator's own address, to which workers are led while it leads.
+    /// IP address of the operator's pod. Workers connect to it while this replica leads.
     #[arg(long, env = "POD_IP")]
     pub pod_ip: IpAddr,
-    /// The Service that workers dial; it has no selector, the leader writes its EndpointSlice.
+    /// The Service that workers connect to. It has no selector; the leader writes its EndpointSlice.
     #[arg(
         long,
         env = "FRAMEWRIGHT_SERVICE",
         default_value = "framewright-operator"
     )]
     pub service: String,
-    /// The store, as operator and workers reach it, such as https://framewright-store.framewright-system.svc:8443.
+    /// URL of the store for operator and workers, such as https://framewright-store.framewright-system.svc:8443.
     #[arg(long, env = "FRAMEWRIGHT_STORE_URL")]
     pub store_url: String,
-    /// The store, as people reach it from outside; links in statuses begin so. Default: --store-url.
+    /// URL of the store for users outside the cluster; links in statuses begin with it. Default: --store-url.
     #[arg(long, env = "FRAMEWRIGHT_STORE_EXTERNAL_URL")]
     pub store_external_url: Option<String>,
     /// Image of worker pods.
@@ -67,20 +67,20 @@ pub struct RunArgs {
     /// Image of worker pods whose pool computes on GPUs (device: cuda). Default: --worker-image.
     #[arg(long, env = "FRAMEWRIGHT_WORKER_IMAGE_CUDA")]
     pub worker_image_cuda: Option<String>,
-    /// Always, IfNotPresent or Never.
+    /// imagePullPolicy of worker pods: Always, IfNotPresent or Never.
     #[arg(
         long,
         env = "FRAMEWRIGHT_WORKER_IMAGE_PULL_POLICY",
         default_value = "IfNotPresent"
     )]
     pub worker_image_pull_policy: String,
-    /// Log filter of worker pods, as RUST_LOG has it.
+    /// Log filter of worker pods, in the format of RUST_LOG.
     #[arg(long, env = "FRAMEWRIGHT_WORKER_LOG", default_value = "info")]
     pub worker_log: String,
-    /// Whether worker pods say as which user and group they run (65532). false where the namespace gives them one, as on OpenShift.
+    /// Whether worker pods set user and group 65532. Set false if the namespace sets a user, as on OpenShift.
     #[arg(long, env = "FRAMEWRIGHT_WORKER_FIXED_USER", default_value_t = true, action = ArgAction::Set)]
     pub worker_fixed_user: bool,
-    /// Namespaces whose pools anybody may find by a model's name, if the pool's access allows it. May be given several times.
+    /// Namespaces whose pools jobs of other namespaces can use without a poolRef, if the pool's access allows it. May be given several times.
     #[arg(
         long = "catalog-namespace",
         env = "FRAMEWRIGHT_CATALOG_NAMESPACES",
@@ -94,13 +94,13 @@ pub struct RunArgs {
         default_value = "framewright-operator"
     )]
     pub lease: String,
-    /// Whether a worker's stream must come from an address of its own pod. false where the network rewrites what pods send to Services.
+    /// Whether a worker's stream must come from an address of its own pod. Set false if the network rewrites source addresses of pods.
     #[arg(long, env = "FRAMEWRIGHT_CHECK_PEER_ADDRESS", default_value_t = true, action = ArgAction::Set)]
     pub check_peer_address: bool,
 }
 
 impl RunArgs {
-    /// Host and port that workers dial.
+    /// Host and port that workers connect to.
     #[must_use]
     pub fn stream_address(&self) -> String {
         format!("{}.{}.svc:{STREAM_PORT}", self.service, self.namespace)
@@ -113,7 +113,7 @@ pub struct CheckArgs {
     /// URLs that must answer 200.
     #[arg(required = true)]
     pub urls: Vec<String>,
-    /// How long to try, in seconds.
+    /// Timeout in seconds; until then failed URLs are tried again.
     #[arg(long, default_value_t = 60)]
     pub timeout: u64,
 }

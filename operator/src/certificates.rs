@@ -40,13 +40,13 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     #[error(
-        "secret {name} has no usable {key}; delete the secret and restart the operator to have it made anew"
+        "secret {name} has no usable {key}; delete the secret and restart the operator, which creates it again"
     )]
     Content {
         name: &'static str,
         key: &'static str,
     },
-    #[error("cannot make a certificate")]
+    #[error("cannot create a certificate")]
     Make(#[source] rcgen::Error),
     #[error("the system gives no random bytes")]
     Random,

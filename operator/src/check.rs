@@ -7,7 +7,7 @@ use crate::args::CheckArgs;
 /// What did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot make an HTTP client")]
+    #[error("cannot create an HTTP client")]
     Client(#[source] reqwest::Error),
     #[error("{url} did not answer 200 within {seconds} s: {last}")]
     NoAnswer {

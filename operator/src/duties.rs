@@ -43,14 +43,14 @@ async fn lead_workers_here(context: &Context) {
             Ok(is_changed) => {
                 if is_changed && was_led_here {
                     tracing::warn!(
-                        "somebody has led the workers' Service elsewhere; it is led here again"
+                        "somebody has changed the EndpointSlice of the workers' Service; corrected"
                     );
                 }
                 was_led_here = true;
                 LOOK_EVERY
             }
             Err(error) => {
-                tracing::warn!(error = %crate::chain(&error), "cannot lead the workers' Service here; trying again");
+                tracing::warn!(error = %crate::chain(&error), "cannot write the EndpointSlice of the workers' Service; trying again");
                 Duration::from_secs(1)
             }
         };
@@ -77,9 +77,7 @@ pub(crate) async fn renew_certificates(
         .await;
         let reloaded = match ensured {
             Ok(keys) if !keys.are_those(&in_use) => {
-                tracing::error!(
-                    "the Secrets have new keys, made or changed since this process started; starting anew with them"
-                );
+                tracing::error!("the Secrets have new keys; restarting with them");
                 return;
             }
             Ok(keys) => tls

@@ -26,8 +26,10 @@ use crate::requests;
 pub const INPUTS_WAITING: usize = 4096;
 /// Inputs that are taken at a time.
 const INPUTS_AT_A_TIME: usize = 256;
-/// Objects that are decided about at a time.
-const OBJECTS_AT_A_TIME: usize = 256;
+/// Objects that are decided about between two looks at the clock.
+const OBJECTS_AT_A_TIME: usize = 16;
+/// After so long, decisions and status writes leave the rest to the next turn: inputs must not wait for longer.
+const SLICE: Duration = Duration::from_millis(5);
 /// Requests at once that are not writes of statuses: a new leader reads each job once before it gives commands about it.
 const OTHERS_AT_ONCE: usize = 64;
 /// How often the gauges of pools are counted, while something happens.
@@ -136,7 +138,7 @@ pub async fn run(
         if let Some(reason) = event_loop.restart {
             tracing::error!(
                 reason,
-                "this process ends, and a new one reads everything again"
+                "this process ends, and the next one reads everything again"
             );
             return;
         }
@@ -153,7 +155,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes in what came, decides, and does what follows; whether something is left to decide.
+    /// Takes in what came, decides, and does what follows, for about 5 ms; whether something is left to do.
     fn turn(&mut self, batch: &mut Vec<Input>) -> bool {
         let now = self.now();
         if !batch.is_empty() {
@@ -162,17 +164,26 @@ impl EventLoop {
         for input in batch.drain(..) {
             self.take(now, input);
         }
+        let begun = Instant::now();
         let mut effects = Vec::new();
-        let is_more = self.engine.decide(now, OBJECTS_AT_A_TIME, &mut effects);
+        let mut is_more = true;
+        while is_more && begun.elapsed() < SLICE {
+            is_more = self.engine.decide(now, OBJECTS_AT_A_TIME, &mut effects);
+        }
         for effect in effects {
             self.do_effect(effect);
         }
+        // One write at least: decisions must not keep writes waiting.
         while self.permits.is_free() {
             let Some(write) = self.engine.next_write(now) else {
                 break;
             };
             self.permits.used += 1;
             self.request(write.id, write.epoch, write.request);
+            if begun.elapsed() >= SLICE {
+                is_more = true;
+                break;
+            }
         }
         self.context
             .metrics
@@ -348,7 +359,7 @@ pub async fn follow_store(context: Arc<Context>, mut files: FileEvents) {
                 is_present: false,
             },
             FileEvent::Away { error } => {
-                tracing::warn!(error, "the store cannot be asked for files");
+                tracing::warn!(error, "cannot ask the store for files");
                 Event::Store { error: Some(error) }
             }
             FileEvent::Back => Event::Store { error: None },
@@ -423,7 +434,7 @@ fn log(context: &Context, line: Log) {
         }
         Log::Failed { what, error } => {
             context.metrics.request_failed();
-            tracing::warn!(error, "cannot {what}; it is tried again");
+            tracing::warn!(error, "cannot {what}; trying again");
         }
     }
 }

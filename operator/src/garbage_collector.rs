@@ -32,7 +32,7 @@ enum Error {
         namespace: String,
         source: Box<kube::Error>,
     },
-    #[error("the store does not help")]
+    #[error("the store did not do what was asked")]
     Store(#[source] StoreError),
 }
 

@@ -57,12 +57,12 @@ impl Default for Metrics {
         let registry = &mut metrics.registry;
         registry.register(
             "request_failures",
-            "Requests to the API server that did not come to a good end and are tried again",
+            "Requests to the API server that failed and are tried again",
             metrics.request_failures.clone(),
         );
         registry.register(
             "decide_seconds",
-            "How long the engine takes to decide about what happened",
+            "How long the engine takes to decide about events",
             metrics.decide_seconds.clone(),
         );
         registry.register(
@@ -72,17 +72,17 @@ impl Default for Metrics {
         );
         registry.register(
             "jobs_finished",
-            "AIJobs that are over, by the reason of their Succeeded condition",
+            "Finished AIJobs, by the reason of their Succeeded condition",
             metrics.finished.clone(),
         );
         registry.register(
             "streams_refused",
-            "Streams refused for want of a good token",
+            "Connections without a valid token",
             metrics.streams_refused.clone(),
         );
         registry.register(
             "pending_steps",
-            "Steps that could run now and find no worker, by pool; one that may run in several pools counts in each",
+            "Steps that could run now but wait for a worker, by pool; a step that may run in several pools counts in each",
             metrics.pending_steps.clone(),
         );
         registry.register(
@@ -92,7 +92,7 @@ impl Default for Metrics {
         );
         registry.register(
             "worker_slots",
-            "Tasks that the connected workers take at a time, by pool",
+            "Number of tasks that the connected workers can run at a time, by pool",
             metrics.worker_slots.clone(),
         );
         registry.register(

@@ -129,7 +129,7 @@ async fn send(context: &Context, request: Request) -> kube::Result<Answer> {
             let made = pods(&namespace)
                 .create(&PostParams::default(), &pod)
                 .await?;
-            tracing::info!(pod = %pod.name_any(), "worker pod made");
+            tracing::info!(pod = %pod.name_any(), "worker pod created");
             Answer::Metadata(Box::new(made.metadata))
         }
         Request::DeletePod(worker) => {

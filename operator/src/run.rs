@@ -32,11 +32,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Why the operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot make a client for the API server")]
+    #[error("cannot create a client for the API server")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot prepare keys and certificates")]
     Certificates(#[source] certificates::Error),
-    #[error("cannot make a client for the store")]
+    #[error("cannot create a client for the store")]
     Store(#[source] framewright_store::client::ClientError),
     #[error("cannot use the certificate for workers' streams")]
     Tls(#[source] std::io::Error),
@@ -45,7 +45,7 @@ pub enum Error {
         what: &'static str,
         source: std::io::Error,
     },
-    #[error("{what} ended, which it never should: this process ends, too, and another one leads")]
+    #[error("{what} ended unexpectedly: this process ends, and another replica leads")]
     Stopped {
         what: &'static str,
         source: std::io::Error,
@@ -137,7 +137,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         {
             return;
         }
-        tracing::info!("all objects are known");
+        tracing::info!("all objects are read");
         is_ready.store(true, Ordering::Release);
         candidate.run(async move { drop(ended.await) }).await;
     });

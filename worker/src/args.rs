@@ -1,4 +1,4 @@
-//! What the command line and the environment say.
+//! The command line and the environment variables.
 
 use std::path::PathBuf;
 
@@ -10,40 +10,40 @@ use framewright_crds::protocol::SLOTS_MAX;
 use crate::agent::trust::Trust;
 use crate::media::Programs;
 
-/// Runs video models: for an operator, or for one file.
+/// Runs video models: for an operator, or for one job without a cluster.
 #[derive(Debug, Parser)]
 #[command(name = "framewright-worker", version)]
 pub struct Arguments {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
-    /// Threads that compute on the CPU, at most one a core that the process may use, which is the default.
+    /// Number of threads that compute on the CPU. Default and maximum: the number of cores that the process may use.
     #[arg(long, global = true, env = env::THREADS)]
     pub threads: Option<usize>,
-    /// What is logged, such as info or framewright_worker=debug. Default: info for serve, warn for run.
+    /// Log filter, such as info or framewright_worker=debug. Default: info for serve, warn for run.
     #[arg(long, global = true, env = env::LOG)]
     pub log: Option<String>,
-    /// How it is logged.
+    /// Format of the log.
     #[arg(long, global = true, env = "FRAMEWRIGHT_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub log_format: String,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Dials in to the operator and works on the tasks that it sends.
+    /// Connect to the operator and run the tasks that it sends.
     Serve(Box<ServeArgs>),
-    /// Does one job on this machine, without a cluster: FILE holds an AIJob and the ModelPools that it uses.
+    /// Run one job on this machine, without a cluster. FILE contains an AIJob and the ModelPools that it uses.
     Run(RunArgs),
 }
 
 /// Settings of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The operator's stream for workers, such as wss://framewright-operator.framewright.svc:9443/v1/stream.
+    /// URL of the operator's stream for workers, such as wss://framewright-operator.framewright-system.svc:9443/v1/stream.
     #[arg(long, env = env::OPERATOR, value_parser = secure_url)]
     pub operator: String,
-    /// The certificate authority of operator and store, as PEM text.
+    /// Certificate of the authority of operator and store, as PEM text.
     #[arg(
         long,
         env = env::CA,
@@ -51,34 +51,34 @@ pub struct ServeArgs {
         required_unless_present = "ca_file"
     )]
     pub ca: Option<String>,
-    /// The same as a file, which may be replaced while the worker runs.
+    /// The same certificate as a file, which may be replaced while the worker runs.
     #[arg(long, env = "FRAMEWRIGHT_CA_FILE", conflicts_with = "ca")]
     pub ca_file: Option<PathBuf>,
-    /// The projected service account token, with the operator's audience.
+    /// File with the projected service account token, with the operator's audience.
     #[arg(long, env = env::TOKEN_FILE)]
     pub token_file: PathBuf,
-    /// What to compute on: cpu or cuda. Never guessed.
+    /// Device to compute on: cpu or cuda. There is no default.
     #[arg(long, env = env::DEVICE)]
     pub device: Device,
-    /// How many tasks to work on at a time; they share the device.
+    /// Number of tasks to run at a time; they share the device.
     #[arg(long, env = "FRAMEWRIGHT_SLOTS", default_value_t = 1, value_parser = slots)]
     pub slots: usize,
-    /// Where verified weights are kept.
+    /// Folder for verified weights.
     #[arg(long, env = env::WEIGHTS)]
     pub weights_cache: PathBuf,
-    /// The most that they may take, in bytes.
+    /// Maximum size of the weights cache, in bytes.
     #[arg(long, env = env::WEIGHTS_LIMIT)]
     pub weights_cache_limit: u64,
-    /// Where tasks keep their files.
+    /// Folder for the files of tasks.
     #[arg(long, env = env::SCRATCH)]
     pub scratch: PathBuf,
-    /// The most that they may take, in bytes.
+    /// Maximum size of the scratch folder, in bytes.
     #[arg(long, env = env::SCRATCH_LIMIT)]
     pub scratch_limit: u64,
     /// Port of /healthz, /readyz and /metrics; 0 takes a free one, and the log says which.
     #[arg(long, env = "FRAMEWRIGHT_HEALTH_PORT", default_value_t = HEALTH_PORT)]
     pub health_port: u16,
-    /// Where ffmpeg is.
+    /// Paths of ffmpeg and ffprobe.
     #[command(flatten)]
     pub media: MediaArgs,
 }
@@ -86,22 +86,22 @@ pub struct ServeArgs {
 /// Settings of `run`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "In FILE an input names a local file by its path, relative to FILE: `upload: {file: clip.mp4}`; or by its content, \
-`upload: {digest: …, bytes: …}`, and is looked for beside FILE then. Where all three are there, the file is checked. \
-So may a file of a ModelPool: `file: weights.safetensors` beside its path."
+    after_help = "In FILE, an input may name a local file by its path, relative to FILE: `upload: {file: clip.mp4}`; or by its content: \
+`upload: {digest: …, bytes: …}`. The worker then searches for a file with this content beside FILE. If an input has both, the worker checks \
+that the file has this content. A file of a ModelPool may also name a local file: `file: weights.safetensors` beside its path."
 )]
 pub struct RunArgs {
-    /// A YAML or JSON file with one AIJob and one or more ModelPools, or several files that hold them.
+    /// YAML or JSON with one AIJob and one or more ModelPools, in one file or several.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// A file for an upload input: STEP.NAME=PATH, or NAME=PATH where one input alone is called so. Default: what FILE names, by path
-    /// or by content.
+    /// The local file for an input: STEP.INPUT=PATH, or INPUT=PATH if only one input has this name. Default: the file that FILE names, by
+    /// path or by content.
     #[arg(long = "input", value_name = "NAME=PATH", value_parser = named_path)]
     pub inputs: Vec<(String, PathBuf)>,
-    /// Where weights are: a file or a folder. Default: beside FILE.
+    /// A file or a folder with weights. Default: the folder of FILE.
     #[arg(long, value_name = "PATH")]
     pub weights: Vec<PathBuf>,
-    /// Where results go.
+    /// Folder for the results.
     #[arg(long, default_value = ".", value_name = "FOLDER")]
     pub output: PathBuf,
     /// Overwrite existing output files. Without this flag the run stops before it computes if an output file exists.
@@ -111,10 +111,10 @@ pub struct RunArgs {
     /// are removed when the job is done.
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint: Option<PathBuf>,
-    /// What to compute on, instead of what the pool says.
+    /// Device to compute on: cpu or cuda. Default: the pool's device.
     #[arg(long)]
     pub device: Option<Device>,
-    /// Where ffmpeg is.
+    /// Paths of ffmpeg and ffprobe.
     #[command(flatten)]
     pub media: MediaArgs,
 }
@@ -122,16 +122,16 @@ pub struct RunArgs {
 /// Programs that read and write video.
 #[derive(Debug, Args)]
 pub struct MediaArgs {
-    /// ffmpeg, 5.1 or later, with libx264.
+    /// Path of ffmpeg, version 5.1 or later, with libx264.
     #[arg(long, env = "FRAMEWRIGHT_FFMPEG", default_value = "ffmpeg")]
     pub ffmpeg: PathBuf,
-    /// ffprobe of the same version.
+    /// Path of ffprobe, of the same version.
     #[arg(long, env = "FRAMEWRIGHT_FFPROBE", default_value = "ffprobe")]
     pub ffprobe: PathBuf,
 }
 
 impl MediaArgs {
-    /// As the media code takes them.
+    /// The paths for the media code.
     #[must_use]
     pub fn programs(&self) -> Programs {
         Programs {
@@ -142,7 +142,7 @@ impl MediaArgs {
 }
 
 impl ServeArgs {
-    /// Whom to believe.
+    /// The source of the trusted authority.
     #[must_use]
     pub fn trust(&self) -> Trust {
         match &self.ca_file {

@@ -16,6 +16,7 @@ use tracing::{error, info};
 use crate::device::{self, compute_dtype};
 use crate::error_chain::error_chain;
 use crate::models::cache::Held;
+use crate::models::loaded::{LoadedModels, LoadedWeights};
 use crate::models::verify::Sha256;
 use crate::models::{WeightFile, WeightsError, load_network, weight_bytes};
 use crate::networks::LoadedNetwork;
@@ -24,26 +25,12 @@ use crate::pipelines::{PipelineError, is_out_of_memory};
 /// The device and what is loaded on it. Only work on the engine's thread sees it.
 pub struct DeviceState {
     device: Device,
-    loaded: Option<Loaded>,
+    loaded: LoadedModels<Arc<LoadedNetwork>>,
     on_change: OnChange,
 }
 
-struct Loaded {
-    network: Arc<LoadedNetwork>,
-    weights: LoadedWeights,
-}
-
-/// Weights that are loaded on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadedWeights {
-    /// The digest of their file.
-    pub sha256: Sha256,
-    /// What they take of the device's memory.
-    pub bytes: u64,
-}
-
 /// Called on the engine's thread when other weights are loaded than before.
-type OnChange = Box<dyn Fn(Option<LoadedWeights>) + Send>;
+type OnChange = Box<dyn Fn(Vec<LoadedWeights>) + Send>;
 
 /// A network's file, which was verified and stays as long as this is held.
 #[derive(Clone, Debug)]
@@ -107,13 +94,13 @@ impl Engine {
     /// The system gives no thread.
     pub fn start_with(
         device: Device,
-        on_change: impl Fn(Option<LoadedWeights>) + Send + 'static,
+        on_change: impl Fn(Vec<LoadedWeights>) + Send + 'static,
     ) -> io::Result<Engine> {
         let (waiting, mut works) = mpsc::channel::<Work>(1);
         let tile_bytes = device::tile_bytes(&device);
         let mut state = DeviceState {
+            loaded: LoadedModels::new(device::models_bytes(&device)),
             device,
-            loaded: None,
             on_change: Box::new(on_change),
         };
         std::thread::Builder::new()
@@ -176,10 +163,16 @@ fn guarded<T>(
     let error = match catch_unwind(AssertUnwindSafe(|| work(state))) {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(PipelineError::Stopped)) => return Err(PipelineError::Stopped.into()),
-        Ok(Err(error)) => EngineError::Pipeline(error),
+        Ok(Err(error)) => {
+            // The next task gets all of the memory.
+            if error.cause() == Cause::OutOfMemory {
+                state.unload_all();
+            }
+            EngineError::Pipeline(error)
+        }
         Err(panic) => {
             // What is loaded may be half written.
-            state.unload();
+            state.unload_all();
             let message = panic_message(panic.as_ref());
             error!("what computes panicked: {message}");
             EngineError::Panicked { message }
@@ -218,48 +211,41 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 impl DeviceState {
-    /// The network in this file. It is verified again and loaded, unless it was the last one used.
+    /// The network in this file. It is verified and loaded, unless it is loaded already.
     ///
     /// # Errors
     /// The file is another one by now, it holds no network, or the device has no room for it.
     pub fn network(&mut self, weights: &Weights) -> Result<Arc<LoadedNetwork>, PipelineError> {
-        if let Some(loaded) = &self.loaded
-            && loaded.weights.sha256 == weights.sha256
-        {
-            return Ok(Arc::clone(&loaded.network));
+        if let Some(network) = self.loaded.get(weights.sha256) {
+            return Ok(network);
         }
-        // First out, then in: there may be no room for two.
-        self.unload();
+        let failed = |error: WeightsError| PipelineError::Weights(Box::new(error));
         let start = Instant::now();
-        let loaded =
-            load(weights, &self.device).map_err(|error| PipelineError::Weights(Box::new(error)))?;
-        let network = Arc::clone(&loaded.network);
+        let dtype = compute_dtype(&self.device);
+        let bytes = weight_bytes(weights.file(), dtype).map_err(failed)?;
+        // First out, then in: there may be no room for all.
+        if self.loaded.make_room(bytes) {
+            (self.on_change)(self.loaded.weights());
+        }
+        let network = Arc::new(load_network(weights.file(), &self.device).map_err(failed)?);
         info!(
             network = %network.layout(),
             seconds = start.elapsed().as_secs_f64(),
+            bytes,
             "loaded weights"
         );
-        (self.on_change)(Some(loaded.weights));
-        self.loaded = Some(loaded);
+        let sha256 = weights.sha256;
+        let weights = LoadedWeights { sha256, bytes };
+        self.loaded.insert(weights, Arc::clone(&network));
+        (self.on_change)(self.loaded.weights());
         Ok(network)
     }
 
-    fn unload(&mut self) {
-        if self.loaded.take().is_some() {
-            (self.on_change)(None);
+    fn unload_all(&mut self) {
+        if self.loaded.clear() {
+            (self.on_change)(Vec::new());
         }
     }
-}
-
-fn load(weights: &Weights, device: &Device) -> Result<Loaded, WeightsError> {
-    let network = load_network(weights.file(), device)?;
-    Ok(Loaded {
-        network: Arc::new(network),
-        weights: LoadedWeights {
-            sha256: weights.sha256,
-            bytes: weight_bytes(weights.file(), compute_dtype(device))?,
-        },
-    })
 }
 
 impl Weights {

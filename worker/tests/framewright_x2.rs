@@ -122,6 +122,30 @@ fn upscaled(network: &Upscaler, small: &RgbImage) -> RgbImage {
 }
 
 #[test]
+fn a_cut_out_has_no_rim_of_the_colour_under_what_is_transparent() {
+    let folder = tempfile::tempdir().unwrap();
+    // A red disc on transparent black, as most editors write it.
+    let disc = image::RgbaImage::from_fn(64, 64, |x, y| {
+        let (x, y) = (f64::from(x) - 31.5, f64::from(y) - 31.5);
+        if x.hypot(y) < 24.5 {
+            image::Rgba([255, 0, 0, 255])
+        } else {
+            image::Rgba([0; 4])
+        }
+    });
+    let input = folder.path().join("disc.png");
+    disc.save(&input).unwrap();
+    let made = made_of(&network(), input, folder.path(), None).unwrap();
+    let larger = image::open(made.path).unwrap().to_rgba8();
+    assert!(larger.pixels().any(|pixel| pixel[3] == 0));
+    for image::Rgba([red, _, _, alpha]) in larger.pixels() {
+        let (red, alpha) = (u32::from(*red), u32::from(*alpha));
+        let on_red = (red * alpha + 255 * (255 - alpha)) / 255;
+        assert!(on_red >= 240, "{on_red}");
+    }
+}
+
+#[test]
 fn a_picture_that_there_is_no_memory_for_is_refused() {
     let (folder, small) = (tempfile::tempdir().unwrap(), RgbImage::new(512, 512));
     let refused = made(&network(), &small, folder.path(), Some(64 << 20)).unwrap_err();
@@ -137,6 +161,15 @@ fn made(
 ) -> Result<Output, PipelineError> {
     let input = folder.join("input.png");
     small.save(&input).unwrap();
+    made_of(network, input, folder, memory)
+}
+
+fn made_of(
+    network: &Upscaler,
+    input: PathBuf,
+    folder: &Path,
+    memory: Option<u64>,
+) -> Result<Output, PipelineError> {
     let inputs = [Input {
         name: "image".to_owned(),
         path: input,

@@ -18,17 +18,17 @@ pub struct Attempt {
     /// Counts from 1.
     #[schemars(range(min = 1))]
     pub number: i32,
-    /// The worker that it is bound to. Output counts from this one only.
+    /// The worker that it is bound to. Output counts from this worker only.
     pub worker: AttemptWorker,
     /// When it was bound, before the task was sent.
     pub bound_at: Time,
-    /// When the worker began to compute. Absent if it ended before an operator heard of that.
+    /// When the worker began to compute. Absent if the attempt ended before the operator received that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Why it failed; absent while it runs, after success, and where it was stopped since the job ended. One of InvalidInput, WorkerLost,
+    /// Why it failed; absent while it runs, after success, and if it was stopped because the job ended. One of InvalidInput, WorkerLost,
     /// WorkerDrained, OutOfMemory, ScratchFull, Stuck, StartDeadline, ActiveDeadline, WeightsFailed, WeightsChanged,
     /// StoreUnavailable, DeviceError, Suspended, Internal; later versions may add others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,14 +143,14 @@ pub struct Progress {
     /// 0 to 100.
     #[schemars(range(min = 0, max = 100))]
     pub percent: i32,
-    /// What is being done and counted, such as frame.
+    /// What is counted, such as frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
     /// How many are done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub done: Option<i64>,
-    /// How many there are in all, where that is known.
+    /// How many there are in all, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub of: Option<i64>,

@@ -29,9 +29,9 @@ pub const MAX_STEPS: usize = 50;
 /// Most results that a job publishes.
 pub const MAX_OUTPUTS: usize = 16;
 
-/// A job of one step or a whole workflow. Steps run as soon as their inputs exist, in parallel where they can.
+/// A job of one step or a whole workflow. Steps run as soon as their inputs exist, in parallel if possible.
 ///
-/// Everything in `spec` is fixed at creation but for suspend, priority, the deadlines and ttlSecondsAfterFinished.
+/// Everything in `spec` is fixed at creation, except suspend, priority, the deadlines and ttlSecondsAfterFinished.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "framewright.dev",
@@ -104,7 +104,7 @@ pub const MAX_OUTPUTS: usize = 16;
         .message("spec.steps: more than 16 steps have results that no other step takes; list in spec.outputs the 16 or fewer that you want"),
 )]
 pub struct AIJobSpec {
-    /// The steps, by name, in an order in which each refers to earlier ones only. 1 to 50.
+    /// The steps, by name. Each may refer to earlier ones only. 1 to 50.
     #[schemars(length(min = 1, max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<Step>,
 
@@ -118,7 +118,7 @@ pub struct AIJobSpec {
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
 
-    /// How long a step may wait for a worker, its inputs being there, or for an upload, in seconds. 1 to 604800, default 3600. May change.
+    /// How long a step may wait for an upload, or for a worker when its inputs exist, in seconds. 1 to 604800, default 3600. May change.
     #[serde(default = "queue_deadline_default")]
     #[schemars(range(min = 1, max = 604_800))]
     pub queue_deadline_seconds: i64,
@@ -133,14 +133,14 @@ pub struct AIJobSpec {
     #[schemars(range(min = 1, max = 604_800))]
     pub active_deadline_seconds: i64,
 
-    /// How many failed attempts of a step are tried again. Bad input is never tried again; a worker that drains, a store that is
+    /// How many failed attempts of a step are tried again. Invalid input is never tried again. A worker that drains, a store that is
     /// away and a pool whose weights are changed do not count, up to 20 times. 0 to 10, default 3.
     #[serde(default = "backoff_limit_default")]
     #[schemars(range(min = 0, max = 10))]
     pub backoff_limit: i32,
 
     /// How long the finished job and its artifacts are kept, in seconds, before both are deleted, even while somebody downloads them.
-    /// 60 to 31536000, default 604800 (a week): less than a minute would delete results before anybody has them. May change.
+    /// 60 to 31536000, default 604800 (a week). May change.
     #[serde(default = "ttl_default")]
     #[schemars(range(min = 60, max = 31_536_000))]
     pub ttl_seconds_after_finished: i64,
@@ -197,13 +197,13 @@ fn ttl_default() -> i64 {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct JobOutput {
-    /// The result's name, unique in the job; the file that is downloaded is called so.
+    /// The result's name, unique in the job. The downloaded file has this name.
     #[schemars(
         length(min = 1, max = 40),
         regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// The step whose result it is.
+    /// The step that makes the result.
     pub from_step: FromStep,
 }
 

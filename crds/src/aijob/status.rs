@@ -8,11 +8,11 @@ use super::{Attempt, Progress, Usage};
 use crate::names::bare;
 use crate::text_enum::text_enum;
 
-/// What became of the job. From 64 KiB on it is shortened, outputs and usage apart; the largest stays under 256 KiB.
+/// The state of the job. Above 64 KiB it is shortened, except outputs and usage; it is never larger than 256 KiB.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct AIJobStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
@@ -40,7 +40,7 @@ pub struct AIJobStatus {
     /// When the job succeeded or failed. It is deleted ttlSecondsAfterFinished later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// The files that the spec names, by step and input: where to upload them, and which have come.
+    /// The files that the spec names, by step and input, with their upload links and states.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub files: Vec<FileStatus>,
@@ -56,7 +56,7 @@ pub struct AIJobStatus {
     /// The value of the `framewright.dev/renew-links` annotation that the links were last renewed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links_renewed_for: Option<String>,
-    /// What the job costs and who has paid what. Reserved: not used yet.
+    /// What the job costs and what has been paid. Reserved: not used yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<PaymentStatus>,
 }
@@ -65,10 +65,10 @@ pub struct AIJobStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct PaymentStatus {
-    /// What it costs, where the spec alone tells.
+    /// What it costs, if that follows from the spec alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote_wei: Option<String>,
-    /// The most that it can cost.
+    /// The maximum that it can cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_wei: Option<String>,
     /// What is reserved for it.
@@ -93,26 +93,26 @@ pub struct PaymentStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FileStatus {
-    /// Who names it: step/input in a job, model/path in a pool.
+    /// Its place in the spec: step/input in a job, model/path in a pool.
     pub name: String,
     /// Where it comes from: upload.
     pub source: String,
-    /// Awaited until it has come and was verified, then Received.
+    /// Awaited until it is uploaded and verified, then Received.
     pub state: FileState,
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
     /// Size of the file in bytes.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// Where to send it with HTTP PUT, until it has come. Of files with the same digest the first has it; of many files eight have links
-    /// at a time, and the next ones get theirs as those come. From outside the cluster the scheme, host and port before /v1 may be
-    /// replaced, by those of a port-forward for example.
+    /// Where to send it with HTTP PUT, until it is received. Of files with the same digest only the first has a link; of many files eight have links
+    /// at a time, and the next ones get links as those arrive. From outside the cluster you may replace the scheme, host and port before /v1,
+    /// for example by those of a port-forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
     /// When the link ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// What there is to say about it.
+    /// A problem with the file, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -141,18 +141,18 @@ text_enum! {
     }
 }
 
-/// What became of one step.
+/// The state of one step.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct StepStatus {
     /// The step's name.
     pub name: String,
-    /// Where the step is: Blocked, Queued, Starting, Running, Succeeded, Failed or Skipped.
+    /// The state of the step: Blocked, Queued, Starting, Running, Succeeded, Failed or Skipped.
     pub state: StepState,
-    /// Why it is there, as a sentence, when that is not obvious.
+    /// Why it is in this state, if that is not obvious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Since when it waits for an upload or a worker. The queue deadline counts from here.
+    /// When it began to wait for an upload or a worker. queueDeadlineSeconds counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_at: Option<Time>,
     /// The pool that it resolved to, as namespace/name.
@@ -162,7 +162,7 @@ pub struct StepStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["role", "name"]))]
     pub models: Vec<StepModel>,
-    /// What random numbers begin with: chosen with the first attempt, the same in all of them. 0 to 4294967295.
+    /// The seed of random numbers: chosen with the first attempt, the same in all of them. 0 to 4294967295.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4_294_967_295_i64))]
     pub seed: Option<i64>,
@@ -182,17 +182,17 @@ pub struct StepStatus {
     /// How far the running attempt is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// What came out.
+    /// The files that the step has made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub outputs: Vec<StepOutput>,
     /// The work done, over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// How far the step has come, for an attempt that goes on from there. Reserved: not used yet.
+    /// From where the next attempt can continue. Reserved: not used yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
-    /// What it looks like so far. Reserved: not used yet.
+    /// A preview of the result. Reserved: not used yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
 }
@@ -260,7 +260,7 @@ impl StepState {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct StepModel {
-    /// What it is to the pipeline, such as base.
+    /// Its role in the pipeline, such as base.
     pub role: String,
     /// Its name in the pool.
     pub name: String,
@@ -272,9 +272,9 @@ pub struct StepModel {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct StepOutput {
-    /// What the pipeline calls it.
+    /// The pipeline's name for it.
     pub name: String,
-    /// What it is for: result, poster or data. By default only results are published.
+    /// Its purpose: result, poster or data. By default only results are published.
     pub role: OutputRole,
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
@@ -283,7 +283,7 @@ pub struct StepOutput {
     /// Its size.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// What there is to know about it, such as its width.
+    /// Facts about it, such as its width.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub facts: Vec<Fact>,
@@ -297,13 +297,13 @@ impl StepOutput {
     }
 }
 
-/// Something to know about an output.
+/// A fact about an output.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Fact {
-    /// What, such as width.
+    /// The name of the fact, such as width.
     pub name: String,
-    /// As text.
+    /// The value, as text.
     pub value: String,
 }
 
@@ -319,7 +319,7 @@ text_enum! {
     }
 }
 
-/// How far a step has come. Reserved: not used yet.
+/// From where an attempt can continue. Reserved: not used yet.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Checkpoint {
@@ -328,22 +328,22 @@ pub struct Checkpoint {
     /// Its size.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// How much is done, in what the progress counts.
+    /// How much is done, in the unit of the progress.
     #[schemars(range(min = 0))]
     pub done: i64,
     /// How much there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub of: Option<i64>,
-    /// The kind of device that it was made on; only one of that kind can go on from it.
+    /// The kind of device that it was made on; only a device of that kind can continue from it.
     pub device_kind: String,
 }
 
-/// What a step's result looks like so far. Reserved: not used yet.
+/// A preview of a step's result. Reserved: not used yet.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Preview {
-    /// Where to GET it; the file behind it changes.
+    /// Where to download it with HTTP GET; the file changes.
     pub link: String,
 }
 
@@ -361,7 +361,7 @@ impl OutputStatus {
 pub struct OutputStatus {
     /// The result's name.
     pub name: String,
-    /// The step whose result it is.
+    /// The step that made it.
     pub step: String,
     /// Which of the step's outputs.
     pub output: String,
@@ -372,7 +372,7 @@ pub struct OutputStatus {
     /// Its size.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// Where to GET it. From outside the cluster the scheme, host and port before /v1 may be replaced, by those of a port-forward for example.
+    /// Where to download it with HTTP GET. From outside the cluster you may replace the scheme, host and port before /v1, for example by those of a port-forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
     /// When the link ends.

@@ -19,7 +19,7 @@ pub struct Step {
     )]
     pub name: String,
 
-    /// The model to use, by the name that a ModelPool gives it. Whether there must be one, the pipeline says.
+    /// The model to use, by the name that a ModelPool gives it. Required if the pipeline needs a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 63),
@@ -35,7 +35,7 @@ pub struct Step {
     #[serde(flatten)]
     pub pipeline: PipelineMembers,
 
-    /// What the step works on. The pipeline says what it takes.
+    /// The inputs of the step. Their names depend on the pipeline.
     #[serde(default)]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub inputs: Vec<StepInput>,
@@ -77,7 +77,7 @@ pub struct PoolRef {
 #[x_kube(validation = Rule::new("[has(self.fromStep), has(self.upload)].filter(set, set).size() == 1")
     .message(Message::Expression("'input ' + self.name + ' must set exactly one of fromStep and upload'".into())))]
 pub struct StepInput {
-    /// What the pipeline calls this input, such as image or video; several files for one are video-0, video-1 and so on.
+    /// The pipeline's name for this input, such as image or video. If it takes several files, they are video-0, video-1 and so on.
     #[schemars(
         length(min = 1, max = 40),
         regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
@@ -86,12 +86,12 @@ pub struct StepInput {
     /// The result of an earlier step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_step: Option<FromStep>,
-    /// A file that you upload to the link that then stands in status.files.
+    /// A file that you upload to the link in status.files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<Upload>,
 }
 
-/// Names an earlier step, whose result is meant.
+/// Names the result of an earlier step.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FromStep {

@@ -69,7 +69,7 @@ pub use template::{TemplateMetadata, TemplateSpec, WorkerContainer, WorkerTempla
 #[x_kube(validation = Rule::new("self.models.map(m, m.files.size()).sum() <= 512")
     .message("spec.models: at most 512 files in all; use another pool for the other models").field_path(".models"))]
 pub struct ModelPoolSpec {
-    /// What the workers compute on; never guessed. A worker that does not find it takes no work, and the pool says so.
+    /// The device of the workers. A worker that does not find it takes no tasks, and the pool's condition says so.
     pub device: Device,
 
     /// How many workers. 0 to 1000, default 1. `kubectl scale` changes it.
@@ -77,26 +77,26 @@ pub struct ModelPoolSpec {
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
 
-    /// The models that each worker holds, by name. At most 128, with at most 512 files in all.
+    /// The models that each worker has, by name. At most 128, with at most 512 files in all.
     #[serde(default)]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub models: Vec<Model>,
 
-    /// The pipelines that the pool's workers take steps of. Default: all that they can do. A pool without workers and without this list
-    /// is taken to do every pipeline.
+    /// The pipelines whose steps the workers run. Default: all that they can run. A pool that has never had a worker and has no list
+    /// counts as one that can run every pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub pipelines: Option<Vec<String>>,
 
-    /// Where a worker keeps verified weights. Default: an emptyDir of 20Gi.
+    /// The cache of verified weights. Default: an emptyDir of 20Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_cache: Option<WeightsCache>,
 
-    /// Room for the files of a running task. Default: an emptyDir of 10Gi.
+    /// Space for the files of a running task. Default: an emptyDir of 10Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<Scratch>,
 
-    /// A few fields of the worker pods, at the paths that they have in a pod template.
+    /// Some fields of the worker pods, at the paths of a pod template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<WorkerTemplate>,
 
@@ -183,7 +183,7 @@ pub struct Model {
 #[x_kube(validation = Rule::new("[has(self.upload), has(self.volume)].filter(set, set).size() == 1")
     .message("source must set exactly one of upload and volume"))]
 pub struct Source {
-    /// Uploaded to the links that then stand in status.files.
+    /// Uploaded to the links in status.files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<UploadSource>,
     /// Read from a volume that each worker mounts read-only.
@@ -204,7 +204,7 @@ pub struct VolumeSource {
     /// A PersistentVolumeClaim in the pool's namespace.
     #[schemars(length(min = 1, max = 253))]
     pub claim_name: String,
-    /// The folder on it that holds the files. Default: its top.
+    /// The folder on it that contains the files. Default: the root of the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')")
@@ -212,7 +212,7 @@ pub struct VolumeSource {
     pub path: Option<String>,
 }
 
-/// One file of a model: weights as safetensors, or a text that belongs to them; pinned.
+/// One file of a model, pinned by its digest: weights as safetensors, or a text file.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelFile {
@@ -248,7 +248,7 @@ impl ModelFile {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WeightsCache {
-    /// The most that it holds; what was used longest ago goes first. Default 20Gi.
+    /// Its maximum size; the least recently used files are removed first. Default 20Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("isQuantity(string(self))").message("sizeLimit must be a quantity, such as 20Gi"))]
     pub size_limit: Option<Quantity>,
@@ -272,7 +272,7 @@ pub struct Scratch {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Access {
-    /// What this entry is called.
+    /// The name of this entry.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Which namespaces.

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::aijob::FileStatus;
 
-/// What became of the pool.
+/// The state of the pool.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelPoolStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// Ready: whether all the workers asked for take tasks for all models; its message says what is missing. Beside it, for tools that
+    /// Ready: whether spec.replicas workers take tasks for all models; its message says what is missing. In addition, for tools that
     /// follow kstatus, Reconciling and Stalled while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -23,7 +23,7 @@ pub struct ModelPoolStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub replicas: i32,
-    /// Workers that take tasks, be it for one of the models only.
+    /// Workers that take tasks for at least one model.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub ready_replicas: i32,
@@ -34,11 +34,11 @@ pub struct ModelPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub models: Vec<ModelStatus>,
-    /// The files of models whose source is upload, by model and path: where to upload them, and which have come.
+    /// The files of models whose source is upload, by model and path, with their upload links and states.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub files: Vec<FileStatus>,
-    /// The pipelines that workers of the pool can do, as they say.
+    /// The pipelines that the workers of the pool can run, as they report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub pipelines: Vec<String>,
@@ -47,7 +47,7 @@ pub struct ModelPoolStatus {
     pub links_renewed_for: Option<String>,
 }
 
-/// What became of one model.
+/// The state of one model.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelStatus {
@@ -56,10 +56,10 @@ pub struct ModelStatus {
     /// Workers that have verified and loaded it.
     #[schemars(range(min = 0))]
     pub ready_workers: i32,
-    /// Why not all of them have: AwaitingUpload, Loading, or WeightsFailed, where a file is wrong.
+    /// Why not all workers have loaded it: AwaitingUpload, Loading, or WeightsFailed if a file is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same as a sentence, which names the file.
+    /// The reason as a sentence, which names the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

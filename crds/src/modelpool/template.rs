@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A few fields of the worker pods. What is not here cannot be set: volumes, security context and service account are the operator's.
+/// Some fields of the worker pods. Other fields cannot be set: the operator sets volumes, security context and service account.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerTemplate {
@@ -21,7 +21,7 @@ pub struct WorkerTemplate {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateMetadata {
-    /// Labels. Those under framewright.dev and app.kubernetes.io are the operator's.
+    /// Labels. The operator sets those under framewright.dev and app.kubernetes.io.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     #[x_kube(validation = Rule::new("!self.exists(key, key.startsWith('framewright.dev/') || key.startsWith('app.kubernetes.io/'))")
@@ -77,11 +77,11 @@ pub struct TemplateSpec {
 pub struct WorkerContainer {
     /// Always worker.
     pub name: String,
-    /// Another image than the one that came with the operator.
+    /// The worker's image. Default: the image that was installed with the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
-    /// Requests and limits; a GPU is asked for here, such as nvidia.com/gpu: 1.
+    /// Requests and limits. Request a GPU here, such as nvidia.com/gpu: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("!has(self.claims)")
         .message("template.spec.containers[0].resources.claims cannot be used, since workers have no resourceClaims; ask for devices in limits, such as nvidia.com/gpu: 1"))]

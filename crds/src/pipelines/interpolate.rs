@@ -23,7 +23,7 @@ pub const MAX_RATE: u32 = 240;
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Interpolate {
-    /// How many times as many frames a second the output has. 1 to 8; 1 needs a slowdown. The output has at most 240 frames a second.
+    /// Frame rate of the output, as a multiple of the input's. 1 to 8; 1 needs a slowdown. The output has at most 240 frames per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_FACTOR))]
     pub factor: Option<i32>,
@@ -31,20 +31,20 @@ pub struct Interpolate {
     /// slowdown; at most 240.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fps: Option<Fraction>,
-    /// How many times as long the output lasts: a whole number or a fraction as text, such as "5/2". The sound is stretched with it, at
+    /// Duration of the output, as a multiple of the input's: a whole number or a fraction as text, such as "5/2". The sound is stretched, at
     /// the same pitch. 1 to 8; default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowdown: Option<Fraction>,
-    /// The size at which motion is looked for, against that of the frames. Below "1" large motion in large frames is found better, and
+    /// The resolution at which motion is estimated, relative to the frames. Below "1", fast motion in large frames is found better, and
     /// computing takes less time. Default: "0.5" if the shorter side of the frames has 1600 pixels or more, else "1".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<MotionScale>,
-    /// What to do with cuts between scenes: detect finds them and makes no frame of both scenes, ignore treats them as motion. Default:
+    /// What to do with cuts between scenes: detect finds them and does not blend the two scenes, ignore treats them as motion. Default:
     /// detect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cuts: Option<Handling>,
     /// What to do with up to four equal frames in a row, as in drawn animation: detect spreads the motion over their time, ignore shows
-    /// them as they are. Longer rests are always shown as they are. Default: detect.
+    /// them as they are. Five or more equal frames are always shown as they are. Default: detect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<Handling>,
 }

@@ -17,11 +17,11 @@ pub const MAX_FRAMES: i32 = 216_000;
 #[serde(rename_all = "camelCase")]
 pub struct Upscale {
     /// How many times larger each side gets, as a whole number. 1 to 4; default: the model's own factor. Below the model's factor the result is
-    /// reduced with a bicubic filter; a larger one than the model's is refused.
+    /// reduced with a bicubic filter; a value above the model's factor is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4))]
     pub scale: Option<i32>,
-    /// Only the first so many frames of a video, with the sound that belongs to them. 1 to 216000; default: all, which may be no more.
+    /// How many frames of a video to use, from its start, with their sound. 1 to 216000; default: all, at most 216000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_FRAMES))]
     pub frames: Option<i32>,

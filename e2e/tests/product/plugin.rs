@@ -35,7 +35,7 @@ async fn a_job_is_followed_listed_fetched_and_cancelled_and_a_done_one_leaves_in
         let early = fleet.plugin(&["get", "long"]).await;
         let early = early.err().map(|error| format!("{error:#}"));
         let early = early.context("results of a job that runs")?;
-        ensure!(early.contains("is not over"), "{early}");
+        ensure!(early.contains("has not finished"), "{early}");
 
         let results = fleet.file("results");
         let output = ["get", "job", "--output", &results.display().to_string()];

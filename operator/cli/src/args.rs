@@ -23,19 +23,19 @@ pub(crate) struct Args {
     pub command: Command,
 }
 
-/// Which cluster, as kubectl has it.
+/// The cluster, as kubectl chooses it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ClusterArgs {
-    /// Namespace of the job or pool [default: the context's]
+    /// Namespace of the job or pool [default: the namespace of the context]
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
     /// The kubeconfig file [default: $KUBECONFIG, then ~/.kube/config]
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context [default: the current one]
+    /// The context in the kubeconfig [default: the current context]
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// Namespace that Framewright is installed in [default: framewright-system, then wherever its store is found]
+    /// Namespace in which Framewright is installed [default: framewright-system, then a search in all namespaces]
     #[arg(long, global = true, value_name = "NAMESPACE")]
     pub system_namespace: Option<String>,
 }
@@ -65,40 +65,40 @@ pub(crate) enum Command {
     Get(Get),
     /// Upload files that a job or pool waits for
     Upload(Upload),
-    /// Watch a job until it is over
+    /// Follow a job until it has finished
     Follow(Follow),
     /// Stop a job and delete it, with the results of its finished steps
     Cancel(Cancel),
-    /// Print the digest and size of files, as a manifest wants them
+    /// Print the digest and size of files, in the form of a manifest
     Digest(Digest),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "In FILE an input may name a local file, relative to FILE: `upload: {file: clip.mp4}`; \
-so may a file of a ModelPool: `file: weights.safetensors` beside its path. \
-The plugin replaces it by digest and size. If FILE names a file by its digest only, the plugin searches for it beside FILE."
+    after_help = "In FILE, an input may name a local file, relative to FILE: `upload: {file: clip.mp4}`. \
+A file of a ModelPool may do so, too: `file: weights.safetensors` beside its path. \
+The plugin replaces `file` by digest and size. If FILE names a file by its digest only, the plugin searches for it beside FILE."
 )]
 pub(crate) struct Submit {
     /// YAML or JSON with AIJobs and ModelPools, such as what `kubectl get -o yaml` prints; - reads standard input
     pub file: PathBuf,
-    /// The local file for an input: STEP.INPUT=PATH, or INPUT=PATH where only one input has this name
+    /// The local file for an input: STEP.INPUT=PATH, or INPUT=PATH if only one input has this name
     #[arg(long = "input", value_name = "NAME=PATH")]
     pub inputs: Vec<InputFile>,
     /// Folder for the results
     #[arg(short, long, value_name = "FOLDER", default_value = ".")]
     pub output: PathBuf,
-    /// Return when everything is uploaded
+    /// Return when everything is uploaded, without following the jobs
     #[arg(long)]
     pub no_wait: bool,
-    /// Take fields of a ModelPool over that another manager has set, such as replicas after `kubectl scale`
+    /// Overwrite fields of a ModelPool that another manager has set, such as replicas after `kubectl scale`
     #[arg(long)]
     pub force_conflicts: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// The job; all jobs are listed without it
+    /// The name of the job. Without it, all jobs are listed
     pub job: Option<String>,
     /// Folder for the results
     #[arg(short, long, value_name = "FOLDER", default_value = ".")]
@@ -112,22 +112,22 @@ pub(crate) struct Get {
 pub(crate) struct Upload {
     /// job/NAME or pool/NAME
     pub owner: OwnerName,
-    /// The files; each goes where its digest is waited for
+    /// The files. The job or pool must wait for their digests
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Follow {
-    /// The job
+    /// The name of the job
     pub job: String,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Cancel {
-    /// The job
+    /// The name of the job
     pub job: String,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
 }

@@ -42,9 +42,7 @@ pub struct Cluster {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig is missing or cannot be used.
-    #[error(
-        "cannot use the kubeconfig; name one with --kubeconfig or KUBECONFIG, and a context in it with --context"
-    )]
+    #[error("cannot use the kubeconfig")]
     Kubeconfig(#[from] kubeconfig::Error),
     /// The proxy cannot be used.
     #[error("cannot use the proxy that is set for the API server")]
@@ -179,19 +177,19 @@ impl fmt::Display for Reason {
         if let kube::Error::SerdeError(error) = &self.0 {
             return write!(
                 out,
-                "the answer has another shape than this plugin knows ({error}); use the plugin that came with the installed Framewright"
+                "this plugin cannot read the answer ({error}); use the plugin of the version that is installed in the cluster"
             );
         }
         if is_of_proxy(&self.0) {
             return write!(
                 out,
-                "no way through the proxy ({}); HTTPS_PROXY, NO_PROXY and the kubeconfig's proxy-url say which proxy is used",
+                "cannot connect through the proxy ({}); check HTTPS_PROXY, NO_PROXY and proxy-url in the kubeconfig",
                 innermost(&self.0)
             );
         }
         write!(
             out,
-            "no usable answer from the API server ({}); `kubectl cluster-info` tells whether it can be reached",
+            "cannot reach the API server ({}); check the connection with `kubectl cluster-info`",
             innermost(&self.0)
         )
     }
@@ -202,7 +200,7 @@ fn answered(code: u16, message: &str) -> String {
         && (message.contains("could not find the requested resource")
             || message.contains("page not found"));
     match code {
-        _ if is_unknown_kind => "this cluster knows neither AIJob nor ModelPool; install Framewright's chart in it, or choose another cluster with --context".to_owned(),
+        _ if is_unknown_kind => "this cluster has neither AIJobs nor ModelPools; install Framewright's chart in it, or choose another cluster with --context".to_owned(),
         401 => format!("{message}: the cluster does not accept these credentials; log in again, or choose another --context"),
         // The API server leaves the rest empty where it tells nobody what is missing.
         403 => format!("{}; ask an administrator of the cluster for this permission", message.trim_end_matches([':', ' '])),

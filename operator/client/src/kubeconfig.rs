@@ -31,7 +31,7 @@ pub enum Error {
     #[error("{path} cannot be merged with the files before it: {why}")]
     Merge { path: PathBuf, why: KubeconfigError },
     /// No context is chosen.
-    #[error("it has no current-context; choose one with --context: {known}")]
+    #[error("the kubeconfig has no current-context; choose a context with --context: {known}")]
     NoContext { known: Names },
     /// The chosen context is missing.
     #[error("there is no context {name:?}; there are: {known}")]
@@ -175,7 +175,7 @@ impl Merged {
         let missing = self.missing.iter().map(|path| path.display().to_string());
         let missing = Names(missing.collect());
         let notice = format!(
-            "no kubeconfig was found ({missing}); connects to {server}, as kubectl does; name a kubeconfig with --kubeconfig or KUBECONFIG"
+            "no kubeconfig was found ({missing}); the plugin connects to {server}, as kubectl does; set --kubeconfig or KUBECONFIG"
         );
         Ok(Connect {
             config: Config::new(url),
@@ -386,7 +386,7 @@ mod tests {
         let refused = server(&from_variable(&[there]), None);
         assert_eq!(
             refused,
-            "it has no current-context; choose one with --context: a"
+            "the kubeconfig has no current-context; choose a context with --context: a"
         );
     }
 

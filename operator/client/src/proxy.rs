@@ -142,6 +142,7 @@ fn bad(setting: &str, text: &str) -> Error {
     }
 }
 
+// hyper-util's Matcher differs from kubectl: no ports in NO_PROXY, `*` for names only, no `*.domain`, `.domain` for the domain itself.
 /// Whether a host is reached without a proxy, by the rules of Go's net/http: `no_proxy` is a list of hosts, domains, addresses and
 /// CIDR ranges, separated by commas. This machine is never reached through a proxy.
 fn is_direct(host: &str, port: u16, no_proxy: &str) -> bool {

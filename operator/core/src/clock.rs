@@ -1,12 +1,17 @@
 //! Times that were written before the wall clock jumped, as the clock counts them now: a limit must not end because somebody set the
 //! clock. Monotonic time, which nobody can set, tells how far it jumped.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::event::Now;
 
 /// Smaller differences are no jump: a clock is also set right slowly.
 const LEAST: SignedDuration = SignedDuration::from_secs(1);
+/// The clock is read at least this often, also by a replica that does not lead: of two jumps between two readings only the sum would be
+/// known, and a time that was written in between would seem to be much older, or newer.
+const READ_EVERY: Duration = Duration::from_secs(1);
 /// Jumps that are remembered, the newest.
 const REMEMBERED: usize = 256;
 
@@ -76,6 +81,12 @@ impl Clock {
         jumps.drain(..surplus);
     }
 
+    /// When the clock must be read again, in monotonic time; none before it was read for the first time.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Duration> {
+        Some(self.last?.monotonic.saturating_add(READ_EVERY))
+    }
+
     /// The jumps so far.
     #[must_use]
     pub fn jumps(&self) -> &Jumps {
@@ -85,8 +96,6 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -124,6 +133,12 @@ mod tests {
             (&[(0, 1000), (10, 1010 + HOUR), (20, 1020)], 1005, 1005),
             // Back, and written at once.
             (&[(0, 9000), (10, 9010 - HOUR)], 9010 - HOUR, 9010 - HOUR),
+            // Back and ahead again, and written in between.
+            (
+                &[(0, 9000), (10, 9010 - HOUR), (12, 9012)],
+                9011 - HOUR,
+                9011,
+            ),
             // Ahead, and further back than ever before.
             (&[(0, 9000), (10, 9010 + HOUR), (20, 5000)], 5001, 5001),
             // Set right slowly.

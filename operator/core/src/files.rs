@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use framewright_crds::aijob::{FileState, FileStatus};
 use framewright_crds::names::{ANNOTATION_RENEW_LINKS, bare};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// How long a link in a status works.
-pub const LINK_LIFE: SignedDuration = SignedDuration::from_hours(24);
+use crate::links::STATUS_LINK_LIFE;
+
 /// Links that a status has at one time: each weighs some 350 bytes, and a status must stay small.
 const LINKS_AT_ONCE: usize = 8;
 /// The source of a file that somebody uploads.
@@ -100,7 +100,7 @@ pub fn is_renewal_due(asked: Option<&str>, answered: Option<&str>) -> bool {
 pub fn expiry(now: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(now.as_second())
         .ok()?
-        .checked_add(LINK_LIFE)
+        .checked_add(STATUS_LINK_LIFE)
         .ok()
 }
 

@@ -1,9 +1,14 @@
-//! The links in a status: who makes them, and whose artifacts they are about.
+//! Presigned links: who signs them, whose artifacts they are about, and how long they work.
 
 use framewright_crds::aijob::OutputStatus;
 use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_crds::protocol::OutputFile;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// How long a link in a status works.
+pub const STATUS_LINK_LIFE: SignedDuration = SignedDuration::from_hours(24);
+/// How long a link works that a worker gets. It asks for a new one if it needs the file for longer.
+pub const WORKER_LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
 
 /// Makes links for statuses. Signing is pure: the same arguments give the same link.
 pub trait Signer {

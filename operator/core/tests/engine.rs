@@ -175,6 +175,46 @@ impl Test {
         })
     }
 
+    /// The worker of the first pod dials in, holds no task, and has the weights.
+    fn connects(&mut self, session: u64, slots: u32) {
+        let pod = self.pods[0].metadata.name.clone().expect("a name");
+        self.tell(Event::SessionOpened {
+            session,
+            greeting: Greeting {
+                worker: WorkerRef {
+                    namespace: "studio".to_owned(),
+                    name: pod.clone(),
+                    uid: pod.clone(),
+                },
+                pool: ObjectName::new("studio", "p"),
+                device: Device::Cpu,
+                device_error: None,
+                slots,
+                pipelines: vec!["upscale".to_owned()],
+                loaded: Vec::new(),
+                tasks: Vec::new(),
+            },
+        });
+        self.sent.clear();
+        self.settles();
+        let configured = self.sent.iter().find_map(|command| {
+            if let Command::Configure { models } = command {
+                return models.first();
+            }
+            None
+        });
+        let model = configured.expect("it gets the models").clone();
+        self.tell(Event::SessionMessage {
+            session,
+            worker_uid: pod,
+            message: WorkerMessage::Model {
+                name: model.name,
+                digest: model.digest,
+                state: ModelState::Ready,
+            },
+        });
+    }
+
     fn answer(&mut self, request: RequestId, answer: Answer) {
         self.tell(Event::Answered { request, answer });
     }
@@ -397,15 +437,7 @@ fn an_answer_of_an_earlier_term_changes_nothing() {
 fn a_job_that_cannot_be_read_gets_one_event_and_what_was_known_of_it_stays() {
     let mut test = Test::leads(job());
     test.effects();
-    let unreadable = |version: &str| {
-        Event::Job(Change::Applied(Read::Unreadable {
-            name: ObjectName::new("studio", "clip"),
-            uid: "u".to_owned(),
-            version: version.to_owned(),
-            error: "unknown pipeline".to_owned(),
-        }))
-    };
-    test.tell(unreadable("8"));
+    test.tell(unreadable("clip", "u", "8"));
     let effects = test.effects();
     let told = effects.iter().filter(
         |effect| matches!(effect, Effect::Publish { event, .. } if event.reason == "Unreadable"),
@@ -413,6 +445,79 @@ fn a_job_that_cannot_be_read_gets_one_event_and_what_was_known_of_it_stays() {
     assert_eq!(told.count(), 1, "{effects:?}");
     let known = test.engine.world().job(&ObjectName::new("studio", "clip"));
     assert!(matches!(known, Some(Job::Live(_))), "{known:?}");
+}
+
+/// A watch shows that this version of a job cannot be read.
+fn unreadable(name: &str, uid: &str, version: &str) -> Event {
+    Event::Job(Change::Applied(Read::Unreadable {
+        name: ObjectName::new("studio", name),
+        uid: uid.to_owned(),
+        version: version.to_owned(),
+        error: "unknown pipeline".to_owned(),
+    }))
+}
+
+#[test]
+fn the_worker_of_a_job_that_cannot_be_read_any_more_is_free_when_it_has_lost_the_task() {
+    let mut test = Test::knows(vec![job_number(0)], vec![pool("Loading", 1)]);
+    test.tell(Event::TermBegan { epoch: 1 });
+    test.settles();
+    test.connects(1, 1);
+    test.settles();
+    let runs = |test: &Test, job: &str| {
+        let mut sent = test.sent.iter();
+        sent.any(|command| matches!(command, Command::Run(run) if run.task.job_uid == job))
+    };
+    assert!(runs(&test, "uid-0"), "{:?}", test.sent);
+    test.tell(unreadable("clip-0", "uid-0", "5000"));
+    test.tell(Event::Job(Change::Applied(Read::Object(Box::new(
+        job_number(1),
+    )))));
+    test.settles();
+    assert!(!runs(&test, "uid-1"), "the first task still runs");
+    // Its worker starts anew.
+    test.connects(2, 1);
+    test.settles();
+    assert!(runs(&test, "uid-1"), "{:?}", test.sent);
+}
+
+#[test]
+fn a_deleted_job_that_an_older_list_still_shows_stays_deleted() {
+    let mut test = Test::leads(job());
+    test.tell(unreadable("clip", "u", "8"));
+    test.effects();
+    let name = ObjectName::new("studio", "clip");
+    test.tell(Event::Job(Change::Deleted {
+        name: name.clone(),
+        uid: "u".to_owned(),
+    }));
+    let older = Read::Unreadable {
+        name: name.clone(),
+        uid: "u".to_owned(),
+        version: "8".to_owned(),
+        error: "unknown pipeline".to_owned(),
+    };
+    test.tell(Event::Job(Change::Listed(vec![older])));
+    assert!(test.effects().is_empty(), "nothing is published twice");
+    test.tell(Event::Job(Change::Listed(listed(vec![job()]))));
+    assert!(test.engine.world().job(&name).is_none());
+}
+
+#[test]
+fn a_pool_that_a_list_shows_in_an_older_version_is_read() {
+    let mut test = Test::knows(Vec::new(), vec![pool("Loading", 5)]);
+    test.tell(Event::TermBegan { epoch: 1 });
+    let older = listed(vec![pool("Loading", 4)]);
+    test.tell(Event::Pool(Change::Listed(older)));
+    test.requests(|request| matches!(request, Request::ReadPool(_)));
+}
+
+#[test]
+fn a_replica_that_does_not_lead_reads_its_clock_each_second() {
+    let mut test = Test::knows(vec![job()], Vec::new());
+    test.time += Duration::from_secs(5);
+    test.effects();
+    assert_eq!(test.engine.next_deadline(), Some(Duration::from_secs(6)));
 }
 
 #[test]
@@ -503,37 +608,7 @@ fn a_placement_is_taken_back_when_its_worker_turns_out_to_be_full() {
         // Links are written, the file comes, and a pod is made.
         test.settles();
         let pod = test.pods[0].metadata.name.clone().expect("a name");
-        test.tell(Event::SessionOpened {
-            session: 1,
-            greeting: Greeting {
-                worker: WorkerRef {
-                    namespace: "studio".to_owned(),
-                    name: pod.clone(),
-                    uid: pod.clone(),
-                },
-                pool: ObjectName::new("studio", "p"),
-                device: Device::Cpu,
-                device_error: None,
-                slots,
-                pipelines: vec!["upscale".to_owned()],
-                loaded: Vec::new(),
-                tasks: Vec::new(),
-            },
-        });
-        test.settles();
-        let Some(Command::Configure { models }) = test.sent.first() else {
-            panic!("{:?}", test.sent);
-        };
-        let model = models[0].clone();
-        test.tell(Event::SessionMessage {
-            session: 1,
-            worker_uid: pod.clone(),
-            message: WorkerMessage::Model {
-                name: model.name,
-                digest: model.digest,
-                state: ModelState::Ready,
-            },
-        });
+        test.connects(1, slots);
         assert_eq!(test.placements(), 1);
         let mut bound = job_number(1);
         bound.metadata.resource_version = Some("5000".to_owned());

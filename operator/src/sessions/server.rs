@@ -86,7 +86,7 @@ async fn open(
     let Ok(_permit) = door.reviews.try_acquire() else {
         return (
             StatusCode::SERVICE_UNAVAILABLE,
-            "too many workers dial in at once; try again",
+            "too many workers connect at once; try again",
         )
             .into_response();
     };
@@ -104,7 +104,7 @@ async fn open(
                 )
         }
         Err(refused) if refused.is_passing() => {
-            tracing::info!(peer = %peer.ip(), reason = %crate::chain(&refused), "a stream has to come again");
+            tracing::info!(peer = %peer.ip(), reason = %crate::chain(&refused), "a worker must connect again");
             (StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response()
         }
         Err(refused) => {
@@ -126,7 +126,7 @@ async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u6
                 refuse(&mut socket, epoch, message).await;
                 return;
             }
-            Err(_) => return tracing::warn!(worker = %name, "a worker said nothing"),
+            Err(_) => return tracing::warn!(worker = %name, "a worker sent no Hello in time"),
         };
     if let Some(seen) = seen.filter(|seen| *seen > epoch) {
         // It would take no order. The lease was deleted, or this replica has not noticed yet that another one leads.
@@ -135,7 +135,7 @@ async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u6
     }
     let id = door.streams.fetch_add(1, Ordering::Relaxed);
     let (orders, queue) = mpsc::channel(ORDERS_WAITING);
-    tracing::info!(worker = %name, pool = %identity.pool, tasks = greeting.tasks.len(), "worker dialled in");
+    tracing::info!(worker = %name, pool = %identity.pool, tasks = greeting.tasks.len(), "worker connected");
     context
         .send(Input::SessionOpened {
             session: id,
@@ -172,7 +172,7 @@ async fn hello(
             return Err(other_protocol(&shortened(&version), protocols));
         }
         let WorkerMessage::Hello(hello) = serde_json::from_str(&text).map_err(unreadable)? else {
-            return Err("the first message is no Hello".to_owned());
+            return Err("the first message is not a Hello".to_owned());
         };
         let Hello {
             protocols: _,
@@ -188,7 +188,7 @@ async fn hello(
         } = validate::hello(*hello);
         if tasks.len() > validate::TASKS_LIMIT {
             return Err(format!(
-                "the worker says that it holds {} tasks; more than {} are not believed",
+                "the worker reports {} tasks; the maximum is {}",
                 tasks.len(),
                 validate::TASKS_LIMIT
             ));

@@ -1,4 +1,4 @@
-//! How `framewright-operator store` is set.
+//! The settings of `framewright-operator store`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use framewright_crds::names::{HEALTH_PORT, STORE_LOCAL_PORT, STORE_PORT};
 const EVERYWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const THIS_POD: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Keeps artifacts and gives them to whoever holds a link signed by the operator.
+/// Keeps artifacts, and serves them to requests with a link that the operator has signed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StoreArgs {
-    /// Folder of the volume that keeps the artifacts. One store at a time may use it
+    /// Folder of the volume for the artifacts. Only one store at a time may use it
     #[arg(long, env = "FRAMEWRIGHT_STORE_VOLUME", value_name = "FOLDER")]
     pub volume: PathBuf,
-    /// File with the keys that sign links: a line of 64 hexadecimal characters each, newest first. Read again when it changes
+    /// File with the keys that sign links: one line of 64 hexadecimal characters for each, newest first. Read again when it changes
     #[arg(long, env = "FRAMEWRIGHT_STORE_KEYS", value_name = "FILE")]
     pub keys: PathBuf,
     /// File with the keys that sign links to records, in the same form. Without it the store keeps no records. Read again when it changes
@@ -28,40 +28,40 @@ pub struct StoreArgs {
     /// File with the certificate's private key (PEM). Read again when it changes
     #[arg(long, env = "FRAMEWRIGHT_STORE_CERTIFICATE_KEY", value_name = "FILE")]
     pub certificate_key: PathBuf,
-    /// Where workers and operator come in (TLS)
+    /// Address for workers and operator (TLS)
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(EVERYWHERE, STORE_PORT))]
     pub listen: SocketAddr,
-    /// Where port-forwards come in (plain HTTP; keep it on the pod's own address)
+    /// Address for port-forwards (plain HTTP, so keep it on the loopback address)
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(THIS_POD, STORE_LOCAL_PORT))]
     pub listen_local: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are (plain HTTP)
+    /// Address of /healthz, /readyz and /metrics (plain HTTP)
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(EVERYWHERE, HEALTH_PORT))]
     pub listen_health: SocketAddr,
-    /// Uploads at the same time, half of them from one namespace; more wait ten seconds for their turn and are then asked to come back
+    /// Maximum of simultaneous uploads, at most half of them from one namespace. Others wait for ten seconds and are then refused with Retry-After
     #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub max_uploads: u32,
-    /// An upload that sends nothing for so long, or less than 16 KiB a second, is given up
+    /// An upload ends with an error if for this time it sends nothing, or less than 16 KiB per second
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub upload_idle: Duration,
-    /// Downloads at the same time, half of them from one namespace; more wait ten seconds for their turn and are then asked to come back
+    /// Maximum of simultaneous downloads, at most half of them from one namespace. Others wait for ten seconds and are then refused with Retry-After
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub max_downloads: u32,
-    /// A download whose receiver takes nothing for so long, or less than 16 KiB a second, is given up
+    /// A download ends with an error if for this time its receiver takes nothing, or less than 16 KiB per second
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub download_idle: Duration,
-    /// A watch stream whose client says nothing for so long is closed; our client says something every ten seconds
+    /// A watch stream is closed if its client sends nothing for this time. The operator sends something every ten seconds
     #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = seconds)]
     pub watch_idle: Duration,
-    /// Files that one watch stream may follow; it learns of more only when it asks, which our client does once a minute
+    /// Maximum number of files that one watch stream follows. Changes of other files are reported only when the client asks, which the operator does once a minute
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_watched: u32,
-    /// How often keys and certificate are looked at
+    /// Interval between checks for changed keys and certificates
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub reload_every: Duration,
-    /// How often leftovers of broken uploads are looked for
+    /// Interval between removals of files that interrupted uploads have left
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
     pub sweep_every: Duration,
-    /// How long transfers may take to finish after SIGTERM; less than the pod's terminationGracePeriodSeconds
+    /// Time for transfers to finish after SIGTERM. It must be less than the pod's terminationGracePeriodSeconds
     #[arg(long, value_name = "SECONDS", default_value = "25", value_parser = seconds)]
     pub grace: Duration,
 }

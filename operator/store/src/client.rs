@@ -46,7 +46,7 @@ pub enum ClientError {
     Authority { source: pem::Error },
     #[error("the store's certificate authority cannot be trusted")]
     Trust { source: rustls::Error },
-    #[error("cannot make an HTTP client for the store")]
+    #[error("cannot create an HTTP client for the store")]
     Http { source: reqwest::Error },
 }
 

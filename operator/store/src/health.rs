@@ -58,7 +58,7 @@ impl Metrics {
         };
         registry.register(
             "requests",
-            "Answers by what the link allowed and by status; verb none is a link that was refused",
+            "Responses by the method of the link and by status; the verb none counts refused links",
             metrics.requests.clone(),
         );
         registry.register_with_unit(
@@ -80,17 +80,17 @@ impl Metrics {
         );
         registry.register(
             "watch_streams",
-            "Open streams on which the store says which files are there",
+            "Open streams on which the store reports which files are there",
             metrics.watch_streams.clone(),
         );
         registry.register(
             "leftovers_removed",
-            "Files of broken uploads that were cleared",
+            "Files of interrupted uploads that the store has removed",
             metrics.leftovers.clone(),
         );
         registry.register_with_unit(
             "free",
-            "Room on the volume when metrics were last read",
+            "Free space on the volume",
             Unit::Bytes,
             metrics.free_bytes.clone(),
         );

@@ -23,12 +23,13 @@ use tracing::info;
 
 use crate::args::ServeArgs;
 use crate::device::{self, DeviceError};
-use crate::engine::{Engine, EngineError, LoadedWeights};
+use crate::engine::{Engine, EngineError};
 use crate::error_chain::error_chain;
 use crate::fetch::Store;
 use crate::health::{self, Health};
 use crate::media::MediaError;
 use crate::models::cache::{Cache, CacheError};
+use crate::models::loaded::LoadedWeights;
 use crate::pipelines;
 use event_loop::EventLoop;
 use model_store::{ModelFetcher, ModelStore};
@@ -192,7 +193,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), AgentError> {
 
 /// What is loaded on the device, by the digests of the models.
 fn loaded_event(
-    loaded: Option<LoadedWeights>,
+    loaded: Vec<LoadedWeights>,
     models: &ModelStore,
     device: &candle_core::Device,
 ) -> Event {

@@ -320,7 +320,8 @@ impl ModelFetcher {
                 Remedy::MakeRoom | Remedy::GiveUp => Missing::Wrong(message),
             }
         })?;
-        on_a_thread(move || incoming.finish())
+        // The store's client compares the digest of what comes with the one that it asked for.
+        on_a_thread(move || incoming.finish_with(sha256))
             .await?
             .map_err(|error| Missing::of(file, &error))
     }

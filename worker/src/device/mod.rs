@@ -174,6 +174,18 @@ pub fn tile_bytes(device: &Device) -> u64 {
     }
 }
 
+/// Memory that the weights of several models may take together on this device, in bytes.
+///
+/// On a CPU none: weights lie in the memory that the estimates of pipelines share out, and loading takes less time than a frame.
+#[must_use]
+pub fn models_bytes(device: &Device) -> u64 {
+    match device {
+        Device::Cpu | Device::Metal(_) => 0,
+        // Half of what is free is for tiles. The rest is shared by weights and what networks keep for themselves.
+        Device::Cuda(_) => free_memory(device).unwrap_or(0) / 4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

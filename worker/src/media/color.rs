@@ -1,7 +1,10 @@
 //! Which RGB does a stream mean, by its tags? Pure.
 //!
-//! Without tags the usual convention holds: BT.709 from 720 lines up, BT.601 below, and limited
-//! range. (swscale's own default would be BT.601 for all.)
+//! Without tags the usual convention holds: BT.709 from 1280 pixels of width or from more than 576 lines on, BT.601 below, and
+//! limited range. (swscale's own default would be BT.601 for all.)
+//!
+//! Only the matrix and the range are converted. RGB values keep their primaries and their transfer function, and a result is tagged
+//! with them.
 
 /// swscale: exact rounding and full chroma resolution, and the same result on every processor.
 pub(super) const SCALER: &str =
@@ -14,8 +17,92 @@ pub struct Color {
     pub matrix: Matrix,
     /// 0 to 255 rather than 16 to 235.
     pub is_full_range: bool,
+    /// Whether it is grey, without chroma.
+    pub is_grey: bool,
     /// Where a chroma sample lies, seen from the first luma sample that it belongs to.
     pub chroma: ChromaPosition,
+    /// What its RGB values mean.
+    pub tags: ColorTags,
+}
+
+/// What RGB values mean, in the words of ffmpeg's options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColorTags {
+    /// The colours of red, green and blue.
+    pub primaries: &'static str,
+    /// From light to values.
+    pub transfer: &'static str,
+}
+
+impl Default for ColorTags {
+    /// BT.709.
+    fn default() -> ColorTags {
+        ColorTags {
+            primaries: "bt709",
+            transfer: "bt709",
+        }
+    }
+}
+
+/// Primaries that are carried through: ffprobe's word and that of the option.
+const PRIMARIES: &[(&str, &str)] = &[
+    ("", "bt709"),
+    ("unknown", "bt709"),
+    ("reserved", "bt709"),
+    ("bt709", "bt709"),
+    ("bt470m", "bt470m"),
+    ("bt470bg", "bt470bg"),
+    ("smpte170m", "smpte170m"),
+    ("smpte240m", "smpte240m"),
+    ("film", "film"),
+    ("smpte431", "smpte431"),
+    ("smpte432", "smpte432"),
+    ("ebu3213", "ebu3213"),
+    ("jedec-p22", "ebu3213"),
+];
+
+/// Transfer functions that are carried through: ffprobe's word and that of the option.
+const TRANSFERS: &[(&str, &str)] = &[
+    ("", "bt709"),
+    ("unknown", "bt709"),
+    ("reserved", "bt709"),
+    ("bt709", "bt709"),
+    ("bt470m", "gamma22"),
+    ("gamma22", "gamma22"),
+    ("bt470bg", "gamma28"),
+    ("gamma28", "gamma28"),
+    ("smpte170m", "smpte170m"),
+    ("smpte240m", "smpte240m"),
+    ("iec61966-2-1", "iec61966-2-1"),
+    ("iec61966-2-4", "iec61966-2-4"),
+    ("bt1361e", "bt1361e"),
+    ("bt2020-10", "bt709"),
+    ("bt2020-12", "bt709"),
+];
+
+impl ColorTags {
+    fn carried(primaries: &str, transfer: &str) -> Result<ColorTags, String> {
+        match transfer {
+            "smpte2084" => return Err("HDR (PQ)".into()),
+            "arib-std-b67" => return Err("HDR (HLG)".into()),
+            "linear" => return Err("in linear light".into()),
+            _ => {}
+        }
+        if primaries == "bt2020" {
+            return Err("in the wide gamut of BT.2020".into());
+        }
+        let find = |known: &'static [(&str, &str)], word: &str, what: &str| {
+            let found = known.iter().find(|(name, _)| *name == word);
+            let word: String = word.chars().take(40).collect();
+            found
+                .map(|(_, option)| *option)
+                .ok_or_else(|| format!("coded with the {what} {word}"))
+        };
+        Ok(ColorTags {
+            primaries: find(PRIMARIES, primaries, "primaries")?,
+            transfer: find(TRANSFERS, transfer, "transfer function")?,
+        })
+    }
 }
 
 /// Right and down from a luma sample, in 1/256 of the distance between two of them; `None` where
@@ -47,6 +134,7 @@ pub enum Matrix {
 /// The tags of a stream, in ffprobe's words.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tags<'a> {
+    pub(super) codec: &'a str,
     pub(super) pixel_format: &'a str,
     pub(super) range: &'a str,
     pub(super) matrix: &'a str,
@@ -56,9 +144,10 @@ pub(super) struct Tags<'a> {
 }
 
 impl Color {
-    /// What the tags mean for a picture of this many lines; `Err` names what is not accepted.
-    pub(super) fn from_tags(tags: Tags<'_>, lines: u64) -> Result<Color, String> {
+    /// What the tags mean for a picture of this size; `Err` names what is not accepted.
+    pub(super) fn from_tags(tags: Tags<'_>, width: u64, lines: u64) -> Result<Color, String> {
         let Tags {
+            codec,
             pixel_format,
             range,
             matrix,
@@ -66,14 +155,8 @@ impl Color {
             primaries,
             chroma_location,
         } = tags;
-        match transfer {
-            "smpte2084" => return Err("HDR (PQ)".into()),
-            "arib-std-b67" => return Err("HDR (HLG)".into()),
-            _ => {}
-        }
-        if primaries == "bt2020" {
-            return Err("in the wide gamut of BT.2020".into());
-        }
+        let tags = ColorTags::carried(primaries, transfer)?;
+        let is_high_definition = width >= 1280 || lines > 576;
         let is_rgb = ["gbr", "rgb", "bgr", "argb", "abgr", "0rgb", "0bgr", "pal8"]
             .iter()
             .any(|prefix| pixel_format.starts_with(prefix));
@@ -88,14 +171,24 @@ impl Color {
             "" | "unknown" | "reserved" | "gbr" if pixel_format.starts_with("yuvj") => {
                 Matrix::Bt601
             }
-            "" | "unknown" | "reserved" | "gbr" if lines >= 720 => Matrix::Bt709,
+            "" | "unknown" | "reserved" | "gbr" if is_high_definition => Matrix::Bt709,
             "" | "unknown" | "reserved" | "gbr" => Matrix::Bt601,
             other => return Err(format!("coded with the matrix {other}")),
         };
-        let is_full_range = is_rgb || range == "pc" || pixel_format.starts_with("yuvj");
+        let is_grey = pixel_format.starts_with("gray") || pixel_format.starts_with("ya");
+        // Codecs of video mean limited range when they say nothing; grey elsewhere is that of pictures.
+        let is_picture = is_grey && !["h264", "hevc", "av1", "vp9", "vp8"].contains(&codec);
+        let is_full_range = match range {
+            _ if is_rgb || pixel_format.starts_with("yuvj") => true,
+            "pc" => true,
+            "tv" => false,
+            _ => is_picture,
+        };
         Ok(Color {
             matrix,
             is_full_range,
+            is_grey,
+            tags,
             chroma: chroma_position(pixel_format, chroma_location),
         })
     }
@@ -111,6 +204,12 @@ impl Color {
             Matrix::Bt2020 => "bt2020",
             Matrix::Rgb => return format!("scale={width}:{height}:{SCALER},format=rgb24"),
         };
+        // swscale takes all grey for full range, so it is made YCbCr first, with its values unchanged.
+        let prefix = if self.is_grey && !self.is_full_range {
+            format!("scale=in_range=pc:out_range=pc:{SCALER},format=yuv444p,")
+        } else {
+            String::new()
+        };
         let ChromaPosition { across, down } = self.chroma;
         let across = across
             .map(|offset| format!("in_h_chr_pos={offset}:"))
@@ -119,7 +218,7 @@ impl Color {
             .map(|offset| format!("in_v_chr_pos={offset}:"))
             .unwrap_or_default();
         let input = format!("in_color_matrix={matrix}:in_range={range}:{across}{down}");
-        format!("scale={width}:{height}:{input}{SCALER},format=rgb24")
+        format!("{prefix}scale={width}:{height}:{input}{SCALER},format=rgb24")
     }
 }
 
@@ -156,6 +255,7 @@ mod tests {
                 pixel_format: tags.pixel_format,
                 ..tags
             },
+            640,
             lines,
         )
         .expect("accepted");
@@ -242,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_would_come_out_in_wrong_colours_is_refused_by_name() {
-        let refused = |tags| Color::from_tags(tags, 1080).expect_err("refused");
+        let refused = |tags| Color::from_tags(tags, 1920, 1080).expect_err("refused");
         assert_eq!(
             refused(Tags {
                 transfer: "smpte2084",
@@ -271,5 +371,69 @@ mod tests {
             }),
             "coded with the matrix ycgco"
         );
+        for (transfer, words) in [
+            ("linear", "in linear light"),
+            ("log100", "coded with the transfer function log100"),
+        ] {
+            let tags = Tags {
+                transfer,
+                ..Tags::default()
+            };
+            assert_eq!(refused(tags), words);
+        }
+    }
+
+    #[test]
+    fn primaries_and_transfer_are_carried_through() {
+        let carried = |primaries, transfer| {
+            let tags = Tags {
+                primaries,
+                transfer,
+                ..Tags::default()
+            };
+            let color = Color::from_tags(tags, 1920, 1080).expect("accepted");
+            (color.tags.primaries, color.tags.transfer)
+        };
+        assert_eq!(carried("", "unknown"), ("bt709", "bt709"));
+        assert_eq!(
+            carried("smpte432", "iec61966-2-1"),
+            ("smpte432", "iec61966-2-1")
+        );
+        assert_eq!(
+            carried("smpte170m", "smpte170m"),
+            ("smpte170m", "smpte170m")
+        );
+        assert_eq!(carried("bt470bg", "bt470bg"), ("bt470bg", "gamma28"));
+    }
+
+    #[test]
+    fn a_wide_film_without_tags_is_high_definition() {
+        let matrix = |width, lines| {
+            let tags = Tags {
+                pixel_format: "yuv420p",
+                ..Tags::default()
+            };
+            Color::from_tags(tags, width, lines).map(|color| color.matrix)
+        };
+        assert_eq!(matrix(1280, 536), Ok(Matrix::Bt709));
+        assert_eq!(matrix(1024, 577), Ok(Matrix::Bt709));
+        assert_eq!(matrix(1024, 576), Ok(Matrix::Bt601));
+    }
+
+    #[test]
+    fn grey_has_the_range_that_it_says_or_that_its_codec_means() {
+        let is_full = |codec, range| {
+            let tags = Tags {
+                codec,
+                range,
+                pixel_format: "gray",
+                ..Tags::default()
+            };
+            Color::from_tags(tags, 96, 64).map(|color| color.is_full_range)
+        };
+        assert_eq!(is_full("ffv1", "unknown"), Ok(true));
+        assert_eq!(is_full("ffv1", "tv"), Ok(false));
+        assert_eq!(is_full("hevc", "unknown"), Ok(false));
+        assert_eq!(is_full("hevc", "pc"), Ok(true));
     }
 }

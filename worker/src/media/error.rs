@@ -103,7 +103,7 @@ pub enum MediaError {
     #[error("the video has more than {limit} frames; cut it, or ask for its first frames only")]
     TooManyFrames { limit: u64 },
     #[error(
-        "the video's colours are {found}, and only standard dynamic range in BT.709 or BT.601 is accepted; convert it first"
+        "the video's colours are {found}, and only standard dynamic range without BT.2020, linear light and logarithms is accepted; convert it to BT.709 first"
     )]
     Colors { found: String },
     #[error("the video holds not a single frame that can be decoded")]
@@ -114,6 +114,10 @@ pub enum MediaError {
         "the video's audio cannot be carried into an MP4 (ffmpeg says: {said}); send the video without it"
     )]
     BadAudio { said: String },
+    #[error(
+        "the video's sound has {channels} channels, and at most {limit} are mixed down; send it with 5.1 or stereo sound"
+    )]
+    TooManyChannels { channels: u32, limit: u32 },
     #[error(
         "H.264 in an MP4 holds at most {limit} pixels a side, the result would have {width} x {height}; choose a smaller scale"
     )]
@@ -238,6 +242,7 @@ impl MediaError {
             | MediaError::NoFrames
             | MediaError::DecoderDied { .. }
             | MediaError::BadAudio { .. }
+            | MediaError::TooManyChannels { .. }
             | MediaError::OutputTooLarge { .. } => Class::InvalidInput,
             MediaError::ScratchFull { .. } | MediaError::ScratchBudget { .. } => Class::ScratchFull,
             MediaError::Killed { .. } => Class::OutOfMemory,

@@ -53,7 +53,8 @@ fn beyond_the_end(
 }
 
 /// Where the last top-level box ends (ISO/IEC 14496-12, 4.2): a 32-bit size and a name; size 1 is
-/// followed by a 64-bit size, size 0 reaches to the end of the file.
+/// followed by a 64-bit size, size 0 reaches to the end of the file. Cameras write bytes behind the last box that are no box at all,
+/// so only a box without which nothing can be played counts as cut short.
 fn last_box_end(file: &mut (impl Read + Seek), bytes: u64) -> io::Result<u64> {
     let mut at = 0_u64;
     for _ in 0..MAX_BOXES {
@@ -72,6 +73,12 @@ fn last_box_end(file: &mut (impl Read + Seek), bytes: u64) -> io::Result<u64> {
             size => size,
         };
         if size < 8 {
+            return Ok(at);
+        }
+        let is_needed = [b"ftyp", b"mdat", b"moov", b"moof"]
+            .iter()
+            .any(|name| header.ends_with(*name));
+        if !is_needed && at.saturating_add(size) > bytes {
             return Ok(at);
         }
         at = at.saturating_add(size);
@@ -171,6 +178,23 @@ mod tests {
         assert_eq!(promised(&long, Container::Mov), Some(1000));
         let open = [&[0, 0, 0, 0][..], b"mdat...."].concat();
         assert_eq!(promised(&open, Container::Mov), None);
+    }
+
+    #[test]
+    fn bytes_behind_the_last_box_that_are_no_box_are_no_cut() {
+        let whole = [
+            &[0, 0, 0, 16][..],
+            b"ftypisom\0\0\0\0",
+            &[0, 0, 0, 10],
+            b"mdat\x01\x02",
+        ]
+        .concat();
+        for trailer in [&b"GPS 48.137,11.575\n"[..], b"@ABCDEFGHIJK", &[0; 64]] {
+            let with_trailer = [&whole, trailer].concat();
+            assert_eq!(promised(&with_trailer, Container::Mov), None);
+        }
+        let index = [&whole, &[0, 0, 9, 9][..], b"moov...."].concat();
+        assert_eq!(promised(&index, Container::Mov), Some(26 + 0x909));
     }
 
     #[test]

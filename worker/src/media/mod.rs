@@ -23,11 +23,11 @@ mod process;
 mod rate;
 mod video;
 
-pub use color::{ChromaPosition, Color, Matrix};
+pub use color::{ChromaPosition, Color, ColorTags, Matrix};
 pub use describe::VIDEO_CODECS;
 pub use error::{Class, MediaError};
 pub use frame::{Frame, Still};
 pub use programs::Programs;
 pub use rate::FrameRate;
 pub use sniff::{Container, Kind, StillFormat};
-pub use video::{Audio, AudioTrack, Video, VideoLimits};
+pub use video::{AudioTrack, LeftOut, Sound, Video, VideoLimits, left_out_words};

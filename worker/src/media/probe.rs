@@ -1,11 +1,12 @@
 //! What is this video? Asked of ffprobe, with a deadline.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::describe::describe;
+use super::describe::{Described, PacketTimes, describe};
 use super::error::MediaError;
 use super::extent;
 use super::ffmpeg_errors;
@@ -17,12 +18,19 @@ use super::video::{Video, VideoLimits};
 /// Descriptions of real videos have some kilobytes; those of hostile ones are never read in full.
 const ANSWER_LIMIT: u64 = 1 << 20;
 
+/// The most that is read of the times of packets: those of many more frames than any limit allows.
+const PACKETS_LIMIT: u64 = 16 << 20;
+
+/// Bytes that even a slow disk reads in a second.
+const SLOW_DISK: u64 = 10 << 20;
+
 /// Says what the video at `path` is. Size and frame rate are within `limits` then; its length is
-/// not checked (see [`Video::check_length`]), as often only the first frames are wanted.
+/// not checked (see [`Video::check_length`]), as often only the first frames are wanted. Reads the header, and all packets where
+/// that does not prove the frame rate and the length; decodes nothing.
 ///
 /// # Errors
 /// Invalid input with a sentence for what is broken, cut short, too large or not accepted;
-/// misconfigured without ffprobe; [`MediaError::Stalled`] after `timeout`.
+/// misconfigured without ffprobe; [`MediaError::Stalled`] after `timeout`, or longer for a large file.
 pub fn probe(
     programs: &Programs,
     path: &Path,
@@ -38,76 +46,79 @@ pub fn probe(
         }
     };
     extent::check(path, container)?;
-    let mut process = Process::start(
-        "ffprobe",
-        &programs.ffprobe,
-        &arguments(path, container, limits.coded_pixels()),
-        Stdio::null(),
-        Stdio::piped(),
-    )?;
-    let answer = process.answer(ANSWER_LIMIT, timeout)?;
-    if answer.bytes.len() as u64 > ANSWER_LIMIT {
+    let asked = Asked {
+        programs,
+        path,
+        container,
+        coded_pixels: limits.coded_pixels(),
+    };
+    let shown = words("-show_streams -show_chapters -show_format -of json");
+    let answer = asked.answer(&shown, ANSWER_LIMIT, timeout)?;
+    if answer.len() as u64 > ANSWER_LIMIT {
         return Err(MediaError::TooMuchMetadata {
             limit: ANSWER_LIMIT,
         });
     }
-    if !answer.ending.status.success() {
-        return Err(ffmpeg_errors::reading_failed(
-            "ffprobe",
-            &answer.ending,
-            path,
-        ));
+    let stream = match describe(&answer, container, limits, None)? {
+        Described::Video(video) => return Ok(*video),
+        Described::NeedsPackets { stream } => stream,
+    };
+    let shown = words(&format!(
+        "-show_entries packet=pts,dts,flags -of csv=print_section=0 -select_streams {stream}"
+    ));
+    let bytes = fs::metadata(path).map_or(0, |found| found.len());
+    let timeout = timeout + Duration::from_secs(bytes / SLOW_DISK);
+    let lines = asked.answer(&shown, PACKETS_LIMIT, timeout)?;
+    let packets = PacketTimes::parse(&String::from_utf8_lossy(&lines));
+    match describe(&answer, container, limits, Some(&packets))? {
+        Described::Video(video) => Ok(*video),
+        Described::NeedsPackets { .. } => Err(MediaError::NoFrames),
     }
-    describe(&answer.bytes, container, limits)
 }
 
-/// How many frames the video at `path` has, which `video` describes, by its packets: for a file whose headers do not say how long it is.
-/// Reads the whole file and decodes none of it.
-///
-/// # Errors
-/// Invalid input for a file that is broken; misconfigured without ffprobe; [`MediaError::Stalled`] after `timeout`.
-pub fn count_frames(
-    programs: &Programs,
-    path: &Path,
-    video: &Video,
-    timeout: Duration,
-) -> Result<u64, MediaError> {
-    let mut arguments: Vec<OsString> = [
-        "-hide_banner",
-        "-loglevel",
-        "error",
-        "-count_packets",
-        "-show_entries",
-        "stream=nb_read_packets",
-        "-of",
-        "csv=print_section=0",
-        "-select_streams",
-    ]
-    .map(OsString::from)
-    .into();
-    arguments.push(video.stream.to_string().into());
-    arguments.extend(input(path, video.container, video.coded_pixels()));
-    let mut process = Process::start(
-        "ffprobe",
-        &programs.ffprobe,
-        &arguments,
-        Stdio::null(),
-        Stdio::piped(),
-    )?;
-    let answer = process.answer(ANSWER_LIMIT, timeout)?;
-    let text = String::from_utf8_lossy(&answer.bytes);
-    let count = text
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse().ok());
-    match count {
-        Some(count) if answer.ending.status.success() => Ok(count),
-        Some(_) | None => Err(ffmpeg_errors::reading_failed(
+/// What ffprobe is asked about.
+struct Asked<'a> {
+    programs: &'a Programs,
+    path: &'a Path,
+    container: Container,
+    coded_pixels: u64,
+}
+
+impl Asked<'_> {
+    /// The answer, and one byte more than the limit if it is longer.
+    fn answer(
+        &self,
+        shown: &[OsString],
+        limit: u64,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, MediaError> {
+        let mut arguments = words("-hide_banner -loglevel error");
+        arguments.extend_from_slice(shown);
+        arguments.extend(input(self.path, self.container, self.coded_pixels));
+        let mut process = Process::start(
             "ffprobe",
-            &answer.ending,
-            path,
-        )),
+            &self.programs.ffprobe,
+            &arguments,
+            Stdio::null(),
+            Stdio::piped(),
+        )?;
+        let answer = process.answer(limit, timeout)?;
+        // One that was cut off ends with an error of its own.
+        let is_whole = answer.bytes.len() as u64 <= limit;
+        if is_whole && !answer.ending.status.success() {
+            return Err(ffmpeg_errors::reading_failed(
+                "ffprobe",
+                &answer.ending,
+                self.path,
+            ));
+        }
+        Ok(answer.bytes)
     }
+}
+
+/// Arguments that hold no spaces.
+pub(super) fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(OsString::from).collect()
 }
 
 /// How ffmpeg and ffprobe open a file that a stranger sent: with the demuxer named, so that they
@@ -132,21 +143,5 @@ pub(super) fn input(path: &Path, container: Container, coded_pixels: u64) -> Vec
         "-i".into(),
         file,
     ]);
-    arguments
-}
-
-fn arguments(path: &Path, container: Container, coded_pixels: u64) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = [
-        "-hide_banner",
-        "-loglevel",
-        "error",
-        "-show_streams",
-        "-show_format",
-        "-of",
-        "json",
-    ]
-    .map(OsString::from)
-    .into();
-    arguments.extend(input(path, container, coded_pixels));
     arguments
 }

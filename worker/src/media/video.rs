@@ -66,64 +66,133 @@ pub struct Video {
     /// Frames a second of what a decoder gives. A video with a variable rate is resampled to its
     /// average rate.
     pub rate: FrameRate,
-    /// About how many frames a decoder gives, by the header; good for progress, not for proof.
-    pub frames: Option<u64>,
-    /// How long it lasts, by the header.
-    pub duration: Option<Duration>,
+    /// About how many frames a decoder gives: by the header where its numbers agree, else by the packets. Good for progress, not for
+    /// proof, since frames may be damaged.
+    pub frames: u64,
+    /// How long it lasts, known in the same way.
+    pub duration: Duration,
     /// What its values mean.
     pub color: Color,
-    /// The audio that goes with it.
-    pub audio: Option<Audio>,
+    /// The sounds that go with it.
+    pub sounds: Vec<Sound>,
+    pub(super) has_chapters: bool,
+    /// What no result has.
+    pub(super) left_out: Vec<LeftOut>,
     /// Whether the picture is to be turned by what the file says.
     pub(super) is_turned: bool,
 }
 
-/// The one audio stream that is kept.
+/// A sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audio {
+pub struct Sound {
     /// The stream's index in the file.
     pub stream: u32,
     /// The codec, in ffmpeg's words, such as `aac`.
     pub codec: String,
+    /// Samples a second; 0 if the header does not tell.
+    pub sample_rate: u32,
+    /// 0 if the header does not tell.
+    pub channels: u32,
+    /// Whether it is the one that players choose.
+    pub is_default: bool,
 }
 
-/// Audio to be carried into an encoded video.
+/// What a file has and a result has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Transparency: colours are those that stand in the file.
+    Alpha,
+    /// Video streams beside the one that is worked on.
+    Videos,
+    /// Subtitles.
+    Subtitles,
+    /// Chapters.
+    Chapters,
+    /// Cover art.
+    Cover,
+}
+
+impl LeftOut {
+    /// The word for it in a status.
+    fn word(self) -> &'static str {
+        match self {
+            LeftOut::Alpha => "alpha",
+            LeftOut::Videos => "videos",
+            LeftOut::Subtitles => "subtitles",
+            LeftOut::Chapters => "chapters",
+            LeftOut::Cover => "cover",
+        }
+    }
+}
+
+/// Such as `alpha, subtitles`; none if nothing is left out.
+pub fn left_out_words(left_out: &[LeftOut]) -> Option<String> {
+    let words: Vec<&str> = left_out.iter().map(|what| what.word()).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// Sounds and chapters of a file, to be carried into an encoded video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioTrack {
     pub(super) path: PathBuf,
     pub(super) container: Container,
-    pub(super) stream: u32,
-    /// Its codec may stand in an MP4; otherwise it becomes AAC.
-    pub(super) is_copied: bool,
-    /// Where it is cut.
+    pub(super) sounds: Vec<Sound>,
+    /// Where sound is cut.
     pub(super) length: Option<Duration>,
-    /// How many times as long it becomes, at the same pitch.
+    /// How many times as long sound becomes, at the same pitch.
     pub(super) slowdown: Fraction,
+    pub(super) has_chapters: bool,
 }
 
 impl AudioTrack {
-    /// The same, so many times as long.
+    /// The same, so many times as long. Chapters are left out then, since they would come too early.
     #[must_use]
     pub fn slowed_down(self, slowdown: Fraction) -> AudioTrack {
-        AudioTrack { slowdown, ..self }
+        if slowdown.numerator == slowdown.denominator {
+            return self;
+        }
+        AudioTrack {
+            slowdown,
+            has_chapters: false,
+            ..self
+        }
+    }
+}
+
+impl Sound {
+    /// Whether it may stand in an MP4 as it is; otherwise it becomes AAC.
+    pub(super) fn is_copied(&self) -> bool {
+        match self.codec.as_str() {
+            // MPEG-4 has no MP3 below MPEG-2's rates.
+            "mp3" => self.sample_rate >= 16_000,
+            codec => AUDIO_IN_MP4.contains(&codec),
+        }
     }
 }
 
 impl Video {
-    /// The audio of the video at `path`, cut to its first `frames` frames if a number is given.
+    /// What goes with the picture of the video at `path`, cut to its first `frames` frames if a number is given.
     pub fn audio_track(&self, path: &Path, frames: Option<u64>) -> Option<AudioTrack> {
-        let audio = self.audio.as_ref()?;
-        Some(AudioTrack {
+        let has_any = !self.sounds.is_empty() || self.has_chapters;
+        let cut = frames.map(|frames| self.rate.time_of(frames));
+        has_any.then(|| AudioTrack {
             path: path.into(),
             container: self.container,
-            stream: audio.stream,
-            is_copied: AUDIO_IN_MP4.contains(&audio.codec.as_str()),
-            length: frames.map(|frames| self.rate.time_of(frames)),
+            sounds: self.sounds.clone(),
+            length: cut,
             slowdown: Fraction {
                 numerator: 1,
                 denominator: 1,
             },
+            has_chapters: self.has_chapters && cut.is_none(),
         })
+    }
+
+    /// What a result has not, with these tracks beside the picture.
+    pub fn left_out(&self, tracks: Option<&AudioTrack>) -> Vec<LeftOut> {
+        let has_chapters = tracks.is_some_and(|tracks| tracks.has_chapters);
+        let chapters = (self.has_chapters && !has_chapters).then_some(LeftOut::Chapters);
+        self.left_out.iter().copied().chain(chapters).collect()
     }
 
     /// The most pixels that a picture of the size that the header tells may have as it is coded.
@@ -132,7 +201,7 @@ impl Video {
         padded(self.width) * padded(self.height)
     }
 
-    /// Checks the length that the header tells, or that of the first `wanted` frames.
+    /// Checks its length, or that of the first `wanted` frames.
     ///
     /// # Errors
     /// [`MediaError::TooLong`] or [`MediaError::TooManyFrames`].
@@ -141,15 +210,13 @@ impl Video {
         limits: &VideoLimits,
         wanted: Option<u64>,
     ) -> Result<(), MediaError> {
-        let is_too_long = |found: &Duration| *found > limits.duration && wanted.is_none();
-        if let Some(found) = self.duration.filter(is_too_long) {
+        if self.duration > limits.duration && wanted.is_none() {
             return Err(MediaError::TooLong {
-                found,
+                found: self.duration,
                 limit: limits.duration,
             });
         }
-        let frames = self.frames.into_iter().chain(wanted).min();
-        if frames.is_some_and(|frames| frames > limits.frames) {
+        if wanted.map_or(self.frames, |wanted| wanted.min(self.frames)) > limits.frames {
             return Err(MediaError::TooManyFrames {
                 limit: limits.frames,
             });
@@ -158,5 +225,5 @@ impl Video {
     }
 }
 
-/// The audio codecs that players expect in an MP4.
-const AUDIO_IN_MP4: &[&str] = &["aac", "mp3", "ac3", "eac3", "alac", "opus"];
+/// The audio codecs that players expect in an MP4, beside MP3.
+const AUDIO_IN_MP4: &[&str] = &["aac", "ac3", "eac3", "alac", "opus"];

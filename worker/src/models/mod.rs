@@ -2,10 +2,11 @@
 //!
 //! *Layout*: `pickle` (refused before anything else) · `verify` (the pinned digest) · `header` (what the file says about itself,
 //! checked against the file) · `recognise` (which network it holds, by the shapes of its tensors) · `cache` (a folder of files by
-//! digest).
+//! digest) · `loaded` (the models on a device).
 
 pub mod cache;
 pub mod header;
+pub mod loaded;
 pub mod pickle;
 pub mod recognise;
 pub mod verify;
@@ -103,19 +104,25 @@ impl WeightsError {
 ///
 /// *Guarantees:* nothing of the file is parsed before its digest is the pinned one.
 pub fn check_network(file: WeightFile<'_>) -> Result<NetworkLayout, WeightsError> {
-    let WeightFile { name, path, sha256 } = file;
-    pickle::refuse(name, path)?;
-    verify::verify(name, path, sha256)?;
-    let header = Header::read(name, path)?;
+    let header = verified_header(file)?;
     recognise(&shapes(header)).map_err(|source| WeightsError::Detect {
-        file: name.to_owned(),
+        file: file.name.to_owned(),
         source,
     })
 }
 
+fn verified_header(file: WeightFile<'_>) -> Result<Header, WeightsError> {
+    let WeightFile { name, path, sha256 } = file;
+    pickle::refuse(name, path)?;
+    verify::verify(name, path, sha256)?;
+    Ok(Header::read(name, path)?)
+}
+
 /// The memory that the weights of a safetensors file take in this type, in bytes.
-pub fn weight_bytes(file: WeightFile<'_>, dtype: DType) -> Result<u64, HeaderError> {
-    let header = Header::read(file.name, file.path)?;
+///
+/// *Guarantees:* as for [`check_network`].
+pub fn weight_bytes(file: WeightFile<'_>, dtype: DType) -> Result<u64, WeightsError> {
+    let header = verified_header(file)?;
     let elements = header
         .tensors
         .into_values()

@@ -1,10 +1,16 @@
 //! Whether a file is the one that was pinned.
+//!
+//! A file is read once. It is read again when its inode, its size or the time of its last change differ from what they were then.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use framewright_crds::names::is_sha256;
 
@@ -43,10 +49,9 @@ pub struct NoSha256 {
     text: String,
 }
 
-/// Reads all of the file and compares its digest with the pinned one.
+/// Compares the file's digest with the pinned one. Reads all of the file, unless it is known and has not changed.
 pub fn verify(name: &str, path: &Path, pinned: Sha256) -> Result<(), VerifyError> {
-    let digest = File::open(path).and_then(Sha256::of);
-    let found = digest.map_err(|source| VerifyError::Read {
+    let found = digest_of_unchanged(path).map_err(|source| VerifyError::Read {
         file: name.to_owned(),
         source,
     })?;
@@ -57,6 +62,73 @@ pub fn verify(name: &str, path: &Path, pinned: Sha256) -> Result<(), VerifyError
             pinned,
         });
     }
+    Ok(())
+}
+
+/// Digests of files that were read, by device and inode.
+static KNOWN: Mutex<BTreeMap<(u64, u64), (Version, Sha256)>> = Mutex::new(BTreeMap::new());
+/// More files than a worker's models have. Beyond it all are read once more.
+const MAX_KNOWN: usize = 4096;
+/// A file system may give two changes that are nearer to each other the same time.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What differs when a file has changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Version {
+    bytes: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Version {
+    fn of(file: &Metadata) -> Version {
+        Version {
+            bytes: file.size(),
+            seconds: file.mtime(),
+            nanoseconds: file.mtime_nsec(),
+        }
+    }
+}
+
+fn digest_of_unchanged(path: &Path) -> io::Result<Sha256> {
+    let file = File::open(path)?;
+    if let Some(known) = known(&file)? {
+        return Ok(known);
+    }
+    let before = file.metadata()?;
+    let digest = Sha256::of(&file)?;
+    let is_settled = before
+        .modified()
+        .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > SETTLED));
+    if is_settled && Version::of(&before) == Version::of(&file.metadata()?) {
+        remember(&file, digest)?;
+    }
+    Ok(digest)
+}
+
+/// The digest of a file that was read before and has not changed since.
+pub(super) fn known(file: &File) -> io::Result<Option<Sha256>> {
+    let found = file.metadata()?;
+    let files = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = files.get(&(found.dev(), found.ino()));
+    let same = known.filter(|(version, _)| *version == Version::of(&found));
+    Ok(same.map(|(_, digest)| *digest))
+}
+
+/// Gives a file that only we write the present time as the time of its last change, and keeps what is known of its content. The
+/// time is exact to the nanosecond, so that any later change has another one.
+pub(super) fn touch(file: &File, content: Option<Sha256>) -> io::Result<()> {
+    file.set_modified(SystemTime::now())?;
+    content.map_or(Ok(()), |digest| remember(file, digest))
+}
+
+fn remember(file: &File, digest: Sha256) -> io::Result<()> {
+    let found = file.metadata()?;
+    let mut files = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if files.len() >= MAX_KNOWN {
+        files.clear();
+    }
+    files.insert((found.dev(), found.ino()), (Version::of(&found), digest));
     Ok(())
 }
 
@@ -113,6 +185,52 @@ mod tests {
                 .starts_with("x.safetensors has SHA-256 a52d159f"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_file_is_read_once_and_again_when_its_time_or_size_differ() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let is_abc = || verify("x", file.path(), ABC.parse().unwrap()).is_ok();
+        let set_age = |seconds| {
+            let time = SystemTime::now() - Duration::from_secs(seconds);
+            file.as_file().set_modified(time).unwrap();
+            time
+        };
+        std::fs::write(file.path(), "abc").unwrap();
+        let time = set_age(60);
+        assert!(is_abc());
+        // Another content with the same size and time is not read.
+        std::fs::write(file.path(), "abd").unwrap();
+        file.as_file().set_modified(time).unwrap();
+        assert!(is_abc());
+        set_age(59);
+        assert!(!is_abc());
+        std::fs::write(file.path(), "abc").unwrap();
+        assert!(is_abc());
+        std::fs::write(file.path(), "abcd").unwrap();
+        file.as_file().set_modified(time).unwrap();
+        assert!(!is_abc());
+    }
+
+    #[test]
+    fn a_file_that_has_just_changed_is_read_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc").unwrap();
+        let time = file.as_file().metadata().unwrap().modified().unwrap();
+        verify("x", file.path(), ABC.parse().unwrap()).unwrap();
+        std::fs::write(file.path(), "abd").unwrap();
+        file.as_file().set_modified(time).unwrap();
+        verify("x", file.path(), ABC.parse().unwrap()).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_known_of_a_file_stays_known_when_it_is_marked_as_used() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let digest: Sha256 = ABC.parse().unwrap();
+        touch(file.as_file(), Some(digest)).unwrap();
+        assert_eq!(known(file.as_file()).unwrap(), Some(digest));
+        std::fs::write(file.path(), "").unwrap();
+        assert_eq!(known(file.as_file()).unwrap(), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use framewright_crds::pipelines::{self, MediaFacts, MediaKind, Pipeline, Pipelin
 
 use crate::error_chain::error_chain;
 use crate::frame::FrameError;
-use crate::media::{Class, MediaError, Programs};
+use crate::media::{Class, LeftOut, MediaError, Programs, left_out_words};
 use crate::memory::Limit;
 use crate::models::WeightsError;
 use crate::networks::{LoadedNetwork, NetworkLayout};
@@ -234,6 +234,8 @@ pub struct Output {
     pub media_type: &'static str,
     /// What it shows.
     pub media: MediaFacts,
+    /// What the input has and it has not.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Output {
@@ -259,6 +261,7 @@ impl Output {
             MediaKind::Image => {}
             MediaKind::Video => facts.push(fact("frames", frames.to_string())),
         }
+        facts.extend(left_out_words(&self.left_out).map(|words| fact("leftOut", words)));
         facts
     }
 }

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use framewright_crds::pipelines::{MediaFacts, MediaKind};
 
-use super::reading_deadline;
 use crate::media::encode::{Preset, lookahead};
-use crate::media::probe::{count_frames, probe};
+use crate::media::probe::probe;
 use crate::media::{Frame, MediaError, Programs, Video, VideoLimits};
 
 const PROBE_DEADLINE: Duration = Duration::from_secs(60);
@@ -20,7 +19,7 @@ pub(super) const ENCODER_THREADS: u32 = 4;
 /// Memory for frames that wait to be worked on, and as much for those that wait to be encoded.
 const WAITING_FRAMES_BYTES: usize = 256 << 20;
 
-/// What the headers of a video say, and how many packets it has where they do not tell its length.
+/// What the headers of a video say, and its packets where the headers do not agree.
 pub(super) fn video_facts(
     path: &Path,
     wanted: Option<u64>,
@@ -29,15 +28,11 @@ pub(super) fn video_facts(
     let limits = VideoLimits::default();
     let video = probe(programs, path, &limits, PROBE_DEADLINE)?;
     video.check_length(&limits, wanted)?;
-    let frames = match video.frames {
-        Some(frames) => frames,
-        None => count_frames(programs, path, &video, reading_deadline(path))?,
-    };
     let facts = MediaFacts {
         kind: MediaKind::Video,
         width: video.width,
         height: video.height,
-        frames,
+        frames: video.frames,
         rate: Some(video.rate.fraction()),
     };
     Ok((video, facts))

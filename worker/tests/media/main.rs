@@ -4,6 +4,7 @@
 mod clips;
 mod codecs;
 mod colours;
+mod containers;
 mod decoding;
 mod encoding;
 mod ffmpeg_errors;

@@ -24,17 +24,19 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) enum Error {
     #[error(transparent)]
     Api(#[from] ApiError),
-    #[error("cannot read an answer; say --yes where nobody can be asked")]
+    #[error("cannot read an answer; use --yes to delete without a question")]
     Ask(#[source] std::io::Error),
-    #[error("{owner} was not cancelled: the answer was not yes (--yes does not ask)")]
+    #[error(
+        "{owner} was not cancelled, because the answer was not yes; use --yes to delete without a question"
+    )]
     Declined { owner: Owner },
     #[error(
-        "{owner} is marked for deletion and still there after {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether the operator runs",
+        "{owner} is marked for deletion and still there after {} s; check whether the operator runs with `kubectl get pods -A -l app.kubernetes.io/name=framewright`",
         GONE.as_secs()
     )]
     StillThere { owner: Owner },
     #[error(
-        "{owner} is marked for deletion and its work stops, but its finalizers keep it: {finalizers}; whoever put them there has to remove them"
+        "{owner} is marked for deletion and its work stops, but finalizers keep it: {finalizers}; the controllers that added them must remove them"
     )]
     Kept { owner: Owner, finalizers: String },
 }
@@ -43,7 +45,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Cancel) -> Res
     let Cancel { job, yes } = args;
     let owner = Owner::job(&cluster.namespace, &job);
     screen.set_farewell(format!(
-        "stopped; `kubectl get aijob {} -n {}` tells whether the job is still there",
+        "stopped; check whether the job still exists with `kubectl get aijob {} -n {}`",
         owner.name, owner.namespace
     ));
     let jobs = cluster.jobs(&owner.namespace);

@@ -32,14 +32,16 @@ const LINE_INTERVAL: Duration = Duration::from_secs(30);
 pub(crate) enum Error {
     #[error(transparent)]
     Api(#[from] ApiError),
-    #[error("{owner} is gone: somebody deleted it, or its ttlSecondsAfterFinished passed")]
+    #[error(
+        "{owner} does not exist any more: somebody deleted it, or its ttlSecondsAfterFinished passed"
+    )]
     Gone { owner: Owner },
     #[error(
-        "{owner} is being deleted and its work stops, but its finalizers keep it: {finalizers}; whoever put them there has to remove them"
+        "{owner} is being deleted and its work stops, but finalizers keep it: {finalizers}; the controllers that added them must remove them"
     )]
     Kept { owner: Owner, finalizers: String },
     #[error(
-        "cannot watch {owner}; the job goes on, and `kubectl framewright follow {} -n {}` takes this up again",
+        "cannot watch {owner}; the job continues; to follow it again: kubectl framewright follow {} -n {}",
         owner.name, owner.namespace
     )]
     Away {
@@ -71,7 +73,7 @@ pub(crate) fn farewell(owner: &Owner) -> String {
         namespace, name, ..
     } = owner;
     format!(
-        "{owner} goes on in the cluster.\n  to follow it: kubectl framewright follow {name} -n {namespace}\n  to cancel it: kubectl framewright cancel {name} -n {namespace}"
+        "{owner} continues in the cluster.\n  to follow it: kubectl framewright follow {name} -n {namespace}\n  to cancel it: kubectl framewright cancel {name} -n {namespace}"
     )
 }
 
@@ -101,7 +103,7 @@ pub(crate) async fn until_over(
                     screen.say(&format!("{}: {}", owner.name, job_messages::in_words(state)));
                 }
                 if before.observed_generation.is_none() && !is_away {
-                    screen.say(&format!("{}: the operator has not reconciled it for {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs", owner.name, LINE_INTERVAL.as_secs()));
+                    screen.say(&format!("{}: the operator has not reconciled it for {} s; check whether it runs with `kubectl get pods -A -l app.kubernetes.io/name=framewright`", owner.name, LINE_INTERVAL.as_secs()));
                 }
                 if !screen.is_terminal && !is_away {
                     for line in job_messages::progress(&owner.name, &before, Timestamp::now()) {
@@ -127,7 +129,7 @@ pub(crate) async fn until_over(
                 }
                 if !is_away {
                     screen.say(&format!(
-                        "{}: the API server does not answer; tries again for {} s",
+                        "{}: the API server does not answer; the plugin tries again for {} s",
                         owner.name,
                         AWAY.as_secs()
                     ));

@@ -26,7 +26,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Fetch(#[from] fetch::Error),
     #[error(
-        "{owner} is not over: it {state}; `kubectl framewright follow {} -n {}` watches it",
+        "{owner} has not finished: it {state}; to follow it: kubectl framewright follow {} -n {}",
         owner.name, owner.namespace
     )]
     NotOver { owner: Owner, state: String },
@@ -43,7 +43,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Get) -> Result
     };
     let owner = Owner::job(&cluster.namespace, &name);
     screen.set_farewell(format!(
-        "stopped; the same command goes on from here: kubectl framewright get {} -n {}",
+        "stopped; to continue the download: kubectl framewright get {} -n {}",
         owner.name, owner.namespace
     ));
     let job = owner.read_job(cluster).await?;

@@ -113,13 +113,13 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Res
         screen.say(&match applied {
             Applied::Pool => format!("{owner}: applied"),
             Applied::Job => format!("{owner}: created"),
-            Applied::SameJob => format!("{owner}: exists with the same spec, and is taken up"),
+            Applied::SameJob => format!("{owner}: exists with the same spec; nothing is created"),
         });
         if owner.kind == OwnerKind::AIJobs {
             jobs.push(owner.clone());
             screen.set_farewell(join(jobs.iter().map(|job| {
                 format!(
-                    "{}\n  where files were still to be uploaded, repeat the submit",
+                    "{}\n  if files were not uploaded yet, repeat the submit",
                     follow::farewell(job)
                 )
             })));
@@ -131,7 +131,7 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Submit) -> Res
         sent.append(&mut upload_files(cluster, screen, &owner, &needed.collect::<Vec<_>>()).await?);
         if owner.kind == OwnerKind::ModelPools {
             screen.say(&format!(
-                "{owner}: to wait for its workers: kubectl wait --for=condition=Ready modelpool/{} -n {} --timeout=10m; what is wrong, if something is: kubectl describe modelpool {} -n {}",
+                "{owner}: to wait for its workers: kubectl wait --for=condition=Ready modelpool/{} -n {} --timeout=10m; if it does not become ready: kubectl describe modelpool {} -n {}",
                 owner.name, owner.namespace, owner.name, owner.namespace
             ));
         }

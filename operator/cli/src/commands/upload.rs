@@ -37,7 +37,10 @@ pub(crate) async fn run(cluster: &Cluster, screen: &Screen, args: Upload) -> Res
         owner: asked,
         paths,
     } = args;
-    screen.set_farewell(format!("stopped; what was not uploaded is still waited for, so repeat `kubectl framewright upload {asked} …`"));
+    screen.set_farewell(format!(
+        "stopped; to upload the remaining files: kubectl framewright upload {asked} FILE… -n {}",
+        cluster.namespace
+    ));
     let owner = Owner {
         kind: asked.kind,
         namespace: cluster.namespace.clone(),

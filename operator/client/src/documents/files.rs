@@ -47,11 +47,11 @@ pub enum Named {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The value is not a path.
-    #[error("{name}: file must be a path in quotes or plain text, and is {found}")]
+    #[error("{name}: file must be a path as text, but is {found}")]
     NoPath { name: String, found: String },
     /// The file has another digest than the manifest.
     #[error(
-        "{name}: {path} has the digest {found}, and the manifest wants {wanted}; correct one of them, or remove digest and bytes from the manifest"
+        "{name}: {path} has the digest {found}, but the manifest has {wanted}; correct one of them, or remove digest and bytes from the manifest"
     )]
     OtherContent {
         name: String,

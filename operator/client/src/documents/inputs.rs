@@ -1,5 +1,6 @@
 //! Local files that are given for the inputs of a manifest by name. No I/O.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -45,6 +46,11 @@ pub enum Error {
     /// Several inputs have this name.
     #[error("--input {asked}: more than one input has this name; write one of: {known}")]
     Ambiguous { asked: String, known: String },
+    /// Several jobs have a step and an input of this name.
+    #[error(
+        "--input {asked}: {count} jobs have an input of this name; write the path into the manifest instead (upload: {{file: PATH}}), or submit each job from a file of its own"
+    )]
+    SeveralJobs { asked: String, count: usize },
 }
 
 /// Assigns each file to the place of its input.
@@ -68,11 +74,13 @@ pub fn assign(places: &mut [Place], inputs: &[InputFile]) -> Result<(), Error> {
                 .filter(|place| all || is_meant(place))
                 .filter_map(|place| place.input.as_ref())
                 .map(|(step, input)| format!("{step}.{input}"))
+                .collect::<BTreeSet<String>>()
+                .into_iter()
                 .collect();
             if known.is_empty() {
-                "none".to_owned()
+                vec!["none".to_owned()]
             } else {
-                known.join(", ")
+                known
             }
         };
         let mut meant = (0..places.len()).filter(|&index| is_meant(&places[index]));
@@ -86,13 +94,20 @@ pub fn assign(places: &mut [Place], inputs: &[InputFile]) -> Result<(), Error> {
             (None, _) => {
                 return Err(Error::NoSuchInput {
                     asked,
-                    known: known(places, true),
+                    known: known(places, true).join(", "),
                 });
             }
             (Some(_), Some(_)) => {
-                return Err(Error::Ambiguous {
-                    asked,
-                    known: known(places, false),
+                let known = known(places, false);
+                return Err(match known.as_slice() {
+                    [one] => Error::SeveralJobs {
+                        asked: one.clone(),
+                        count: places.iter().filter(|place| is_meant(place)).count(),
+                    },
+                    several => Error::Ambiguous {
+                        asked,
+                        known: several.join(", "),
+                    },
                 });
             }
         }
@@ -138,6 +153,21 @@ mod tests {
             error.to_string().ends_with("large.video, larger.video"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_input_name_that_two_jobs_share_says_to_write_the_path_into_the_manifest() {
+        for asked in ["video=x", "large.video=x"] {
+            let mut places = places(&["large.video", "large.video"]);
+            places[1].document = 1;
+            let error = assign(&mut places, &[input(asked)]).expect_err("two have this name");
+            assert!(
+                error.to_string().starts_with(
+                    "--input large.video: 2 jobs have an input of this name; write the path into the manifest"
+                ),
+                "{error}"
+            );
+        }
     }
 
     /// Inputs with names of the form step.input, none of which has a file.

@@ -29,7 +29,7 @@ pub enum Error {
         source: manifest::Error,
     },
     /// It has no objects.
-    #[error("{file} holds no AIJob and no ModelPool")]
+    #[error("{file} contains no AIJob and no ModelPool")]
     Empty { file: String },
     /// It has an object of another kind.
     #[error(

@@ -33,7 +33,7 @@ pub enum Error {
     Api(#[from] ApiError),
     /// Another field manager owns fields of the manifest.
     #[error(
-        "{owner} has fields that another manager has set; take them over with --force-conflicts, or leave them out of the manifest"
+        "{owner} has fields that another manager has set; overwrite them with --force-conflicts, or remove them from the manifest"
     )]
     Conflict {
         owner: String,
@@ -42,17 +42,17 @@ pub enum Error {
     },
     /// A job of this name has another spec.
     #[error(
-        "{owner} exists with another spec, which differs in {fields}; give the new job another metadata.name, or remove the old one with `kubectl framewright cancel {} -n {}`",
+        "{owner} exists with another spec, which differs in {fields}; give the new job another metadata.name, or delete the old one with `kubectl framewright cancel {} -n {}`",
         owner.name, owner.namespace
     )]
     OtherJob { owner: Owner, fields: String },
     /// A job of this name is being deleted.
     #[error(
-        "{owner} is the name of a job that is being deleted, and its finalizers keep it: {finalizers}; give the new job another metadata.name, or wait until whoever put them there has removed them"
+        "{owner} is being deleted, but finalizers keep it: {finalizers}; give the new job another metadata.name, or wait until the controllers that added them have removed them"
     )]
     Kept { owner: Owner, finalizers: String },
     /// A job of this name exists, and the manifest's spec cannot be read.
-    #[error("{owner} exists and the manifest cannot be compared with it: {why}")]
+    #[error("{owner} exists, but cannot be compared with the manifest: {why}")]
     NotComparable {
         owner: Owner,
         why: serde_json::Error,
@@ -218,7 +218,7 @@ mod tests {
             k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
         job.metadata.deletion_timestamp = Some(deleted);
         let error = stays(&owner, &job).expect_err("it is deleted").to_string();
-        assert!(error.contains("its finalizers keep it: x/y;"), "{error}");
+        assert!(error.contains("finalizers keep it: x/y;"), "{error}");
     }
 
     fn spec(more: Value) -> AIJobSpec {

@@ -77,12 +77,12 @@ pub enum Error {
     Api(#[from] ApiError),
     /// The operator has not written it in time.
     #[error(
-        "{owner}: the operator wrote no link for {what} within {} s; `kubectl get pods -A -l app.kubernetes.io/name=framewright` tells whether it runs",
+        "{owner}: the operator has written no link for {what} within {} s; check whether it runs with `kubectl get pods -A -l app.kubernetes.io/name=framewright`",
         LINKS.as_secs()
     )]
     NoLink { owner: Owner, what: String },
     /// The job has finished.
-    #[error("{owner} takes no files any more: {reason}")]
+    #[error("{owner} accepts no more files: {reason}")]
     Over { owner: Owner, reason: String },
     /// The object does not need this file.
     #[error(
@@ -95,7 +95,7 @@ pub enum Error {
     },
     /// Other files come first.
     #[error(
-        "{owner}: there is no link for {name} until other files have been uploaded, since few files have links at a time; upload these first: {first}"
+        "{owner}: there is no link for {name} yet, because only a few files have links at a time; upload these first: {first}"
     )]
     OthersFirst {
         owner: Owner,
@@ -354,7 +354,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("wrote no link for large/mask within 60 s"),
+                .contains("has written no link for large/mask within 60 s"),
             "{error}"
         );
     }

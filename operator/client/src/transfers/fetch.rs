@@ -20,7 +20,7 @@ use crate::transfers::store::{self, Store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder cannot be made.
-    #[error("cannot make the folder {folder}")]
+    #[error("cannot create the folder {folder}")]
     Folder {
         folder: PathBuf,
         #[source]
@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// Another file has its name.
     #[error(
-        "result {output} of {owner} would replace {path}, which is something else; move that away, or name another folder with --output"
+        "result {output} of {owner} would overwrite {path}, which has other content; move that file away, or choose another folder with --output"
     )]
     Taken {
         output: String,
@@ -84,7 +84,7 @@ pub async fn fetch(
     let name = file_name(&owner.name, output);
     let target = folder.join(&name);
     if is_here(screen, owner, output, &target).await? {
-        screen.say(&format!("{}: is here already", target.display()));
+        screen.say(&format!("{}: already downloaded", target.display()));
         return Ok(target);
     }
     let part = folder.join(part_name(&name, output.sha256()));
@@ -188,7 +188,7 @@ async fn complete(
         match retries.after(&error, has_moved) {
             Next::AgainAfter(pause) => {
                 screen.say(&format!(
-                    "{}: {}; goes on in {} s",
+                    "{}: {}; continues in {} s",
                     output.name,
                     error_chain(&error),
                     pause.as_secs()

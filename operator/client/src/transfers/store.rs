@@ -44,24 +44,24 @@ pub enum Error {
     Find(#[source] ApiError),
     /// The user has no permission for the port-forward.
     #[error(
-        "you may not reach the store: that takes get and list on pods, and get and create on pods/portforward, in namespace {namespace}; ask whoever installed Framewright there for its Role framewright-store-portforward (chart value storeAccess.subjects)"
+        "you have no permission to connect to the store: you need get and list on pods, and get and create on pods/portforward, in namespace {namespace}; ask an administrator for the Role framewright-store-portforward (chart value storeAccess.subjects)"
     )]
     Forbidden { namespace: String },
     /// There is no store.
     #[error(
-        "no pod of Framewright's store is in namespace {namespace}; name the namespace that Framewright is installed in with --system-namespace"
+        "namespace {namespace} has no pod of Framewright's store; set --system-namespace to the namespace in which Framewright is installed"
     )]
     NoPod { namespace: String },
     /// No pod of the store is ready.
     #[error(
-        "the store's pod {pod} in namespace {namespace} is not ready; `kubectl describe pod -n {namespace} {pod}` says why"
+        "the store's pod {pod} in namespace {namespace} is not ready; see `kubectl describe pod -n {namespace} {pod}`"
     )]
     NotReady { namespace: String, pod: String },
     /// The API server does not forward the port.
     #[error("cannot forward a port to the store's pod")]
     Forward(#[source] ApiError),
     /// The kubelet does not forward the port.
-    #[error("the store's pod did not take the port-forward: {0}")]
+    #[error("the port-forward to the store's pod failed: {0}")]
     Port(String),
     /// The port-forward took too long.
     #[error("no port-forward to the store within {} s", CONNECT.as_secs())]
@@ -70,7 +70,7 @@ pub enum Error {
     #[error(transparent)]
     Link(#[from] BadLink),
     /// The link is not a valid request target.
-    #[error("the link in the status cannot be used as a request")]
+    #[error("the link in the status is not a valid URL")]
     Request(#[source] hyper::http::Error),
     /// The connection broke.
     #[error("the connection to the store broke")]
@@ -86,7 +86,7 @@ pub enum Error {
         message: String,
     },
     /// The transfer made no progress.
-    #[error("nothing moved for {seconds} s")]
+    #[error("no data was transferred for {seconds} s")]
     Stalled { seconds: u64 },
     /// The local file cannot be read.
     #[error("cannot read {path}")]

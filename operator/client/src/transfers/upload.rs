@@ -72,7 +72,7 @@ pub async fn upload(
     let mut found = link(false).await?;
     loop {
         let Found::Link(address) = found else {
-            screen.say(&format!("{path}: the store has it already"));
+            screen.say(&format!("{path}: already in the store"));
             return Ok(());
         };
         let meter = screen.transfer(format!("uploads {path}"), file.content.bytes, 0);
@@ -88,7 +88,7 @@ pub async fn upload(
         match retries.after(&error, false) {
             Next::AgainAfter(pause) => {
                 screen.say(&format!(
-                    "{path}: {}; tries again in {} s",
+                    "{path}: {}; the plugin tries again in {} s",
                     error_chain(&error),
                     pause.as_secs()
                 ));

@@ -9,7 +9,7 @@ use framewright_crds::aijob::{AIJobStatus, Attempt, StepState};
 use framewright_crds::deletion::{goes_by_itself, kept_by};
 use framewright_crds::names::{ArtifactRole, OwnerKind, TaskId, bare};
 use framewright_crds::protocol::{self, TaskState};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube_core::ResourceExt;
 
 use super::deadlines::Cause;
@@ -24,15 +24,13 @@ use crate::clock::Jumps;
 use crate::files::{is_renewal_due, renewal};
 use crate::jobs::admission::Gate;
 use crate::jobs::plan::commands::{Addressed, Command};
-use crate::jobs::plan::{self, Outcome, Plan, attempt, is_finished, presence, resolve};
+use crate::jobs::plan::{self, Outcome, Plan, attempt, is_finished, resolve};
 use crate::jobs::snapshot::{Binding, Ended, Presence, Snapshot, StepSnapshot, WorkerTask};
-use crate::links::{Place, Signer};
+use crate::links::{Place, Signer, WORKER_LINK_LIFE};
 use crate::names::{JobName, ObjectName, WorkerRef};
 use crate::pools::pod as pods;
 use crate::schedule::gather;
 
-/// How long a worker's links live; it asks for new ones when it needs them longer.
-const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
 /// Jobs of orphaned tasks that are read at a time: a worker may invent many.
 const ORPHANS_AT_A_TIME: usize = 16;
 /// How long the API server's word that a pod is there is believed, while no watch shows the pod.
@@ -105,6 +103,11 @@ impl Engine {
             term.dirty.gather.insert(name.clone());
             let version = version.unwrap_or_default();
             return report(OwnerKind::AIJobs, (name, uid, version), error, effects);
+        }
+        // On top of the version that is known nothing can be written.
+        if self.world.is_unreadable(&uid) {
+            term.writes.clear(&Object::Job(name.clone()));
+            return term.deadlines.clear(&cause());
         }
         if plan.delete {
             return self.delete_job(name, &job, effects);
@@ -187,12 +190,9 @@ impl Engine {
             }
         }
         let cause = Cause::Job(name.clone());
-        let left = finished_at.filter(|_| !is_leaving).and_then(|finished| {
-            // A clock that was ahead when the job ended keeps it no longer.
-            let finished = jumps.shifted(finished).min(now.wall);
-            let end = finished.checked_add(*ttl).ok()?;
-            Some(end.duration_since(now.wall))
-        });
+        let left = finished_at
+            .filter(|_| !is_leaving)
+            .and_then(|finished| plan::time_left(finished, *ttl, (now.wall, jumps)));
         if *is_renewal_due || left.is_some_and(|left| !left.is_positive()) {
             return Step::Read;
         }
@@ -215,6 +215,7 @@ impl Engine {
         if state.request.is_some()
             || state.is_unknown
             || state.backoff.waits(now.monotonic).is_some()
+            || self.world.is_unreadable(&uid)
         {
             return None;
         }
@@ -241,10 +242,6 @@ impl Engine {
         {
             return None;
         }
-        let id = self.request_id();
-        let term = self.term.as_mut()?;
-        let state = term.jobs.entry(uid.clone()).or_default();
-        state.request = Some(id);
         let wanted = AIJob {
             status: Some(plan.status.clone()),
             ..(*job).clone()
@@ -255,10 +252,10 @@ impl Engine {
             before: job,
             wanted: Box::new(plan.status),
         };
-        term.requests.insert(id, open);
+        let (id, epoch) = self.open_request(open)?;
         Some(StatusWrite {
             id,
-            epoch: term.epoch,
+            epoch,
             request: Request::WriteJob(Box::new(wanted)),
         })
     }
@@ -306,23 +303,12 @@ impl Engine {
     }
 
     fn read_job(&mut self, name: &JobName, uid: &str, effects: &mut Vec<Effect>) {
-        let id = self.request_id();
-        let known = self.world.job(name).map_or(0, Job::version);
-        let Some(term) = &mut self.term else {
-            return;
-        };
-        term.jobs.entry(uid.to_owned()).or_default().request = Some(id);
         let open = Open::ReadJob {
             name: name.clone(),
             uid: uid.to_owned(),
-            known,
+            known: self.world.job(name).map_or(0, Job::version),
         };
-        term.requests.insert(id, open);
-        effects.push(Effect::Request {
-            id,
-            epoch: term.epoch,
-            request: Request::ReadJob(name.clone()),
-        });
+        self.request(open, Request::ReadJob(name.clone()), effects);
     }
 
     fn write_outcome(
@@ -332,70 +318,43 @@ impl Engine {
         outcome: Outcome,
         effects: &mut Vec<Effect>,
     ) {
-        let id = self.request_id();
-        let Some(term) = &mut self.term else {
-            return;
-        };
-        term.jobs.entry(uid.clone()).or_default().request = Some(id);
         let open = Open::WriteOutcome {
             name: name.clone(),
             uid: uid.clone(),
             outcome: outcome.clone(),
         };
-        term.requests.insert(id, open);
-        effects.push(Effect::Request {
-            id,
-            epoch: term.epoch,
-            request: Request::WriteOutcome {
-                name: name.clone(),
-                uid,
-                outcome,
-            },
-        });
+        let request = Request::WriteOutcome {
+            name: name.clone(),
+            uid,
+            outcome,
+        };
+        self.request(open, request, effects);
     }
 
     fn delete_job(&mut self, name: &JobName, job: &AIJob, effects: &mut Vec<Effect>) {
-        let id = self.request_id();
-        let Some(term) = &mut self.term else {
-            return;
-        };
         let uid = job.uid().unwrap_or_default();
-        term.jobs.entry(uid.clone()).or_default().request = Some(id);
         let open = Open::DeleteJob {
             name: name.clone(),
             uid: uid.clone(),
             version: version(job),
         };
-        term.requests.insert(id, open);
-        effects.push(Effect::Request {
-            id,
-            epoch: term.epoch,
-            request: Request::DeleteJob {
-                name: name.clone(),
-                uid,
-                version: job.resource_version().unwrap_or_default(),
-            },
-        });
+        let request = Request::DeleteJob {
+            name: name.clone(),
+            uid,
+            version: job.resource_version().unwrap_or_default(),
+        };
+        self.request(open, request, effects);
     }
 
     /// A cache that does not show a pod proves nothing: the API server itself says whether it is gone.
     fn check_pod(&mut self, worker: WorkerRef, effects: &mut Vec<Effect>) {
-        let id = self.request_id();
-        let Some(term) = &mut self.term else {
-            return;
-        };
         let WorkerRef {
             namespace,
             name,
             uid,
         } = worker;
-        term.pod_checks.insert(uid.clone(), PodCheck::Asked);
-        term.requests.insert(id, Open::CheckPod { worker_uid: uid });
-        effects.push(Effect::Request {
-            id,
-            epoch: term.epoch,
-            request: Request::ReadPodMetadata { namespace, name },
-        });
+        let open = Open::CheckPod { worker_uid: uid };
+        self.request(open, Request::ReadPodMetadata { namespace, name }, effects);
     }
 
     /// Gives one command to its worker.
@@ -419,7 +378,10 @@ impl Engine {
                 term.dirty.worker(&worker.uid);
             }
             Command::Upload { task, outputs } => {
-                let expires = snapshot.now.checked_add(LINK_LIFE).unwrap_or(snapshot.now);
+                let expires = snapshot
+                    .now
+                    .checked_add(WORKER_LINK_LIFE)
+                    .unwrap_or(snapshot.now);
                 for output in outputs {
                     match signer.worker_put(&place, output, expires) {
                         Some(url) => {
@@ -478,14 +440,8 @@ impl Engine {
             if !term.orphans.insert(job.clone()) {
                 continue;
             }
-            self.last_request += 1;
-            let id = super::effect::RequestId(self.last_request);
-            term.requests.insert(id, Open::Orphans { job, tasks });
-            effects.push(Effect::Request {
-                id,
-                epoch: term.epoch,
-                request: Request::ReadJobMetadata(name),
-            });
+            let open = Open::Orphans { job, tasks };
+            self.request(open, Request::ReadJobMetadata(name), effects);
         }
     }
 }
@@ -682,7 +638,7 @@ fn worker(
     let leaves_at = pod.and_then(|pod| pods::leaves_at(pod));
     let restart = pod.and_then(|pod| pods::ended_since(pod, open.bound_at.0));
     let is_leaving = world.is_leaving(&open.worker.uid);
-    let presence = presence::presence(
+    let presence = attempt::presence(
         open,
         stream,
         (!is_gone, is_leaving),
@@ -746,7 +702,7 @@ fn run_task(
         return None;
     };
     let place = place(snapshot);
-    let expires = snapshot.now.checked_add(LINK_LIFE).ok()?;
+    let expires = snapshot.now.checked_add(WORKER_LINK_LIFE).ok()?;
     let inputs = inputs
         .iter()
         .map(|input| {

@@ -54,9 +54,9 @@ use crate::trim::trim_own;
 use crate::workers::message::{self, Concerns};
 use crate::workers::sessions::{Greeting, SessionId};
 use deadlines::Cause;
-use effect::{Effect, Log, RequestId, StatusWrite};
+use effect::{Effect, Log, Request, RequestId, StatusWrite};
 use event::{Change, Event, Now, Read};
-use term::{Object, Term};
+use term::{Object, Open, PodCheck, Term};
 use world::{FactsChange, Job, World, version};
 
 /// What is long gone is forgotten this often.
@@ -192,8 +192,8 @@ impl Engine {
         self.read_doubtful();
     }
 
-    /// Has the jobs read that a list has shown in an older version than the one that is known. If what is read is older, too, the API
-    /// server's state was restored from a backup.
+    /// Has the jobs and pools read that a list has shown in an older version than the one that is known. If what is read is older, too,
+    /// the API server's state was restored from a backup.
     fn read_doubtful(&mut self) {
         let Some(term) = &mut self.term else {
             return;
@@ -203,6 +203,10 @@ impl Engine {
                 let state = term.jobs.entry(uid).or_default();
                 state.is_unknown = true;
                 term.dirty.job(name);
+            } else if let Some(name) = self.world.pool_name(&uid) {
+                let state = term.pools.entry(uid).or_default();
+                state.is_unknown = true;
+                term.dirty.pool(name);
             }
         }
     }
@@ -247,6 +251,9 @@ impl Engine {
                 error,
             } => {
                 if self.world.job_unreadable(&name, &uid, &version) {
+                    if let Some(term) = &mut self.term {
+                        term.dirty.job(&name);
+                    }
                     self.unreadable(OwnerKind::AIJobs, name, uid, version, error);
                 }
             }
@@ -326,7 +333,7 @@ impl Engine {
     }
 
     fn job_gone(&mut self, name: &JobName, uid: &str) {
-        if self.world.remove_job(name, uid) {
+        if self.world.delete_job(name, uid) {
             self.job_forgotten(name, uid);
         }
     }
@@ -350,15 +357,19 @@ impl Engine {
         match change {
             Change::Applied(read) => self.pool_read(read),
             Change::Deleted { name, uid } => {
-                if self.world.remove_pool(&name, &uid) {
+                if self.world.delete_pool(&name, &uid) {
                     self.pool_forgotten(&name, &uid);
                 }
             }
             Change::Listed(reads) => {
                 let listed: BTreeSet<String> = reads.iter().map(Read::uid).collect();
                 for read in reads {
+                    if let Read::Object(pool) = &read {
+                        self.world.doubt_pool(pool);
+                    }
                     self.pool_read(read);
                 }
+                self.read_doubtful();
                 for (name, uid) in self.world.pools_listed(&listed) {
                     self.pool_forgotten(&name, &uid);
                 }
@@ -621,6 +632,8 @@ impl Engine {
         }
         self.deadlines_come(now);
         let mut left = budget;
+        // However many jobs change, some objects are decided about.
+        let least = budget.div_ceil(4);
         while left > 0
             && let Some(name) = self
                 .term
@@ -637,7 +650,7 @@ impl Engine {
             .is_some_and(|term| term.dirty.gather.is_empty());
         if is_gathered {
             self.place();
-            self.decide_objects(now, budget, effects);
+            self.decide_objects(now, left.max(least), effects);
             self.find_orphans(now, effects);
         }
         let Some(term) = &mut self.term else {
@@ -684,12 +697,10 @@ impl Engine {
                 Cause::Pool(name) => term.dirty.pool(&name),
                 Cause::Orphans => term.dirty.orphans = true,
                 Cause::Waiting => {
-                    let due = term
-                        .waiting
-                        .iter()
-                        .filter(|(_, due)| **due <= now.monotonic);
-                    let due: Vec<JobName> = due.map(|(name, _)| name.clone()).collect();
-                    for name in due.into_iter().take(WAITING_AT_A_TIME) {
+                    let waiting = term.waiting.iter();
+                    let due = waiting.filter(|(_, due)| **due <= now.monotonic);
+                    let due = due.map(|(name, _)| name.clone());
+                    for name in due.take(WAITING_AT_A_TIME).collect::<Vec<JobName>>() {
                         term.waiting.remove(&name);
                         if let Some(job) = self.world.job(&name) {
                             let state = term.jobs.entry(job.uid().to_owned()).or_default();
@@ -752,6 +763,14 @@ impl Engine {
                 // A job that is left alone holds no room for what it does not begin.
                 if panicked.is_some() && panicked == job.metadata.resource_version.as_ref() {
                     gathered.pending.clear();
+                }
+                // Nor does one that cannot be read any more, and of its tasks only those count that have not ended.
+                if self.world.is_unreadable(&uid) {
+                    gathered.pending.clear();
+                    let sessions = &term.sessions;
+                    gathered
+                        .tasks
+                        .retain(|(pod, task)| sessions.may_hold(pod, task));
                 }
                 gathered
             }
@@ -816,15 +835,50 @@ impl Engine {
         }
     }
 
-    /// When time alone changes something, in monotonic time.
+    /// When time alone changes something, or the clock must be read, in monotonic time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.term.as_ref()?.deadlines.next()
+        let deadlines = self.term.as_ref().and_then(|term| term.deadlines.next());
+        deadlines.into_iter().chain(self.clock.next_tick()).min()
     }
 
     fn request_id(&mut self) -> RequestId {
         self.last_request += 1;
         RequestId(self.last_request)
+    }
+
+    /// Makes a request, if this replica leads.
+    fn request(&mut self, open: Open, request: Request, effects: &mut Vec<Effect>) {
+        if let Some((id, epoch)) = self.open_request(open) {
+            effects.push(Effect::Request { id, epoch, request });
+        }
+    }
+
+    /// Opens a request, if this replica leads; its id, and the epoch that it is of. Until it is answered there is no other one about the
+    /// same object, or about the pods of the same pool.
+    fn open_request(&mut self, open: Open) -> Option<(RequestId, u64)> {
+        let id = self.request_id();
+        let term = self.term.as_mut()?;
+        match &open {
+            Open::ReadJob { uid, .. }
+            | Open::WriteJob { uid, .. }
+            | Open::WriteOutcome { uid, .. }
+            | Open::DeleteJob { uid, .. } => {
+                term.jobs.entry(uid.clone()).or_default().request = Some(id);
+            }
+            Open::ReadPool { uid, .. } | Open::WritePool { uid, .. } => {
+                term.pools.entry(uid.clone()).or_default().request = Some(id);
+            }
+            Open::ListPods { uid, .. } | Open::Pod { uid, .. } | Open::PodOwner { uid, .. } => {
+                term.pools.entry(uid.clone()).or_default().pod_request = Some(id);
+            }
+            Open::CheckPod { worker_uid } => {
+                term.pod_checks.insert(worker_uid.clone(), PodCheck::Asked);
+            }
+            Open::Orphans { .. } => {}
+        }
+        term.requests.insert(id, open);
+        Some((id, term.epoch))
     }
 }
 

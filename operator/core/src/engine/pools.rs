@@ -9,7 +9,6 @@ use framewright_crds::deletion::{goes_by_itself, kept_by};
 use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_crds::protocol::FileSource;
-use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube_core::ResourceExt;
 
@@ -23,7 +22,7 @@ use super::term::{Object, Open, PodWork, PoolState, Term, Urgency};
 use super::world::World;
 use crate::clock::Jumps;
 use crate::files::{is_renewal_due, renewal};
-use crate::links::Place;
+use crate::links::{Place, WORKER_LINK_LIFE};
 use crate::names::PoolName;
 use crate::pools::failures::{Outcome, Request as PodRequest};
 use crate::pools::plan::pods::another_name;
@@ -32,8 +31,6 @@ use crate::pools::pod::{pod_snapshot, pool_of};
 use crate::pools::snapshot::{PodSnapshot, Snapshot};
 use crate::pools::template::{self, Template};
 
-/// How long a link for weights lives; a worker asks for new ones when it needs them longer.
-const LINK_LIFE: SignedDuration = SignedDuration::from_hours(6);
 /// How often the status of a pool is written while only counts of its workers change.
 const COUNTS_EVERY: Duration = Duration::from_secs(1);
 /// How long what was done about a pod is not done again.
@@ -152,6 +149,7 @@ impl Engine {
         if state.request.is_some()
             || state.is_unknown
             || state.backoff.waits(now.monotonic).is_some()
+            || self.world.is_unreadable(&uid)
         {
             return None;
         }
@@ -163,10 +161,8 @@ impl Engine {
         if !is_new || is_pruned(self.term.as_ref()?, &uid, &pool, &plan.status) {
             return None;
         }
-        let id = self.request_id();
         let term = self.term.as_mut()?;
         let state = term.pools.entry(uid.clone()).or_default();
-        state.request = Some(id);
         state.written = Some(now.monotonic);
         let wanted = ModelPool {
             status: Some(plan.status.clone()),
@@ -178,10 +174,10 @@ impl Engine {
             before: pool,
             wanted: Box::new(plan.status),
         };
-        term.requests.insert(id, open);
+        let (id, epoch) = self.open_request(open)?;
         Some(StatusWrite {
             id,
-            epoch: term.epoch,
+            epoch,
             request: Request::WritePool(Box::new(wanted)),
         })
     }
@@ -226,23 +222,12 @@ impl Engine {
     }
 
     fn read_pool(&mut self, name: &PoolName, uid: &str, effects: &mut Vec<Effect>) {
-        let id = self.request_id();
-        let known = self.world.pool_version(name);
-        let Some(term) = &mut self.term else {
-            return;
-        };
-        term.pools.entry(uid.to_owned()).or_default().request = Some(id);
         let open = Open::ReadPool {
             name: name.clone(),
             uid: uid.to_owned(),
-            known,
+            known: self.world.pool_version(name),
         };
-        term.requests.insert(id, open);
-        effects.push(Effect::Request {
-            id,
-            epoch: term.epoch,
-            request: Request::ReadPool(name.clone()),
-        });
+        self.request(open, Request::ReadPool(name.clone()), effects);
     }
 
     /// Says which workers get no new task: those that the pool gives up, and those whose pod was taken from it.
@@ -300,7 +285,10 @@ impl Engine {
             return;
         };
         let signer = self.settings.signer.as_ref();
-        let expires = snapshot.now.checked_add(LINK_LIFE).unwrap_or(snapshot.now);
+        let expires = snapshot
+            .now
+            .checked_add(WORKER_LINK_LIFE)
+            .unwrap_or(snapshot.now);
         let place = Place {
             namespace: &snapshot.namespace,
             kind: OwnerKind::ModelPools,
@@ -389,21 +377,11 @@ impl Engine {
     }
 
     fn list_pods(&mut self, name: &PoolName, uid: &str, effects: &mut Vec<Effect>) {
-        let id = self.request_id();
-        let Some(term) = &mut self.term else {
-            return;
-        };
-        term.pools.entry(uid.to_owned()).or_default().pod_request = Some(id);
         let open = Open::ListPods {
             pool: name.clone(),
             uid: uid.to_owned(),
         };
-        term.requests.insert(id, open);
-        effects.push(Effect::Request {
-            id,
-            epoch: term.epoch,
-            request: Request::ListPods(name.clone()),
-        });
+        self.request(open, Request::ListPods(name.clone()), effects);
     }
 
     /// Does the next thing about a pool's pods that the plan of this moment still has; when all is done, the pool is decided about again.
@@ -414,7 +392,6 @@ impl Engine {
         plan: &Plan,
         effects: &mut Vec<Effect>,
     ) {
-        let id = self.request_id();
         let Some(term) = &mut self.term else {
             return;
         };
@@ -458,18 +435,12 @@ impl Engine {
             },
             PodWork::Create { name } => Request::CreatePod(Box::new(template.named(name))),
         };
-        term.pools.entry(uid.to_owned()).or_default().pod_request = Some(id);
         let open = Open::Pod {
             pool: name.clone(),
             uid: uid.to_owned(),
             work,
         };
-        term.requests.insert(id, open);
-        effects.push(Effect::Request {
-            id,
-            epoch: term.epoch,
-            request,
-        });
+        self.request(open, request, effects);
     }
 
     /// The name of a new pod is taken by a stranger's: the next free one is tried.

@@ -141,7 +141,11 @@ impl Engine {
     fn job_deleted(&mut self, name: &JobName, uid: &str, deleted: u64) {
         let known = self.world.job(name).map_or(0, Job::version);
         if known <= deleted {
-            return self.job_gone(name, uid);
+            // It may still be there: the answer does not say whether a finalizer keeps it.
+            if self.world.remove_job(name, uid) {
+                self.job_forgotten(name, uid);
+            }
+            return;
         }
         if let Some(term) = &mut self.term {
             let state = term.jobs.entry(uid.to_owned()).or_default();
@@ -293,7 +297,7 @@ impl Engine {
     }
 
     fn pool_gone(&mut self, name: &PoolName, uid: &str) {
-        if self.world.remove_pool(name, uid) {
+        if self.world.delete_pool(name, uid) {
             self.pool_forgotten(name, uid);
         }
     }
@@ -443,7 +447,7 @@ impl Engine {
                 );
             }
             (PodWork::Create { name }, answer) => {
-                let what = (PodRequest::Create, format!("make pod {name}"));
+                let what = (PodRequest::Create, format!("create pod {name}"));
                 return self.pod_work_failed(now, pool, uid, what, &answer);
             }
             (PodWork::Delete(worker), answer) => {
@@ -463,25 +467,17 @@ impl Engine {
 
     /// A name for a new pod is taken: by a pod of the pool's own, made by a request that came late, or by a stranger.
     fn ask_for_owner(&mut self, pool: &PoolName, uid: &str, name: String) {
-        let id = self.request_id();
-        let Some(term) = &mut self.term else {
-            return;
-        };
-        let state = term.pools.entry(uid.to_owned()).or_default();
-        state.pod_request = Some(id);
         let open = Open::PodOwner {
             pool: pool.clone(),
             uid: uid.to_owned(),
         };
-        term.requests.insert(id, open);
-        self.outbox.push(Effect::Request {
-            id,
-            epoch: term.epoch,
-            request: Request::ReadPodMetadata {
-                namespace: pool.namespace.clone(),
-                name,
-            },
-        });
+        let request = Request::ReadPodMetadata {
+            namespace: pool.namespace.clone(),
+            name,
+        };
+        let mut effects = std::mem::take(&mut self.outbox);
+        self.request(open, request, &mut effects);
+        self.outbox = effects;
     }
 
     fn pod_owner_told(&mut self, now: Now, pool: &PoolName, uid: &str, answer: Answer) {
@@ -595,7 +591,7 @@ fn error_of(answer: &Answer) -> String {
             format!("the API server refuses it ({code}): {message}")
         }
         Answer::Unanswered { error } => error.clone(),
-        Answer::Conflict => "another version or another object of that name is there".to_owned(),
+        Answer::Conflict => "the object has changed, or is another one of that name".to_owned(),
         Answer::Exists => "it exists already".to_owned(),
         Answer::Gone => "it is gone".to_owned(),
         Answer::Job(_) | Answer::Pool(_) | Answer::Pods(_) | Answer::Metadata(_) | Answer::Done => {

@@ -1,7 +1,7 @@
 //! The objects as they were last seen, whether this replica leads or not: by a watch, or in an answer of the API server, whichever is
 //! newer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use framewright_crds::deletion::{goes_by_itself, kept_by};
@@ -22,6 +22,8 @@ use crate::trim::trim_pod;
 
 /// How long the deletion of a pod is remembered; longer than a pod's grace, which a pool's template may set to a day.
 const LEAVING_REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
+/// Deletions of jobs and pools that are remembered; more than an API server that lags by some seconds can be behind.
+const DELETED_REMEMBERED: usize = 4096;
 
 /// All objects.
 #[derive(Debug, Default)]
@@ -33,16 +35,42 @@ pub struct World {
     pods: HashMap<ObjectName, Arc<Pod>>,
     /// The pods of each pool, by the pool's UID.
     pods_of: HashMap<String, BTreeSet<ObjectName>>,
-    /// UIDs of jobs that a list has shown in an older version than the one that is known.
+    /// UIDs of jobs and pools that a list has shown in an older version than the one that is known.
     doubtful: BTreeSet<String>,
+    deleted: Deleted,
     /// When a deletion of a pod was first seen, by its UID: what happens to its work is nobody's failure.
     leaving: HashMap<String, Timestamp>,
-    /// The versions that could not be read, by UID: a list shows them again, even after one that lacked them.
+    /// The newest version that cannot be read, by the UID of its job or pool.
     unreadable: HashMap<String, u64>,
     pub namespaces: NamespaceLabels,
     /// What jobs need to know about pools, by name.
     facts: Vec<PoolFacts>,
     listed: Listed,
+}
+
+/// UIDs of the jobs and pools that were deleted last. No object gets such a UID again, but a list that is older than the deletion may
+/// still show the object.
+#[derive(Debug, Default)]
+struct Deleted {
+    uids: HashSet<String>,
+    oldest_first: VecDeque<String>,
+}
+
+impl Deleted {
+    fn add(&mut self, uid: &str) {
+        if self.uids.insert(uid.to_owned()) {
+            self.oldest_first.push_back(uid.to_owned());
+        }
+        if self.oldest_first.len() > DELETED_REMEMBERED
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.uids.remove(&oldest);
+        }
+    }
+
+    fn has(&self, uid: &str) -> bool {
+        self.uids.contains(uid)
+    }
 }
 
 /// The kinds of which all objects are known.
@@ -173,14 +201,12 @@ impl World {
     pub fn take_job(&mut self, job: &Arc<AIJob>) -> bool {
         let name = ObjectName::of(&job.metadata);
         let version = version(&**job);
-        if self
-            .jobs
-            .get(&name)
-            .is_some_and(|known| known.version() >= version)
-        {
+        let uid = job.uid().unwrap_or_default();
+        let known = self.jobs.get(&name);
+        if self.deleted.has(&uid) || known.is_some_and(|known| known.version() >= version) {
             return false;
         }
-        let uid = job.uid().unwrap_or_default();
+        self.is_read(&uid, version);
         if let Some(known) = self.jobs.get(&name)
             && known.uid() != uid
         {
@@ -194,15 +220,22 @@ impl World {
     /// A list shows this job: an older version than the known one is a reason to read it.
     pub fn doubt_job(&mut self, job: &AIJob) {
         let known = self.jobs.get(&ObjectName::of(&job.metadata));
-        let is_older = known.is_some_and(|known| {
-            Some(known.uid()) == job.metadata.uid.as_deref() && version(job) < known.version()
-        });
-        if is_older {
+        let known = known.map(|known| (known.uid(), known.version()));
+        if is_older(job, known) {
             self.doubtful.extend(job.metadata.uid.clone());
         }
     }
 
-    /// UIDs of the jobs that are to be read for that reason.
+    /// The same for a pool.
+    pub fn doubt_pool(&mut self, pool: &ModelPool) {
+        let known = self.pools.get(&ObjectName::of(&pool.metadata));
+        let known = known.map(|known| (known.uid(), known.version()));
+        if is_older(pool, known) {
+            self.doubtful.extend(pool.metadata.uid.clone());
+        }
+    }
+
+    /// UIDs of the jobs and pools that are to be read for that reason.
     pub fn take_doubtful(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.doubtful)
     }
@@ -211,7 +244,7 @@ impl World {
     pub fn job_unreadable(&mut self, name: &JobName, uid: &str, version: &str) -> bool {
         let version = parse(version);
         let known = self.jobs.get(name).filter(|known| known.uid() == uid);
-        if known.is_some_and(|known| known.version() >= version) {
+        if self.deleted.has(uid) || known.is_some_and(|known| known.version() >= version) {
             return false;
         }
         match self.jobs.get_mut(name) {
@@ -230,19 +263,47 @@ impl World {
                     .insert(name.clone(), Job::Unreadable { uid, version });
             }
         }
+        self.is_new_unreadable(uid, version)
+    }
+
+    fn is_new_unreadable(&mut self, uid: &str, version: u64) -> bool {
         let last = self.unreadable.entry(uid.to_owned()).or_insert(0);
         let is_new = *last < version;
         *last = version.max(*last);
         is_new
     }
 
-    /// A job is gone; whether it was known.
+    /// This version of an object can be read.
+    fn is_read(&mut self, uid: &str, version: u64) {
+        if self
+            .unreadable
+            .get(uid)
+            .is_some_and(|last| *last <= version)
+        {
+            self.unreadable.remove(uid);
+        }
+    }
+
+    /// Whether an object cannot be read in its newest version. What is known of it is older.
+    #[must_use]
+    pub fn is_unreadable(&self, uid: &str) -> bool {
+        self.unreadable.contains_key(uid)
+    }
+
+    /// A job was deleted; whether it was known.
+    pub fn delete_job(&mut self, name: &JobName, uid: &str) -> bool {
+        self.deleted.add(uid);
+        self.remove_job(name, uid)
+    }
+
+    /// A job is not there any more, or no list shows it yet; whether it was known.
     pub fn remove_job(&mut self, name: &JobName, uid: &str) -> bool {
         if self.jobs.get(name).is_none_or(|known| known.uid() != uid) {
             return false;
         }
         self.jobs.remove(name);
         self.job_names.remove(uid);
+        self.unreadable.remove(uid);
         true
     }
 
@@ -309,18 +370,16 @@ impl World {
     pub fn take_pool(&mut self, pool: &Arc<ModelPool>) -> Option<FactsChange> {
         let name = ObjectName::of(&pool.metadata);
         let version = version(&**pool);
-        if self
-            .pools
-            .get(&name)
-            .is_some_and(|known| known.version() >= version)
-        {
+        let uid = pool.uid().unwrap_or_default();
+        let known = self.pools.get(&name);
+        if self.deleted.has(&uid) || known.is_some_and(|known| known.version() >= version) {
             return None;
         }
+        self.is_read(&uid, version);
         if let Some(known) = self.pools.get(&name) {
             self.pool_names.remove(known.uid());
         }
-        self.pool_names
-            .insert(pool.uid().unwrap_or_default(), name.clone());
+        self.pool_names.insert(uid, name.clone());
         self.pools
             .insert(name.clone(), Pool::Known(Arc::clone(pool)));
         Some(self.set_facts(&name))
@@ -330,7 +389,7 @@ impl World {
     pub fn pool_unreadable(&mut self, name: &PoolName, uid: &str, version: &str) -> bool {
         let version = parse(version);
         let known = self.pools.get(name).filter(|known| known.uid() == uid);
-        if known.is_some_and(|known| known.version() >= version) {
+        if self.deleted.has(uid) || known.is_some_and(|known| known.version() >= version) {
             return false;
         }
         match self.pools.get_mut(name) {
@@ -350,19 +409,23 @@ impl World {
                 self.set_facts(name);
             }
         }
-        let last = self.unreadable.entry(uid.to_owned()).or_insert(0);
-        let is_new = *last < version;
-        *last = version.max(*last);
-        is_new
+        self.is_new_unreadable(uid, version)
     }
 
-    /// A pool is gone; whether it was known.
-    pub fn remove_pool(&mut self, name: &PoolName, uid: &str) -> bool {
+    /// A pool was deleted; whether it was known.
+    pub fn delete_pool(&mut self, name: &PoolName, uid: &str) -> bool {
+        self.deleted.add(uid);
+        self.remove_pool(name, uid)
+    }
+
+    /// A pool is not there any more, or no list shows it yet; whether it was known.
+    fn remove_pool(&mut self, name: &PoolName, uid: &str) -> bool {
         if self.pools.get(name).is_none_or(|known| known.uid() != uid) {
             return false;
         }
         self.pools.remove(name);
         self.pool_names.remove(uid);
+        self.unreadable.remove(uid);
         self.set_facts(name);
         true
     }
@@ -521,6 +584,13 @@ impl World {
         self.leaving
             .retain(|_, since| now.duration_since(jumps.shifted(*since)) < LEAVING_REMEMBERED);
     }
+}
+
+/// Whether a list shows an older version of an object than the known one, given by its UID and version.
+fn is_older<K: Resource>(listed: &K, known: Option<(&str, u64)>) -> bool {
+    known.is_some_and(|(uid, known)| {
+        listed.meta().uid.as_deref() == Some(uid) && version(listed) < known
+    })
 }
 
 fn entry(job: &Arc<AIJob>, version: u64) -> Job {

@@ -118,7 +118,7 @@ impl Pool {
             .as_ref()
             .map_or(String::new(), |why| format!(" ({why})"));
         let message = format!(
-            "pods are deleted before they run, and not by this pool: the last one was {name}{why}; the next one is made later each time"
+            "somebody else deletes the pool's pods before they run, the last one was {name}{why}; the operator waits longer each time before it creates the next one"
         );
         self.wait = Some(match &self.wait {
             Some(last) => last.again(&message, now),

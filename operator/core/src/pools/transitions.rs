@@ -6,11 +6,12 @@ use framewright_crds::modelpool::ModelPoolStatus;
 use crate::events::KubernetesEvent;
 
 /// Reasons of a pool's Ready condition that a person must do something about.
-const WARNINGS: [&str; 11] = [
+const WARNINGS: [&str; 12] = [
     pool_reason::WEIGHTS_FAILED,
     pool_reason::PODS_REFUSED,
     pool_reason::REQUESTS_FAILING,
     pool_reason::DEVICE_MISSING,
+    pool_reason::PIPELINE_MISSING,
     pool_reason::UNSCHEDULABLE,
     pool_reason::IMAGE_PULL_FAILED,
     pool_reason::WORKER_CRASHING,
@@ -71,6 +72,8 @@ mod tests {
         let others = status(pool_reason::IMAGE_PULL_FAILED, "back-off");
         assert_eq!(kubernetes_event(&pulling, &others), None);
         assert_eq!(kubernetes_event(&pulling, &none), None);
+        let missing = kubernetes_event(&none, &status(pool_reason::PIPELINE_MISSING, ""));
+        assert!(missing.is_some_and(|missing| missing.is_warning));
         let ready = kubernetes_event(&pulling, &status(pool_reason::READY, ""));
         assert!(ready.is_some_and(|ready| !ready.is_warning));
     }

@@ -261,7 +261,7 @@ fn check(output: &OutputFile) -> Result<(), String> {
 fn incredible(why: &str) -> Outcome {
     Outcome::Failed {
         cause: Cause::Internal,
-        message: format!("the worker says what cannot be: {why}"),
+        message: format!("the worker reported an invalid result: {why}"),
         usage: None,
     }
 }

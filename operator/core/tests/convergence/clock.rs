@@ -10,6 +10,8 @@ use crate::world::World;
 
 /// Whether clocks are also set forwards; backwards they are in any case.
 const JUMPS_FORWARDS: bool = true;
+/// How often an operator reads its clock at least.
+const READ_EVERY: Millis = 1000;
 const HOUR: Millis = 3_600_000;
 const TEN_YEARS: Millis = 10 * 365 * 24 * HOUR;
 
@@ -24,6 +26,14 @@ impl Clocks {
     /// Whether they were set in this time.
     pub(crate) fn have_jumped(&self, from: Millis, until: Millis) -> bool {
         self.jumps.iter().any(|jump| (from..=until).contains(jump))
+    }
+
+    /// Whether they were set twice in such a short time that an operator may know only the sum, and this is a moment in between.
+    pub(crate) fn is_between_jumps(&self, when: Millis) -> bool {
+        let pairs = self.jumps.windows(2);
+        pairs
+            .filter(|pair| pair[1] - pair[0] <= READ_EVERY)
+            .any(|pair| (pair[0]..=pair[1]).contains(&when))
     }
 }
 

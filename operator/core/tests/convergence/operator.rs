@@ -280,6 +280,7 @@ impl World {
         if self.operators[index].life == life && !self.operators[index].is_alive {
             self.note(|| format!("operator {index} starts"));
             self.operators[index] = self.new_operator(life + 1);
+            self.run_within(index, 0);
         }
     }
 

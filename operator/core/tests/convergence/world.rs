@@ -227,6 +227,9 @@ impl World {
             story: is_told.then(Vec::new),
         };
         world.operators = vec![world.new_operator(0), world.new_operator(0)];
+        for index in 0..world.operators.len() {
+            world.run_within(index, 0);
+        }
         world
     }
 

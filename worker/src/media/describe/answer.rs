@@ -9,12 +9,18 @@ pub(super) struct Answer {
     #[serde(default)]
     pub(super) streams: Vec<Stream>,
     #[serde(default)]
+    pub(super) chapters: Vec<Chapter>,
+    #[serde(default)]
     pub(super) format: Format,
 }
 
+/// That there is one is all that is looked at.
+#[derive(Debug, Deserialize)]
+pub(super) struct Chapter {}
+
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Format {
-    pub(super) duration: Option<String>,
+    pub(super) start_time: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,6 +41,10 @@ pub(super) struct Stream {
     pub(super) r_frame_rate: String,
     pub(super) avg_frame_rate: String,
     pub(super) duration: Option<String>,
+    pub(super) nb_frames: String,
+    pub(super) time_base: String,
+    pub(super) sample_rate: String,
+    pub(super) channels: u32,
     pub(super) disposition: Disposition,
     pub(super) tags: StreamTags,
     pub(super) side_data_list: Vec<SideData>,
@@ -51,43 +61,46 @@ pub(super) struct Disposition {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct StreamTags {
-    #[serde(rename = "DURATION")]
-    pub(super) duration: Option<String>,
+    /// Matroska's word for a picture with transparency that the codec itself does not have.
+    pub(super) alpha_mode: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct SideData {
     pub(super) rotation: Option<f64>,
+    /// The profile of Dolby Vision.
+    pub(super) dv_profile: Option<u32>,
+    /// What a player without Dolby Vision sees: 2 is standard dynamic range.
+    pub(super) dv_bl_signal_compatibility_id: Option<u32>,
 }
 
-/// The stream that the file calls the default one, else the first; never cover art.
-pub(super) fn chosen<'a>(streams: &'a [Stream], kind: &str) -> Option<&'a Stream> {
+impl Stream {
+    /// Cover art and the like are pictures that belong to no time.
+    pub(super) fn is_cover(&self) -> bool {
+        self.disposition.attached_pic != 0 || self.disposition.timed_thumbnails != 0
+    }
+}
+
+/// The video stream that is worked on: of those that the file calls default, or else of all, the largest; of equal ones the first. Never
+/// cover art.
+pub(super) fn main_video(streams: &[Stream]) -> Option<&Stream> {
     let fitting = || {
-        streams.iter().filter(|stream| {
-            stream.codec_type == kind
-                && stream.disposition.attached_pic == 0
-                && stream.disposition.timed_thumbnails == 0
-        })
+        let videos = streams.iter();
+        videos.filter(|stream| stream.codec_type == "video" && !stream.is_cover())
     };
-    fitting()
-        .find(|stream| stream.disposition.default == 1)
-        .or_else(|| fitting().next())
+    let pixels = |stream: &Stream| u64::from(stream.width) * u64::from(stream.height);
+    let is_default = |stream: &&Stream| stream.disposition.default == 1;
+    // Of equal ones `max_by_key` would take the last.
+    let default = fitting()
+        .filter(is_default)
+        .rev()
+        .max_by_key(|stream| pixels(stream));
+    default.or_else(|| fitting().rev().max_by_key(|stream| pixels(stream)))
 }
 
 pub(super) fn seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.trim().parse().ok()?)
-        .ok()
-        .filter(|time| !time.is_zero())
-}
-
-/// Reads Matroska's `00:01:02.500000000`.
-pub(super) fn clock(text: &str) -> Option<Duration> {
-    let mut parts = text.trim().splitn(3, ':');
-    let hours: f64 = parts.next()?.parse().ok()?;
-    let minutes: f64 = parts.next()?.parse().ok()?;
-    let rest: f64 = parts.next()?.parse().ok()?;
-    Duration::try_from_secs_f64(hours * 3600.0 + minutes * 60.0 + rest)
         .ok()
         .filter(|time| !time.is_zero())
 }

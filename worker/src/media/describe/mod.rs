@@ -3,13 +3,15 @@
 mod answer;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use super::color::{Color, Tags};
 use super::error::MediaError;
-use super::rate::FrameRate;
 use super::sniff::Container;
-use super::video::{Audio, Video, VideoLimits};
-use answer::{Answer, Stream, chosen, clock, seconds};
+use super::video::{LeftOut, Sound, Video, VideoLimits};
+use answer::{Answer, Stream, main_video};
+pub(super) use timing::PacketTimes;
+use timing::Timing;
 
 /// The video codecs that are accepted; an ffmpeg for the worker needs these decoders.
 pub const VIDEO_CODECS: &[&str] = &[
@@ -28,19 +30,33 @@ pub const VIDEO_CODECS: &[&str] = &[
     "rawvideo",
 ];
 
-/// Reads ffprobe's answer (`-show_streams -show_format -of json`).
+/// What ffprobe's answer says.
+#[derive(Debug)]
+pub(super) enum Described {
+    /// All there is to know.
+    Video(Box<Video>),
+    /// The header does not prove the frame rate or the length. Only the times of this stream's packets do.
+    NeedsPackets {
+        /// The stream's index in the file.
+        stream: u32,
+    },
+}
+
+/// Reads ffprobe's answer (`-show_streams -show_chapters -show_format -of json`), with the times of the video's packets if they were
+/// asked for.
 pub(super) fn describe(
     json: &[u8],
     container: Container,
     limits: &VideoLimits,
-) -> Result<Video, MediaError> {
+    packets: Option<&PacketTimes>,
+) -> Result<Described, MediaError> {
     let answer: Answer =
         serde_json::from_slice(json).map_err(|source| MediaError::ProbeAnswer { source })?;
     let has_audio = answer
         .streams
         .iter()
         .any(|stream| stream.codec_type == "audio");
-    let stream = chosen(&answer.streams, "video").ok_or(MediaError::NoVideoStream { has_audio })?;
+    let stream = main_video(&answer.streams).ok_or(MediaError::NoVideoStream { has_audio })?;
     if !VIDEO_CODECS.contains(&stream.codec_name.as_str()) {
         let codec = match stream.codec_name.as_str() {
             "" => "something unknown".into(),
@@ -53,31 +69,109 @@ pub(super) fn describe(
     }
     let turn = turn(stream);
     let (width, height) = upright_size(stream, turn, limits)?;
-    let rate = constant_rate(stream, limits)?;
-    let own = stream
-        .duration
-        .as_deref()
-        .and_then(seconds)
-        .or_else(|| stream.tags.duration.as_deref().and_then(clock));
-    let duration = own.or_else(|| answer.format.duration.as_deref().and_then(seconds));
-    let color = Color::from_tags(tags(stream), stream.height.into())
-        .map_err(|found| MediaError::Colors { found })?;
-    Ok(Video {
+    let color = color(stream).map_err(|found| MediaError::Colors { found })?;
+    let timing = match packets {
+        None => Timing::of_header(stream),
+        Some(packets) => Some(Timing::of_packets(stream, packets, &answer.format)?),
+    };
+    let Some(Timing {
+        rate,
+        frames,
+        duration,
+    }) = timing
+    else {
+        return Ok(Described::NeedsPackets {
+            stream: stream.index,
+        });
+    };
+    if rate.as_f64() > f64::from(limits.rate) {
+        return Err(MediaError::FrameRateTooHigh {
+            found: rate.to_string(),
+            limit: limits.rate,
+        });
+    }
+    Ok(Described::Video(Box::new(Video {
         container,
         stream: stream.index,
         codec: stream.codec_name.clone(),
         width,
         height,
         rate,
-        frames: duration.map(|duration| rate.frames_in(duration)),
+        frames,
         duration,
         color,
-        audio: chosen(&answer.streams, "audio").map(|audio| Audio {
-            stream: audio.index,
-            codec: audio.codec_name.clone(),
-        }),
+        sounds: sounds(&answer.streams)?,
+        has_chapters: !answer.chapters.is_empty(),
+        left_out: left_out(&answer.streams, stream),
         is_turned: turn != Turn::Askew,
-    })
+    })))
+}
+
+/// The most channels that are mixed down: 7.1.
+const MAX_CHANNELS: u32 = 8;
+
+/// More languages than any film has.
+const MAX_SOUNDS: usize = 16;
+
+/// All sounds, the one that players choose marked.
+fn sounds(streams: &[Stream]) -> Result<Vec<Sound>, MediaError> {
+    let audio = || streams.iter().filter(|stream| stream.codec_type == "audio");
+    let default = audio().find(|stream| stream.disposition.default == 1);
+    let default = default
+        .or_else(|| audio().next())
+        .map(|stream| stream.index);
+    let sounds = audio().take(MAX_SOUNDS).map(|stream| {
+        let sound = Sound {
+            stream: stream.index,
+            codec: stream.codec_name.clone(),
+            sample_rate: stream.sample_rate.parse().unwrap_or(0),
+            channels: stream.channels,
+            is_default: default == Some(stream.index),
+        };
+        if sound.channels > MAX_CHANNELS && !sound.is_copied() {
+            return Err(MediaError::TooManyChannels {
+                channels: sound.channels,
+                limit: MAX_CHANNELS,
+            });
+        }
+        Ok(sound)
+    });
+    sounds.collect()
+}
+
+/// What no result has.
+fn left_out(streams: &[Stream], main: &Stream) -> Vec<LeftOut> {
+    let has = |is_meant: &dyn Fn(&Stream) -> bool| streams.iter().any(is_meant);
+    let is_other_video =
+        |stream: &Stream| stream.codec_type == "video" && stream.index != main.index;
+    [
+        (has_alpha(main), LeftOut::Alpha),
+        (
+            has(&|stream| is_other_video(stream) && !stream.is_cover()),
+            LeftOut::Videos,
+        ),
+        (
+            has(&|stream| stream.codec_type == "subtitle"),
+            LeftOut::Subtitles,
+        ),
+        (
+            has(&|stream| is_other_video(stream) && stream.is_cover()),
+            LeftOut::Cover,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(is_there, what)| is_there.then_some(what))
+    .collect()
+}
+
+fn has_alpha(stream: &Stream) -> bool {
+    let formats = [
+        "yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8",
+    ];
+    stream.tags.alpha_mode == "1"
+        || formats
+            .iter()
+            .any(|format| stream.pix_fmt.starts_with(format))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,34 +255,22 @@ fn square_pixels(stream: &Stream) -> (u64, u64) {
     }
 }
 
-/// The rate at which frames stand in the file, if they stand evenly; else their average rate.
-fn constant_rate(stream: &Stream, limits: &VideoLimits) -> Result<FrameRate, MediaError> {
-    /// Phones drop a frame now and then; an even grid with gaps is better than a crooked one.
-    const EVEN: f64 = 1.05;
-    let grid = FrameRate::parse(&stream.r_frame_rate);
-    let average = FrameRate::parse(&stream.avg_frame_rate);
-    let rate = match (grid, average) {
-        (Some(grid), Some(average)) if grid.as_f64() > average.as_f64() * EVEN => average,
-        (Some(grid), Some(average)) if average.as_f64() > grid.as_f64() * EVEN => average,
-        (Some(grid), _) => grid,
-        (None, Some(average)) => average,
-        (None, None) => {
-            return Err(MediaError::NoFrameRate {
-                found: stream.avg_frame_rate.chars().take(40).collect(),
-            });
-        }
-    };
-    if rate.as_f64() > f64::from(limits.rate) {
-        return Err(MediaError::FrameRateTooHigh {
-            found: rate.to_string(),
-            limit: limits.rate,
-        });
+fn color(stream: &Stream) -> Result<Color, String> {
+    let dolby = stream.side_data_list.iter().find_map(|data| {
+        let profile = data.dv_profile?;
+        Some((profile, data.dv_bl_signal_compatibility_id.unwrap_or(0)))
+    });
+    match dolby {
+        // The base layer is what any player shows.
+        None | Some((_, 2)) => {}
+        Some((profile, _)) => return Err(format!("HDR (Dolby Vision, profile {profile})")),
     }
-    Ok(rate)
+    Color::from_tags(tags(stream), stream.width.into(), stream.height.into())
 }
 
 fn tags(stream: &Stream) -> Tags<'_> {
     Tags {
+        codec: &stream.codec_name,
         pixel_format: &stream.pix_fmt,
         range: &stream.color_range,
         matrix: &stream.color_space,

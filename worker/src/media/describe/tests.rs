@@ -4,41 +4,25 @@ use super::*;
 use crate::media::error::Class;
 
 fn described(streams: &str) -> Result<Video, MediaError> {
-    let json = format!(r#"{{"streams": [{streams}], "format": {{"duration": "2.0"}}}}"#);
-    describe(json.as_bytes(), Container::Mov, &VideoLimits::default())
+    let json = format!(r#"{{"streams": [{streams}], "format": {{"start_time": "0.0"}}}}"#);
+    let packets = PacketTimes::parse("0,0,K_\n500,500,__\n1000,1000,__\n");
+    match describe(
+        json.as_bytes(),
+        Container::Mov,
+        &VideoLimits::default(),
+        Some(&packets),
+    )? {
+        Described::Video(video) => Ok(*video),
+        Described::NeedsPackets { .. } => panic!("packets are there"),
+    }
 }
 
 fn video(index: u32, more: &str) -> String {
     format!(
         r#"{{"index": {index}, "codec_type": "video", "codec_name": "h264", "width": 720, "height": 480,
-            "pix_fmt": "yuv420p", "r_frame_rate": "30/1", "avg_frame_rate": "30/1" {more}}}"#
+            "pix_fmt": "yuv420p", "r_frame_rate": "30/1", "avg_frame_rate": "30/1",
+            "time_base": "1/15000" {more}}}"#
     )
-}
-
-fn rate(grid: &str, average: &str) -> String {
-    let stream = Stream {
-        r_frame_rate: grid.into(),
-        avg_frame_rate: average.into(),
-        ..Stream::default()
-    };
-    match constant_rate(&stream, &VideoLimits::default()) {
-        Ok(rate) => rate.to_string(),
-        Err(error) => error.to_string(),
-    }
-}
-
-#[test]
-fn frames_that_stand_evenly_keep_their_grid_and_others_get_their_average() {
-    assert_eq!(rate("30000/1001", "30000/1001"), "30000/1001");
-    assert_eq!(rate("30/1", "2997/100"), "30/1");
-    assert_eq!(rate("90000/1", "24/1"), "24/1");
-    assert_eq!(rate("50/1", "25/1"), "25/1");
-    assert_eq!(rate("25/1", "0/0"), "25/1");
-    assert_eq!(
-        rate("1000/1", "0/0"),
-        "the video has 1000/1 frames a second, the limit is 240"
-    );
-    assert!(rate("0/0", "0/0").contains("does not say"));
 }
 
 #[test]
@@ -50,7 +34,10 @@ fn the_default_stream_is_chosen_and_cover_art_never() {
 
     let chosen = described(&[&cover, &other, &main, sound].join(",")).expect("a video");
     assert_eq!(
-        (chosen.stream, chosen.audio.map(|audio| audio.stream)),
+        (
+            chosen.stream,
+            chosen.sounds.first().map(|sound| sound.stream)
+        ),
         (2, Some(3))
     );
 
@@ -91,15 +78,59 @@ fn a_header_that_lies_is_refused_and_never_overflows() {
     let wide = refused(r#", "sample_aspect_ratio": "4294967295:1""#);
     assert!(matches!(wide, MediaError::VideoTooLarge { .. }), "{wide}");
 
-    let endless = described(&video(0, r#", "duration": "1e30""#)).expect("a video");
-    assert_eq!(
-        endless.frames,
-        Some(60),
-        "the container's duration counts then"
+    let fast = refused(r#", "time_base": "1/1000000""#);
+    assert!(
+        fast.to_string()
+            .ends_with("frames a second, the limit is 240"),
+        "{fast}"
     );
-    let long = described(&video(0, r#", "duration": "99999999""#)).expect("a video");
+    let long = described(&video(0, r#", "time_base": "30/1""#)).expect("a video");
     let error = long
         .check_length(&VideoLimits::default(), None)
         .expect_err("too long");
     assert_eq!(error.class(), Class::InvalidInput);
+}
+
+#[test]
+fn of_default_streams_the_largest_is_chosen_and_the_others_are_named() {
+    let preview = r#"{"index": 0, "codec_type": "video", "codec_name": "h264", "width": 32, "height": 24,
+        "time_base": "1/15000", "disposition": {"default": 1}}"#;
+    let main = video(1, r#", "disposition": {"default": 1}"#);
+    let other = video(2, r#", "disposition": {"default": 1}"#);
+    let chosen = described(&[preview, &main, &other].join(",")).expect("a video");
+    assert_eq!(chosen.stream, 1);
+    assert_eq!(chosen.left_out(None), [LeftOut::Videos]);
+}
+
+#[test]
+fn a_sound_with_more_channels_than_can_be_mixed_down_is_refused_and_one_that_is_copied_is_not() {
+    let sound = |codec: &str, channels: u32| {
+        let sound = format!(
+            r#"{{"index": 1, "codec_type": "audio", "codec_name": "{codec}", "channels": {channels}, "sample_rate": "48000"}}"#
+        );
+        described(&[&video(0, ""), sound.as_str()].join(","))
+    };
+    assert!(sound("pcm_s16le", 8).is_ok());
+    assert!(sound("opus", 12).is_ok());
+    let refused = sound("pcm_s16le", 12).expect_err("12 channels");
+    assert_eq!(refused.class(), Class::InvalidInput);
+    assert!(refused.to_string().contains("has 12 channels"), "{refused}");
+}
+
+#[test]
+fn dolby_vision_is_refused_by_its_record_unless_its_base_is_standard_dynamic_range() {
+    let record = |profile: u32, base: u32| {
+        described(&video(
+            0,
+            &format!(
+                r#", "side_data_list": [{{"dv_profile": {profile}, "dv_bl_signal_compatibility_id": {base}}}]"#
+            ),
+        ))
+    };
+    assert!(record(8, 2).is_ok());
+    for (profile, base) in [(5, 0), (8, 1), (8, 4), (7, 6)] {
+        let refused = record(profile, base).expect_err("HDR").to_string();
+        let words = format!("HDR (Dolby Vision, profile {profile})");
+        assert!(refused.contains(&words), "{refused}");
+    }
 }

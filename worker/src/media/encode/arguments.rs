@@ -6,8 +6,8 @@ use std::path::Path;
 use framewright_crds::fraction::Fraction;
 
 use super::{EncodeOptions, even, lookahead};
-use crate::media::color::SCALER;
-use crate::media::probe;
+use crate::media::color::{ColorTags, SCALER};
+use crate::media::probe::{self, words};
 use crate::media::rate::FrameRate;
 use crate::media::video::{AudioTrack, VideoLimits};
 
@@ -18,14 +18,11 @@ const SECONDS_BETWEEN_KEY_FRAMES: f64 = 2.0;
 const TO_BT709: &str =
     "in_range=pc:out_color_matrix=bt709:out_range=tv:out_h_chr_pos=0:out_v_chr_pos=128";
 
-const TAGS: &str = "-color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv \
-                    -chroma_sample_location left";
-
 const PROGRAM: &str = "-hide_banner -nostdin -loglevel error -nostats -progress pipe:1 -y";
 
-/// No dates, versions or random numbers in the file.
-const SAME_BYTES: &str =
-    "-map_metadata -1 -map_chapters -1 -fflags +bitexact -flags:v +bitexact -flags:a +bitexact";
+/// No dates, versions or random numbers in the file, and nothing about the file as a whole: raw frames say nothing. (With -1 chapters
+/// would lose their titles.)
+const SAME_BYTES: &str = "-map_metadata 0 -fflags +bitexact -flags:v +bitexact -flags:a +bitexact";
 
 /// The arguments for an ffmpeg that reads raw RGB frames from standard input, writes an MP4 to
 /// `path`, and tells its progress on standard output.
@@ -40,7 +37,13 @@ pub(super) fn arguments(path: &Path, options: &EncodeOptions) -> Vec<OsString> {
         "-vf scale={TO_BT709}:{SCALER},format=yuv420p"
     )));
     arguments.extend(h264(options));
-    arguments.extend(words(TAGS));
+    let ColorTags {
+        primaries,
+        transfer,
+    } = options.color;
+    arguments.extend(words(&format!(
+        "-color_primaries {primaries} -color_trc {transfer} -colorspace bt709 -color_range tv -chroma_sample_location left"
+    )));
     arguments.extend(output(path));
     arguments
 }
@@ -94,32 +97,54 @@ fn frames_input(options: &EncodeOptions) -> Vec<OsString> {
     ))
 }
 
-/// The file with sound is input 1.
-fn inputs(audio: &AudioTrack) -> Vec<OsString> {
+/// The file with sounds and chapters is input 1.
+fn inputs(tracks: &AudioTrack) -> Vec<OsString> {
     let mut arguments = words("-vn");
-    if let Some(length) = audio.length {
+    if let Some(length) = tracks.length {
         arguments.extend(words(&format!("-t {:.6}", length.as_secs_f64())));
     }
     arguments.extend(probe::input(
-        &audio.path,
-        audio.container,
+        &tracks.path,
+        tracks.container,
         VideoLimits::default().coded_pixels(),
     ));
     arguments
 }
 
-fn mapped(audio: &AudioTrack) -> Vec<OsString> {
-    let tempo = tempo(audio.slowdown);
-    let coding = if audio.is_copied && tempo.is_empty() {
-        "copy"
-    } else {
-        "aac -b:a 192k"
-    };
-    let mut arguments = words(&format!("-map 1:{} -c:a {coding}", audio.stream));
-    if !tempo.is_empty() {
-        arguments.extend(words(&format!("-filter:a {}", tempo.join(","))));
+fn mapped(tracks: &AudioTrack) -> Vec<OsString> {
+    let tempo = tempo(tracks.slowdown);
+    let mut arguments = Vec::new();
+    for (index, sound) in tracks.sounds.iter().enumerate() {
+        let stream = sound.stream;
+        let disposition = if sound.is_default { "default" } else { "0" };
+        arguments.extend(words(&format!(
+            "-map 1:{stream} -disposition:a:{index} {disposition}"
+        )));
+        if sound.is_copied() && tempo.is_empty() {
+            arguments.extend(words(&format!("-c:a:{index} copy")));
+            continue;
+        }
+        let mut filters = tempo.clone();
+        filters.extend(
+            layout(sound.channels).map(|layout| format!("aformat=channel_layouts={layout}")),
+        );
+        arguments.extend(words(&format!("-c:a:{index} aac -b:a:{index} 192k")));
+        if !filters.is_empty() {
+            arguments.extend(words(&format!("-filter:a:{index} {}", filters.join(","))));
+        }
     }
+    let chapters = if tracks.has_chapters { 1 } else { -1 };
+    arguments.extend(words(&format!("-map_chapters {chapters}")));
     arguments
+}
+
+/// What so many channels are mixed down to; none where they stay. Players know 5.1 and stereo.
+fn layout(channels: u32) -> Option<&'static str> {
+    match channels {
+        0..=2 | 6 => None,
+        3 | 4 => Some("stereo"),
+        _ => Some("5.1"),
+    }
 }
 
 /// The filters that make sound so many times as long, at the same pitch; none for sound that stays as it is.
@@ -152,11 +177,6 @@ fn h264(options: &EncodeOptions) -> Vec<OsString> {
     words(&format!(
         "-c:v libx264 -preset {preset} -rc-lookahead {ahead} -crf {crf} -g {group} -threads:v {threads} -filter_threads {threads}"
     ))
-}
-
-/// Arguments that hold no spaces.
-fn words(line: &str) -> Vec<OsString> {
-    line.split_whitespace().map(OsString::from).collect()
 }
 
 #[cfg(test)]

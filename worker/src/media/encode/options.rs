@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::media::color::ColorTags;
 use crate::media::rate::FrameRate;
 use crate::media::video::AudioTrack;
 
@@ -15,7 +16,9 @@ pub struct EncodeOptions {
     pub height: u32,
     /// Frames a second, kept exactly.
     pub rate: FrameRate,
-    /// Audio that goes with them.
+    /// What their values mean.
+    pub color: ColorTags,
+    /// Audio and chapters that go with them.
     pub audio: Option<AudioTrack>,
     /// x264's constant rate factor, 0 (lossless) to 51; 17 is visually lossless.
     pub crf: u8,
@@ -38,6 +41,7 @@ impl EncodeOptions {
             width,
             height,
             rate,
+            color: ColorTags::default(),
             audio: None,
             crf: 17,
             preset: Preset::Medium,

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use super::verify::Sha256;
+use super::verify::{self, Sha256};
 
 const LOCK: &str = "lock";
 const INCOMING: &str = "incoming";
@@ -102,7 +102,8 @@ impl Cache {
             file.lock_shared().map_err(disk("lock", &path))?;
             // It may have been evicted after it was opened and before it was locked.
             if is_at(&file, &path)? {
-                file.set_modified(SystemTime::now())
+                verify::known(&file)
+                    .and_then(|content| verify::touch(&file, content))
                     .map_err(disk("mark as used", &path))?;
                 return Ok(Some(Held { path, file }));
             }
@@ -238,6 +239,13 @@ impl Incoming {
 
     /// Verifies what was written, puts it in its place and holds it.
     pub fn finish(self) -> Result<Held, CacheError> {
+        let found = File::open(self.path()).and_then(Sha256::of);
+        let found = found.map_err(disk("read", self.path()))?;
+        self.finish_with(found)
+    }
+
+    /// The same for who has computed the digest of the bytes while writing them.
+    pub fn finish_with(self, found: Sha256) -> Result<Held, CacheError> {
         let Incoming {
             part,
             lock: written,
@@ -246,15 +254,14 @@ impl Incoming {
             bytes,
         } = self;
         let file = File::open(&part.0).map_err(disk("open", &part.0))?;
-        let found = file.metadata().map_err(disk("look at", &part.0))?.len();
-        if found != bytes {
+        let length = file.metadata().map_err(disk("look at", &part.0))?.len();
+        if length != bytes {
             return Err(CacheError::Length {
                 sha256,
                 expected: bytes,
-                found,
+                found: length,
             });
         }
-        let found = Sha256::of(&file).map_err(disk("read", &part.0))?;
         if found != sha256 {
             return Err(CacheError::Differs {
                 expected: sha256,
@@ -262,6 +269,7 @@ impl Incoming {
             });
         }
         written.sync_all().map_err(disk("write", &part.0))?;
+        verify::touch(&written, Some(sha256)).map_err(disk("mark as used", &part.0))?;
         // From an exclusive lock to a shared one; between the two it is nobody's for a moment.
         let _guard = lock(path.parent().unwrap_or(Path::new(".")))?;
         drop(written);

@@ -145,6 +145,7 @@ pub(super) fn map_video(
             frames: joined.frames,
             rate: Some(video.rate.fraction()),
         },
+        left_out: video.video.left_out(video.audio.as_ref()),
     })
 }
 
@@ -177,6 +178,7 @@ impl VideoMap<'_> {
 
     fn encode_options(&self) -> EncodeOptions {
         EncodeOptions {
+            color: self.video.color.tags,
             threads: ENCODER_THREADS,
             queue: self.waiting_results,
             timeout: FRAME_DEADLINE,

@@ -1,8 +1,10 @@
 //! Upscale: an image or a video in, the same out, larger: PNG or H.264 MP4.
 //!
-//! *Layout*: `frame_upscaler` takes one frame through the network, `memory_estimate` is whether there is memory for it.
+//! *Layout*: `frame_upscaler` takes one frame through the network, `hidden_colors` is what it sees where an image is transparent,
+//! `memory_estimate` is whether there is memory for it.
 
 mod frame_upscaler;
+mod hidden_colors;
 mod memory_estimate;
 
 use std::sync::atomic::Ordering;
@@ -23,6 +25,7 @@ use crate::media::sniff::sniff;
 use crate::media::{Frame, Kind, MediaError, Programs, Still, StillFormat, Video};
 use crate::networks::Upscaler;
 use frame_upscaler::FrameUpscaler;
+use hidden_colors::spread_under_transparent;
 use memory_estimate::Source;
 
 /// The most pixels that an upscaled image may have: 768 MiB of RGB.
@@ -191,7 +194,11 @@ fn image(
         },
     };
     memory_estimate::check(source, upscaler.plan(context.tile_bytes), context.memory)?;
-    let still = stills::read(&input.path, max_pixels(upscaler.network.scale())).map_err(read)?;
+    let mut still =
+        stills::read(&input.path, max_pixels(upscaler.network.scale())).map_err(read)?;
+    if let Some(alpha) = &still.alpha {
+        spread_under_transparent(&mut still.frame, alpha);
+    }
     let (width, height) = upscaler.size(still.frame.width, still.frame.height);
     let alpha = still
         .alpha
@@ -229,6 +236,7 @@ fn image(
         path,
         media_type: StillFormat::Png.media_type(),
         media,
+        left_out: Vec::new(),
     })
 }
 

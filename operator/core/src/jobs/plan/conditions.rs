@@ -113,7 +113,7 @@ fn state(snapshot: &Snapshot, steps: &[StepStatus]) -> State {
     }
     if !snapshot.kept_by.is_empty() {
         let message = format!(
-            "the job is being deleted and its work has stopped, but its finalizers keep it: {}; whoever put them there has to remove them",
+            "the job is being deleted and its work has stopped, but finalizers keep it: {}; the controllers that added them must remove them",
             snapshot.kept_by.join(", ")
         );
         return told(Truth::False, job_reason::DELETED, message);
@@ -123,7 +123,7 @@ fn state(snapshot: &Snapshot, steps: &[StepStatus]) -> State {
             Truth::Unknown,
             job_reason::SUSPENDED,
             format!(
-                "held back, since spec.suspend is true; to go on: kubectl patch aijob {} -n {} --type merge -p '{{\"spec\":{{\"suspend\":false}}}}'",
+                "suspended, since spec.suspend is true; to resume: kubectl patch aijob {} -n {} --type merge -p '{{\"spec\":{{\"suspend\":false}}}}'",
                 snapshot.name, snapshot.namespace
             ),
         );

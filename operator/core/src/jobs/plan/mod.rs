@@ -2,14 +2,13 @@
 //!
 //! # Layout
 //! - [`inputs`]: which steps have what they need
-//! - [`attempt`]: what has become of a step's open attempt
 //! - [`steps`]: each step's next status
+//! - [`attempt`]: what has become of a step's open attempt, and whether its worker is still there
 //! - [`retry`]: whether and when a failed step is tried again
 //! - [`waiting`]: what a step waits for, in words
 //! - [`conditions`]: the job's conditions and summary
 //! - [`links`]: uploads and results
 //! - [`commands`]: what workers are told
-//! - [`presence`]: whether an attempt's worker is still there
 //! - [`resolve`]: which pools a step may use
 //! - [`size`]: keeps the status small
 
@@ -18,7 +17,6 @@ pub mod commands;
 pub mod conditions;
 pub mod inputs;
 pub mod links;
-pub mod presence;
 pub mod resolve;
 pub mod retry;
 pub mod size;
@@ -28,8 +26,9 @@ pub mod waiting;
 use framewright_crds::aijob::{AIJobSpec, AIJobStatus, StepState, Usage};
 use framewright_crds::conditions::{get, is_true, job};
 use framewright_crds::names::TaskId;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::Jumps;
 use crate::jobs::snapshot::Snapshot;
 use crate::links::Signer;
 use commands::Addressed;
@@ -139,13 +138,22 @@ pub fn ttl(spec: &AIJobSpec) -> SignedDuration {
     SignedDuration::from_secs(spec.ttl_seconds_after_finished)
 }
 
+/// How much of a finished job's time is left. If the clock was ahead when the job ended, the time counts from now at the latest.
+#[must_use]
+pub fn time_left(
+    finished_at: Timestamp,
+    ttl: SignedDuration,
+    (now, jumps): (Timestamp, &Jumps),
+) -> Option<SignedDuration> {
+    let end = jumps.shifted(finished_at).min(now).checked_add(ttl).ok()?;
+    Some(end.duration_since(now))
+}
+
 /// A job that is over: only its links change, and it leaves in time.
 fn finished(snapshot: &Snapshot, signer: &dyn Signer, commands: Vec<Addressed>) -> Plan {
     let finished = snapshot.status.finished_at.as_ref();
-    // A clock that was ahead when the job ended keeps it no longer.
-    let finished = finished.map(|finished| finished.0.min(snapshot.now));
-    let end = finished.and_then(|finished| snapshot.end(finished, ttl(&snapshot.spec)));
-    let left = end.map(|end| end.duration_since(snapshot.now));
+    let clock = (snapshot.now, &snapshot.jumps);
+    let left = finished.and_then(|finished| time_left(finished.0, ttl(&snapshot.spec), clock));
     let mut status = snapshot.status.clone();
     if crate::files::is_renewal_due(
         snapshot.renew_links.as_deref(),

@@ -27,7 +27,7 @@ pub fn reason(snapshot: &Snapshot, step: &Step) -> Waiting {
         let pipeline = pipeline.spec().name;
         return waiting(
             job_reason::QUEUED,
-            format!("waits for a worker that does {pipeline}"),
+            format!("waits for a worker that runs {pipeline}"),
         );
     };
     match resolution {
@@ -59,7 +59,7 @@ pub fn reason(snapshot: &Snapshot, step: &Step) -> Waiting {
                 Missing::Pipeline(pipeline) => waiting(
                     job_reason::PIPELINE_NOT_FOUND,
                     format!(
-                        "no ModelPool in namespace {searched} does {pipeline}{}; create one, or delete this job and submit it with another poolRef",
+                        "no ModelPool in namespace {searched} runs {pipeline}{}; create one, or delete this job and submit it with another poolRef",
                         with_model(step)
                     ),
                 ),
@@ -81,7 +81,7 @@ pub fn reason(snapshot: &Snapshot, step: &Step) -> Waiting {
                 ),
                 Missing::Pipeline(pipeline) => waiting(
                     job_reason::PIPELINE_NOT_FOUND,
-                    format!("ModelPool {pool} does not do {pipeline}; it does {has}"),
+                    format!("ModelPool {pool} does not run {pipeline}; it runs {has}"),
                 ),
             }
         }

@@ -39,7 +39,7 @@ pub fn readiness(snapshot: &Snapshot, status: &ModelPoolStatus) -> Verdict {
     let view = View { snapshot, status };
     let verdict = RULES.iter().find_map(|rule| rule(&view));
     verdict.unwrap_or_else(|| {
-        let told = format!("{}; pods are being made", view.told());
+        let told = format!("{}; pods are being created", view.told());
         (Truth::False, pool_reason::PROGRESSING, told)
     })
 }
@@ -70,7 +70,7 @@ impl View<'_> {
         let some = self.status.ready_replicas.min(wanted);
         if some > ready {
             return format!(
-                "{ready} of {wanted} workers take tasks for all of its models, {some} for some of them"
+                "{ready} of {wanted} workers take tasks for all models, {some} for some models"
             );
         }
         format!("{} of {wanted} workers take tasks", ready.min(wanted))
@@ -119,7 +119,7 @@ fn is_connected(pod: &PodSnapshot) -> bool {
 
 fn deleting(View { snapshot, .. }: &View<'_>) -> Option<Verdict> {
     let message = format!(
-        "the pool is being deleted, and its finalizers keep it: {}; whoever put them there has to remove them. Its workers finish what they do, and go",
+        "the pool is being deleted, but finalizers keep it: {}; the controllers that added them must remove them. Its workers finish their tasks and are then removed",
         snapshot.kept_by.join(", ")
     );
     (!snapshot.kept_by.is_empty()).then_some((Truth::False, pool_reason::DELETING, message))
@@ -139,7 +139,7 @@ fn pipeline_missing(View { snapshot, .. }: &View<'_>) -> Option<Verdict> {
     let missing = asked.find(|name| !done.contains(name))?;
     let done: Vec<&str> = done.iter().map(|name| name.as_str()).collect();
     let message = format!(
-        "spec.pipelines names {missing}, which no worker of the pool does; they do {}; correct spec.pipelines, or use workers that do it",
+        "spec.pipelines lists {missing}, but the pool's workers run only {}; correct spec.pipelines, or use a worker image that runs {missing}",
         done.join(", ")
     );
     (!done.is_empty()).then_some((Truth::False, pool_reason::PIPELINE_MISSING, message))
@@ -163,7 +163,7 @@ fn pods_refused(View { snapshot, .. }: &View<'_>) -> Option<Verdict> {
 fn requests_failing(view: &View<'_>) -> Option<Verdict> {
     let failing = &view.snapshot.failing;
     let error = failing.list.as_ref().or(failing.create.as_ref())?;
-    let told = format!("; it is tried again; {}", view.told());
+    let told = format!("; the operator tries again; {}", view.told());
     let message = ended_by(error, &told);
     Some((Truth::False, pool_reason::REQUESTS_FAILING, message))
 }
@@ -196,7 +196,7 @@ fn ready(view: &View<'_>) -> Option<Verdict> {
     let told = match view.status.replicas.saturating_sub(wanted) {
         ..=0 => view.told(),
         surplus => format!(
-            "{}; {surplus} more finish what they do, and go",
+            "{}; {surplus} more finish their tasks and are then removed",
             view.told()
         ),
     };
@@ -224,14 +224,14 @@ fn pod_deleted(view: &View<'_>) -> Option<Verdict> {
         (pod.phase == Phase::Ending).then_some((pod, &why.message))
     })?;
     let (told, name) = (view.told(), &pod.worker.name);
-    let message = format!("{told}; pod {name} {why}; another one is made");
+    let message = format!("{told}; pod {name} {why}; the pool creates another one");
     Some((Truth::False, pool_reason::PROGRESSING, message))
 }
 
 fn awaiting_workers(view: &View<'_>) -> Option<Verdict> {
     let mut alive = view.alive();
     let is_one_silent = alive.any(|pod| pod.phase == Phase::Running && !is_connected(pod));
-    let message = format!("{}; the others have not dialled in yet", view.told());
+    let message = format!("{}; the others have not connected yet", view.told());
     is_one_silent.then_some((Truth::False, pool_reason::AWAITING_WORKERS, message))
 }
 
@@ -252,9 +252,9 @@ fn pods_ended(view: &View<'_>) -> Option<Verdict> {
     let again = match ended::next_try(snapshot).filter(|at| *at > snapshot.now) {
         Some(at) => {
             let at = at.round(Unit::Second).unwrap_or(at);
-            format!("the next one is made at {at}")
+            format!("the next one is created at {at}")
         }
-        None => "another one is made".to_owned(),
+        None => "the pool creates another one".to_owned(),
     };
     let (told, name) = (view.told(), &pod.worker.name);
     let message = format!("{told}; pod {name} ended: {why}; {again}");
@@ -306,22 +306,22 @@ mod tests {
         check(
             &["", "", "busy"],
             none,
-            "Ready: 2 of 2 workers take tasks; 1 more finish what they do, and go",
+            "Ready: 2 of 2 workers take tasks; 1 more finish their tasks and are then removed",
         );
         check(
             &["", "away"],
             none,
-            "AwaitingWorkers: 1 of 2 workers take tasks; the others have not dialled in yet",
+            "AwaitingWorkers: 1 of 2 workers take tasks; the others have not connected yet",
         );
         check(
             &["", "pending"],
             none,
-            "Progressing: 1 of 2 workers take tasks; pods are being made",
+            "Progressing: 1 of 2 workers take tasks; pods are being created",
         );
         check(
             &[],
             none,
-            "Progressing: 0 of 2 workers take tasks; pods are being made",
+            "Progressing: 0 of 2 workers take tasks; pods are being created",
         );
         let zero = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| snapshot.spec.replicas = 0;
         check(&["busy"], zero, "ScaledToZero: spec.replicas is 0");
@@ -331,7 +331,7 @@ mod tests {
         check(
             &["", ""],
             asks,
-            "PipelineMissing: spec.pipelines names upscail, which no worker of the pool does; they do upscale; correct spec.pipelines, or use workers that do it",
+            "PipelineMissing: spec.pipelines lists upscail, but the pool's workers run only upscale; correct spec.pipelines, or use a worker image that runs upscail",
         );
         let kept = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
             snapshot.kept_by = vec!["x/y".to_owned(), "z".to_owned()];
@@ -339,7 +339,7 @@ mod tests {
         check(
             &[""],
             kept,
-            "Deleting: the pool is being deleted, and its finalizers keep it: x/y, z; whoever put them there has to remove them. Its workers finish what they do, and go",
+            "Deleting: the pool is being deleted, but finalizers keep it: x/y, z; the controllers that added them must remove them. Its workers finish their tasks and are then removed",
         );
     }
 
@@ -365,12 +365,13 @@ mod tests {
             "PodsRefused: the API server refuses the pool's pods: exceeded quota",
         );
         let failing = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
-            snapshot.failing.create = Some("cannot make pod p-r2-1: connection closed".to_owned());
+            snapshot.failing.create =
+                Some("cannot create pod p-r2-1: connection closed".to_owned());
         };
         check(
             &["away"],
             failing,
-            "RequestsFailing: cannot make pod p-r2-1: connection closed; it is tried again; 0 of 2 workers take tasks",
+            "RequestsFailing: cannot create pod p-r2-1: connection closed; the operator tries again; 0 of 2 workers take tasks",
         );
         let deleted = |snapshot: &mut Snapshot, _: &mut ModelPoolStatus| {
             snapshot.deleted = Some(Refusal::first("pods are deleted", None, NOW));
@@ -425,7 +426,7 @@ mod tests {
         check(
             &["", "ending"],
             taken,
-            "Progressing: 1 of 2 workers take tasks; pod p-r2-1 is being deleted: Preempted; another one is made",
+            "Progressing: 1 of 2 workers take tasks; pod p-r2-1 is being deleted: Preempted; the pool creates another one",
         );
         // One that works is not in problem.
         check(&["", ""], has_problem, "Ready: 2 of 2 workers take tasks");

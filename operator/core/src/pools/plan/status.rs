@@ -176,7 +176,9 @@ fn awaits(snapshot: &Snapshot, model: &Model, file: &ModelFile) -> String {
         model.name, file.path, file.bytes
     );
     match &snapshot.store_error {
-        Some(problem) => format!("{waits}; whether it is there is not known: {problem}"),
+        Some(problem) => {
+            format!("{waits}; the operator does not know whether the file is there: {problem}")
+        }
         None => waits,
     }
 }

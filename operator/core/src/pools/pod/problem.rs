@@ -49,7 +49,7 @@ fn unscheduled(pod: &Pod) -> Option<PodProblem> {
         Some(GATED) => return None,
         Some("Unschedulable") => {
             let message = scheduled.message.clone();
-            message.unwrap_or_else(|| "no node fits".to_owned())
+            message.unwrap_or_else(|| "no node is suitable".to_owned())
         }
         reason => in_words(reason, scheduled.message.as_deref())
             .unwrap_or_else(|| "the scheduler gives no reason".to_owned()),
@@ -99,12 +99,12 @@ fn of_container(pod: &Pod, container: &Container<'_>) -> Option<PodProblem> {
             let times = container.status.restart_count;
             if is_worker {
                 let message = format!(
-                    "its process keeps ending ({end}), {times} times so far; kubectl logs {name} tells more"
+                    "its process keeps ending ({end}), {times} times so far; see kubectl logs {name}"
                 );
                 (pool_reason::WORKER_CRASHING, message)
             } else {
                 let message = format!(
-                    "{} keeps ending ({end}), {times} times so far; kubectl logs {name} --container={} tells more",
+                    "{} keeps ending ({end}), {times} times so far; see kubectl logs {name} --container={}",
                     container.name(),
                     container.status.name
                 );
@@ -133,7 +133,7 @@ fn node_lost(pod: &Pod) -> Option<PodProblem> {
         && unpassed_gates(pod).next().is_none()
     {
         format!(
-            "node {node} is not ready: its kubelet is no longer heard of; kubectl describe node {node} tells more"
+            "node {node} is not ready: its kubelet does not report; see kubectl describe node {node}"
         )
     } else {
         return None;
@@ -206,7 +206,7 @@ mod tests {
         check(
             json!({"containerStatuses": [waiting("worker", "CrashLoopBackOff")]}),
             pool_reason::WORKER_CRASHING,
-            "its process keeps ending (Error, exit code 1: no room for weights), 4 times so far; kubectl logs w-0 tells more",
+            "its process keeps ending (Error, exit code 1: no room for weights), 4 times so far; see kubectl logs w-0",
         );
         for usual in USUAL {
             let status = json!({"containerStatuses": [waiting("worker", usual)]});
@@ -230,7 +230,7 @@ mod tests {
         check(
             json!({"initContainerStatuses": [waiting("mesh-init", "CrashLoopBackOff")]}),
             pool_reason::CONTAINER_FAILING,
-            "init container mesh-init keeps ending (Error, exit code 1: no room for weights), 4 times so far; kubectl logs w-0 --container=mesh-init tells more",
+            "init container mesh-init keeps ending (Error, exit code 1: no room for weights), 4 times so far; see kubectl logs w-0 --container=mesh-init",
         );
         let failed =
             json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "no route"}});

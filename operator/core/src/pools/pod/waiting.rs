@@ -45,7 +45,7 @@ fn gated(pod: &Pod) -> Option<PodProblem> {
     (!names.is_empty()).then(|| PodProblem {
         reason: pool_reason::SCHEDULING_GATED,
         message: format!(
-            "is not scheduled while it has scheduling gates: {}; whoever added them removes them, such as a queue when it is the pod's turn",
+            "is not scheduled while it has scheduling gates: {}; the controller that added a gate removes it, such as a queue when it is the pod's turn",
             names.join(", ")
         ),
     })
@@ -76,7 +76,7 @@ fn starting(pod: &Pod, phase: Phase) -> Option<String> {
         let scheduler = spec.scheduler_name.as_deref();
         let scheduler = scheduler.unwrap_or("default-scheduler");
         return Some(format!(
-            "scheduler {scheduler} has said nothing about it; does it run?"
+            "scheduler {scheduler} has not reported on it; check whether this scheduler runs"
         ));
     };
     let containers = in_order(pod);
@@ -85,13 +85,13 @@ fn starting(pod: &Pod, phase: Phase) -> Option<String> {
     }
     if containers.is_empty() {
         return Some(format!(
-            "node {node} has not begun to start it; is its kubelet running?"
+            "node {node} has not started it; check whether its kubelet runs"
         ));
     }
     let is_prepared = condition(pod, "PodReadyToStartContainers");
     if is_prepared.is_some_and(|it| it.status == "False") {
         return Some(format!(
-            "node {node} has not prepared its volumes and its network; kubectl describe pod has the kubelet's words (FailedMount, FailedAttachVolume, FailedCreatePodSandBox)"
+            "node {node} has not prepared its volumes and its network; kubectl describe pod shows the kubelet's Events (FailedMount, FailedAttachVolume, FailedCreatePodSandBox)"
         ));
     }
     let waiting = containers.iter().find(|it| it.waiting().is_some())?;
@@ -188,13 +188,13 @@ mod tests {
         );
         check(
             json!({}),
-            "Progressing: node n1 has not begun to start it; is its kubelet running?",
+            "Progressing: node n1 has not started it; check whether its kubelet runs",
         );
         let created = container("worker", waiting("ContainerCreating"));
         let unprepared = json!([{"type": "PodReadyToStartContainers", "status": "False"}]);
         check(
             json!({"containerStatuses": [created], "conditions": unprepared}),
-            "Progressing: node n1 has not prepared its volumes and its network; kubectl describe pod has the kubelet's words (FailedMount, FailedAttachVolume, FailedCreatePodSandBox)",
+            "Progressing: node n1 has not prepared its volumes and its network; kubectl describe pod shows the kubelet's Events (FailedMount, FailedAttachVolume, FailedCreatePodSandBox)",
         );
         check(
             json!({"containerStatuses": [created]}),

@@ -90,6 +90,16 @@ impl Sessions {
         })
     }
 
+    /// Whether a worker may still be doing a task: it says so, or is away.
+    #[must_use]
+    pub fn may_hold(&self, uid: &str, task: &TaskId) -> bool {
+        self.workers.get(uid).is_none_or(|worker| {
+            let state = worker.tasks.get(task).map(|held| &held.state);
+            let is_held = state.is_some_and(|state| !matches!(state, TaskState::Finished { .. }));
+            worker.session.is_none() || is_held
+        })
+    }
+
     /// UIDs of a pool's connected workers.
     #[must_use]
     pub fn of_pool(&self, pool: &PoolName) -> Vec<String> {

@@ -108,7 +108,9 @@ impl World {
     /// set cannot know how long ago then was.
     pub(super) fn is_late(&self, index: usize, then: Millis, limit: i64) -> bool {
         let started = self.operators[index].started;
-        self.now - then >= 1000 * (limit - 1) || self.clocks.have_jumped(then, started)
+        self.now - then >= 1000 * (limit - 1)
+            || self.clocks.have_jumped(then, started)
+            || self.clocks.is_between_jumps(then)
     }
 
     /// Whether a worker's process ended since an attempt was bound to it, in whole seconds.

@@ -1,6 +1,7 @@
 //! What must hold for each write of a job's status.
 
-use framewright_core::files::{LINK_LIFE, is_renewal_due, renewal};
+use framewright_core::files::{is_renewal_due, renewal};
+use framewright_core::links::STATUS_LINK_LIFE;
 use framewright_crds::aijob::FileStatus;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -139,7 +140,7 @@ impl World {
         sent_at: Timestamp,
         mut links: impl Iterator<Item = (&'a Option<String>, &'a Option<Time>)>,
     ) {
-        let expires = whole(sent_at) + LINK_LIFE;
+        let expires = whole(sent_at) + STATUS_LINK_LIFE;
         let end = format!("@{}", expires.as_second());
         let old = links.find(|(link, expires_at)| {
             let has_end = link.as_ref().is_some_and(|link| link.ends_with(&end));
