@@ -76,7 +76,7 @@ fn a_subtitle_far_away_makes_no_video_longer() {
     );
     let source = clip(&scratch, "far.mkv", &[&subtitles]);
     let bytes = fs::read(&source).expect("the clip");
-    let mut untagged = bytes.clone();
+    let mut untagged = bytes;
     while let Some(at) = untagged.windows(8).position(|word| word == b"DURATION") {
         untagged[at] = b'X';
     }

@@ -370,7 +370,7 @@ mod tests {
         list.push(("last/video", "b", "upload", "Awaited", None));
         let error = owner.no_link(&files(&list), &Wanted::Upload("sha256:b".to_owned()));
         let error = error.to_string();
-        assert!(error.contains("no link for last/video until"), "{error}");
+        assert!(error.contains("no link for last/video yet"), "{error}");
         assert!(error.ends_with("first: 0/video, 1/video, 2/video, 3/video, 4/video, 5/video, 6/video, 7/video and 2 more"), "{error}");
         let expires = owner.no_link(&files(&list), &Wanted::Upload("sha256:a".to_owned()));
         assert!(matches!(expires, Error::NoLink { .. }), "it has a link");
