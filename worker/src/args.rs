@@ -107,6 +107,10 @@ pub struct RunArgs {
     /// Overwrite existing output files. Without this flag the run stops before it computes if an output file exists.
     #[arg(long)]
     pub overwrite: bool,
+    /// Keep finished parts of videos here. If the run is killed, the same command goes on from them, and the result has the same bytes. They
+    /// are removed when the job is done.
+    #[arg(long, value_name = "FOLDER")]
+    pub checkpoint: Option<PathBuf>,
     /// Device to compute on: cpu or cuda. Default: the pool's device.
     #[arg(long)]
     pub device: Option<Device>,

@@ -186,6 +186,7 @@ fn made_of(
                 ffprobe: Path::new(&dist).join("ffprobe"),
             }
         }),
+        checkpoint: None,
     };
     let mut sink = ProgressSink {
         should_stop: &AtomicBool::new(false),

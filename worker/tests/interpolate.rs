@@ -547,6 +547,7 @@ fn context(folder: &TempDir, max_units: Option<u64>) -> TaskContext {
         tile_bytes: 128 << 20,
         memory: None,
         programs: programs(),
+        checkpoint: None,
     }
 }
 

@@ -158,6 +158,7 @@ fn made(
                 ffprobe: Path::new(&dist).join("ffprobe"),
             }
         }),
+        checkpoint: None,
     };
     let mut sink = ProgressSink {
         should_stop: &AtomicBool::new(false),

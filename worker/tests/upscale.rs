@@ -139,6 +139,7 @@ fn computed(
         tile_bytes: 128 << 20,
         memory: None,
         programs: programs(),
+        checkpoint: None,
     };
     let units = AtomicU64::new(0);
     let mut sink = ProgressSink {

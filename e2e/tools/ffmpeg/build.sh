@@ -8,7 +8,7 @@
 set -euo pipefail
 target=$(realpath "$1")
 
-demuxers=mov,matroska,avi,rawvideo,wav
+demuxers=mov,matroska,avi,rawvideo,wav,concat
 video=h264,hevc,vp8,vp9,libaom_av1,mpeg4,mpeg2video,mjpeg,prores,dnxhd,ffv1,png,rawvideo
 audio=aac,mp2,mp2float,mp3,mp3float,opus,vorbis,flac,alac,ac3,eac3,dca
 pcm=pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_mulaw,pcm_alaw
@@ -16,7 +16,7 @@ encoders=libx264,ffv1,png,rawvideo,aac,pcm_s16le,pcm_f32le
 muxers=mp4,mov,matroska,webm,avi,rawvideo,wav,pcm_s16le,pcm_f32le,framehash,null
 parsers=h264,hevc,vp8,vp9,av1,mpeg4video,mpegvideo,mjpeg,png,dnxhd,aac,mpegaudio,opus,vorbis,flac,ac3,dca
 filters=scale,format,fps,null,crop,transpose,hflip,vflip,rotate,setpts,setsar,trim,select,anull,aformat,aresample,asetpts,atempo,atrim
-bitstream=aac_adtstoasc,extract_extradata,h264_mp4toannexb,hevc_mp4toannexb,vp9_superframe,vp9_superframe_split,null
+bitstream=aac_adtstoasc,extract_extradata,h264_mp4toannexb,hevc_mp4toannexb,vp9_superframe,vp9_superframe_split,setts,null
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

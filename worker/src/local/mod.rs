@@ -22,15 +22,17 @@ use std::time::{Duration, Instant};
 use framewright_crds::aijob::{OutputRole, Progress};
 use framewright_crds::manifest;
 use framewright_crds::modelpool::Device;
+use framewright_crds::names;
 use tempfile::TempDir;
 
 use crate::args::RunArgs;
 use crate::device::DeviceError;
+use crate::digest::digest_of;
 use crate::engine::EngineError;
 use crate::media::{MediaError, Programs};
 use crate::memory;
 use crate::models::verify::NoSha256;
-use crate::pipelines::{Input, Output, Outputs, ProgressSink, TaskContext, prepare};
+use crate::pipelines::{Checkpoint, Input, Output, Outputs, ProgressSink, TaskContext, prepare};
 pub use find::FindError;
 use named_files::NamedFiles;
 pub use plan::PlanError;
@@ -96,6 +98,12 @@ pub enum RunError {
     NoOutput { step: String, made: String },
     #[error("stopped by a signal")]
     Stopped,
+    #[error("checkpoint in {}", folder.display())]
+    Checkpoint {
+        folder: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot make a folder for intermediate files")]
     Scratch {
         #[source]
@@ -149,8 +157,13 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     results.prepare(&plan, &steps)?;
     let scratch = TempDir::new().map_err(|source| RunError::Scratch { source })?;
     let should_stop = Arc::new(AtomicBool::new(false));
-    let (made, rows) = tokio::select! {
-        done = work_through(&plan, steps, scratch.path(), &programs, &should_stop) => done?,
+    let places = Places {
+        scratch: scratch.path(),
+        checkpoints: args.checkpoint.as_deref(),
+        programs: &programs,
+    };
+    let (made, rows, checkpoints) = tokio::select! {
+        done = work_through(&plan, steps, places, &should_stop) => done?,
         () = stopped_twice(&should_stop) => return Err(RunError::Stopped),
     };
     println!("\n{}", table(&rows));
@@ -162,7 +175,21 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
             Err(error) => return Err(kept(error, scratch)),
         }
     }
+    for checkpoint in checkpoints {
+        checkpoint.remove().map_err(|source| RunError::Checkpoint {
+            folder: checkpoint.folder,
+            source,
+        })?;
+    }
     Ok(())
+}
+
+/// Where a job keeps its files, and with which programs it works on them.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    scratch: &'a Path,
+    checkpoints: Option<&'a Path>,
+    programs: &'a Programs,
 }
 
 /// What was computed is not thrown away because it cannot be written where it should be.
@@ -179,23 +206,29 @@ fn kept(error: RunError, scratch: TempDir) -> RunError {
 async fn work_through(
     plan: &Plan,
     steps: Vec<Ready>,
-    scratch: &Path,
-    programs: &Programs,
+    places: Places<'_>,
     should_stop: &Arc<AtomicBool>,
-) -> Result<(Vec<Outputs>, Vec<Row>), RunError> {
+) -> Result<(Vec<Outputs>, Vec<Row>, Vec<Checkpoint>), RunError> {
     let (mut made, mut rows): (Vec<Outputs>, Vec<Row>) = (Vec::new(), Vec::new());
+    let mut checkpoints = Vec::new();
     for ready in steps {
-        let folder = scratch.join(&ready.step.name);
+        let folder = places.scratch.join(&ready.step.name);
         fs::create_dir_all(&folder).map_err(|source| RunError::Scratch { source })?;
+        let inputs = inputs(&ready, &made, plan)?;
+        let checkpoint = match places.checkpoints {
+            Some(folder) => Some(checkpoint(folder, &ready, &inputs)?),
+            None => None,
+        };
+        checkpoints.extend(checkpoint.clone());
         let context = TaskContext {
             folder,
             max_bytes: u64::MAX,
             max_units: None,
             tile_bytes: ready.engine.tile_bytes(),
             memory: memory::limit(),
-            programs: programs.clone(),
+            programs: places.programs.clone(),
+            checkpoint,
         };
-        let inputs = inputs(&ready, &made, plan)?;
         let (step, model) = (ready.step.name.clone(), ready.step.model.clone());
         let unit = ready.step.pipeline.spec().unit;
         let start = Instant::now();
@@ -216,7 +249,29 @@ async fn work_through(
         });
         made.push(result);
     }
-    Ok((made, rows))
+    Ok((made, rows, checkpoints))
+}
+
+/// A folder for the step, and what its segments are of.
+fn checkpoint(folder: &Path, ready: &Ready, inputs: &[Input]) -> Result<Checkpoint, RunError> {
+    let folder = folder.join(&ready.step.name);
+    let failed = |source| RunError::Checkpoint {
+        folder: folder.clone(),
+        source,
+    };
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let digests = inputs.iter().map(|input| {
+        let digest = digest_of(&input.path).map(|(sha256, _)| names::digest(&sha256));
+        digest.map_err(io::Error::other)
+    });
+    Ok(Checkpoint {
+        inputs: digests.collect::<io::Result<_>>().map_err(failed)?,
+        models: vec![ready.step.weights.digest.clone()],
+        pipeline: ready.step.pipeline.clone(),
+        seed: 0,
+        device: ready.device.clone(),
+        folder: folder.clone(),
+    })
 }
 
 /// The files that a step works on.
@@ -291,6 +346,7 @@ async fn work(
         step,
         weights,
         engine,
+        device: _,
         uploads: _,
     } = ready;
     engine

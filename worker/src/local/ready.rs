@@ -18,6 +18,8 @@ pub(super) struct Ready {
     pub(super) step: PlannedStep,
     pub(super) weights: Weights,
     pub(super) engine: Engine,
+    /// The kind of device: of GPUs, the name.
+    pub(super) device: String,
     /// The files of inputs that are uploads, in the order of the inputs.
     pub(super) uploads: Vec<Option<PathBuf>>,
 }
@@ -35,21 +37,25 @@ pub(super) fn ready(
     let folders = args.files.iter().map(|file| folder_of(file).to_path_buf());
     let mut beside: Vec<PathBuf> = folders.collect();
     beside.dedup();
-    let mut engines: HashMap<Device, Engine> = HashMap::new();
+    let mut engines: HashMap<Device, (Engine, String)> = HashMap::new();
     let mut ready = Vec::new();
     for step in &plan.steps {
         let device = args.device.unwrap_or(step.device);
-        let engine = match engines.get(&device) {
-            Some(engine) => engine.clone(),
+        let (engine, name) = match engines.get(&device) {
+            Some(known) => known.clone(),
             None => {
                 let opened = device::open(device).map_err(|source| RunError::Device {
                     step: step.name.clone(),
                     device,
                     source,
                 })?;
+                let name = match device {
+                    Device::Cpu => device.to_string(),
+                    Device::Cuda => device::describe(&opened).name,
+                };
                 let engine = Engine::start(opened).map_err(|source| RunError::Engine { source })?;
-                engines.insert(device, engine.clone());
-                engine
+                engines.insert(device, (engine.clone(), name.clone()));
+                (engine, name)
             }
         };
         let uploads = step
@@ -59,6 +65,7 @@ pub(super) fn ready(
         ready.push(Ready {
             weights: weights(step, args, named_files, &beside)?,
             engine,
+            device: name,
             uploads: uploads.collect::<Result<_, _>>()?,
             step: step.clone(),
         });

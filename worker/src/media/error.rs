@@ -263,7 +263,7 @@ impl MediaError {
     }
 
     /// A failed write: a full disk is told apart from every other trouble.
-    pub(super) fn writing(path: PathBuf, source: io::Error) -> MediaError {
+    pub(crate) fn writing(path: PathBuf, source: io::Error) -> MediaError {
         if is_full(&source) {
             MediaError::ScratchFull { path }
         } else {

@@ -51,6 +51,15 @@ impl Programs {
         }
         answer("ffprobe", &self.ffprobe, "-version", timeout).map(drop)
     }
+
+    /// What ffmpeg says of itself: its version, how it was built, and the versions of its libraries.
+    ///
+    /// # Errors
+    /// As for [`Programs::check`].
+    pub fn version(&self, timeout: Duration) -> Result<String, MediaError> {
+        let version = answer("ffmpeg", &self.ffmpeg, "-version", timeout)?;
+        Ok(version.trim().to_owned())
+    }
 }
 
 fn answer(

@@ -4,6 +4,7 @@
 //! before the device is taken; what then computes runs on the engine's thread.
 
 pub mod interpolate;
+mod map_video;
 mod position;
 pub mod upscale;
 mod video;
@@ -21,6 +22,7 @@ use crate::media::{Class, LeftOut, MediaError, Programs, left_out_words};
 use crate::memory::Limit;
 use crate::models::WeightsError;
 use crate::networks::{LoadedNetwork, NetworkLayout};
+pub use map_video::checkpoint::Checkpoint;
 
 /// The least that reading a file may take.
 const LEAST_READING: Duration = Duration::from_secs(120);
@@ -188,6 +190,8 @@ pub struct TaskContext {
     pub memory: Option<Limit>,
     /// ffmpeg and ffprobe.
     pub programs: Programs,
+    /// Where finished parts are kept, so that another attempt goes on from them.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// What a running pipeline reports, and how it is stopped.

@@ -10,6 +10,8 @@ use crate::media::probe::probe;
 use crate::media::{Frame, MediaError, Programs, Video, VideoLimits};
 
 const PROBE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long ffmpeg may take to say which version it is.
+pub(super) const PROGRAMS_DEADLINE: Duration = Duration::from_secs(30);
 /// How long decoding or encoding a frame may take.
 pub(super) const FRAME_DEADLINE: Duration = Duration::from_secs(120);
 /// A constant, since x264's bytes depend on it and the same work is to give the same bytes on every machine.

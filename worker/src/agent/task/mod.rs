@@ -283,6 +283,7 @@ impl Task {
                 tile_bytes: self.tools.engine.tile_bytes(),
                 memory: memory::limit(),
                 programs: self.tools.programs.clone(),
+                checkpoint: None,
             };
             let (task, units) = (self.run.task.clone(), Arc::clone(&self.units.units));
             let (events, should_stop) = (self.events.clone(), Arc::clone(&should_stop));

@@ -8,6 +8,7 @@ use framewright_crds::fraction::Fraction;
 use super::{EncodeOptions, even, lookahead};
 use crate::media::color::{ColorTags, SCALER};
 use crate::media::probe::{self, words};
+use crate::media::rate::FrameRate;
 use crate::media::video::{AudioTrack, VideoLimits};
 
 /// A key frame at least this often, so that players seek well.
@@ -17,6 +18,8 @@ const SECONDS_BETWEEN_KEY_FRAMES: f64 = 2.0;
 const TO_BT709: &str =
     "in_range=pc:out_color_matrix=bt709:out_range=tv:out_h_chr_pos=0:out_v_chr_pos=128";
 
+const PROGRAM: &str = "-hide_banner -nostdin -loglevel error -nostats -progress pipe:1 -y";
+
 /// No dates, versions or random numbers in the file, and nothing about the file as a whole: raw frames say nothing. (With -1 chapters
 /// would lose their titles.)
 const SAME_BYTES: &str = "-map_metadata 0 -fflags +bitexact -flags:v +bitexact -flags:a +bitexact";
@@ -24,10 +27,10 @@ const SAME_BYTES: &str = "-map_metadata 0 -fflags +bitexact -flags:v +bitexact -
 /// The arguments for an ffmpeg that reads raw RGB frames from standard input, writes an MP4 to
 /// `path`, and tells its progress on standard output.
 pub(super) fn arguments(path: &Path, options: &EncodeOptions) -> Vec<OsString> {
-    let mut arguments = words("-hide_banner -nostdin -loglevel error -nostats -progress pipe:1 -y");
+    let mut arguments = words(PROGRAM);
     arguments.extend(frames_input(options));
     let tracks = options.audio.as_ref();
-    arguments.extend(tracks.into_iter().flat_map(input));
+    arguments.extend(tracks.into_iter().flat_map(inputs));
     arguments.extend(words("-map 0:v:0"));
     arguments.extend(tracks.into_iter().flat_map(mapped));
     arguments.extend(words(&format!(
@@ -41,12 +44,50 @@ pub(super) fn arguments(path: &Path, options: &EncodeOptions) -> Vec<OsString> {
     arguments.extend(words(&format!(
         "-color_primaries {primaries} -color_trc {transfer} -colorspace bt709 -color_range tv -chroma_sample_location left"
     )));
-    arguments.extend(words(SAME_BYTES));
-    arguments.extend(words("-movflags +faststart -f mp4"));
-    let mut output = OsString::from("file:");
-    output.push(path);
-    arguments.push(output);
+    arguments.extend(output(path));
     arguments
+}
+
+/// The arguments for an ffmpeg that copies the segments of a list, with audio beside them, into an MP4 at `path`.
+///
+/// Frame `n` in the order of decoding is decoded at `n` frames after the first one, and shown at a whole number of frames: the demuxer
+/// counts in microseconds, and a last segment of one or two frames has no delay between decoding and showing.
+pub(super) fn join(
+    list: &Path,
+    path: &Path,
+    rate: FrameRate,
+    tracks: Option<&AudioTrack>,
+) -> Vec<OsString> {
+    let mut arguments = words(PROGRAM);
+    arguments.extend(words(
+        "-protocol_whitelist file -format_whitelist concat,mov -f concat -auto_convert 0 -i",
+    ));
+    arguments.push(file(list));
+    arguments.extend(tracks.into_iter().flat_map(inputs));
+    arguments.extend(words("-map 0:v:0"));
+    arguments.extend(tracks.into_iter().flat_map(mapped));
+    let frames = |time: &str| format!("round({time}*TB*{rate})");
+    let ticks = |frames: String| format!("round(({frames})/({rate})/TB)");
+    let shown = ticks(frames("PTS"));
+    let decoded = ticks(format!("{}+N", frames("STARTDTS")));
+    arguments.extend(words(&format!(
+        "-c:v copy -bsf:v setts=pts={shown}:dts={decoded}"
+    )));
+    arguments.extend(output(path));
+    arguments
+}
+
+fn output(path: &Path) -> Vec<OsString> {
+    let mut arguments = words(SAME_BYTES);
+    arguments.extend(words("-movflags +faststart -f mp4"));
+    arguments.push(file(path));
+    arguments
+}
+
+fn file(path: &Path) -> OsString {
+    let mut file = OsString::from("file:");
+    file.push(path);
+    file
 }
 
 fn frames_input(options: &EncodeOptions) -> Vec<OsString> {
@@ -57,7 +98,7 @@ fn frames_input(options: &EncodeOptions) -> Vec<OsString> {
 }
 
 /// The file with sounds and chapters is input 1.
-fn input(tracks: &AudioTrack) -> Vec<OsString> {
+fn inputs(tracks: &AudioTrack) -> Vec<OsString> {
     let mut arguments = words("-vn");
     if let Some(length) = tracks.length {
         arguments.extend(words(&format!("-t {:.6}", length.as_secs_f64())));

@@ -6,33 +6,26 @@
 //! and nothing of the picture is to be lost.
 
 mod arguments;
+mod join;
 mod options;
+mod writer;
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
 
 use super::error::MediaError;
-use super::extent;
-use super::ffmpeg_errors;
 use super::frame::Frame;
-use super::process::{self, Process};
+use super::process;
 use super::programs::Programs;
-use super::sniff::Container;
+use writer::Writer;
 
+pub use join::{Join, Segment};
 pub use options::{EncodeOptions, Preset, lookahead};
 
 /// The longest side that x264 takes.
 const MAX_SIDE: u32 = 16_384;
-
-/// What even a slow disk does in a second while the index is moved to the front.
-const SLOW_DISK: u64 = 10 << 20;
-
-/// How often whoever waits for the end is told that it is still waited for.
-const BEAT: Duration = Duration::from_secs(1);
 
 /// A finished MP4.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,16 +41,12 @@ pub struct Encoded {
 /// An MP4 that is being written. Dropping it unfinished ends ffmpeg at once and removes the file.
 #[derive(Debug)]
 pub struct Encoder {
-    process: Process,
-    ffmpeg: PathBuf,
-    path: PathBuf,
+    writer: Writer,
     options: EncodeOptions,
     frames: Option<Sender<Frame>>,
     taken: Receiver<()>,
     in_queue: usize,
-    encoded: Receiver<u64>,
     pushed: u64,
-    is_finished: bool,
 }
 
 impl Encoder {
@@ -79,34 +68,31 @@ impl Encoder {
             });
         }
         let arguments = arguments::arguments(path, &options);
-        let mut process = Process::start(
-            "ffmpeg",
-            &programs.ffmpeg,
+        let audio = options.audio.as_ref().map(|audio| audio.path.clone());
+        let mut writer = Writer::start(
+            programs,
+            path,
             &arguments,
             Stdio::piped(),
-            Stdio::piped(),
+            writer::Limits {
+                audio,
+                max_bytes: options.max_bytes,
+                timeout: options.timeout,
+            },
         )?;
-        let (stdin, stdout) = (process.take_stdin(), process.take_stdout());
         let (frames, waiting) = mpsc::channel();
         let (took, taken) = mpsc::channel();
-        let (progress, encoded) = mpsc::channel();
-        let encoder = Encoder {
-            process,
-            ffmpeg: programs.ffmpeg.clone(),
-            path: path.into(),
+        if let Some(stdin) = writer.take_stdin() {
+            process::in_thread("ffmpeg", move || write_frames(stdin, &waiting, &took))?;
+        }
+        Ok(Encoder {
+            writer,
             options,
             frames: Some(frames),
             taken,
             in_queue: 0,
-            encoded,
             pushed: 0,
-            is_finished: false,
-        };
-        if let (Some(stdin), Some(stdout)) = (stdin, stdout) {
-            process::in_thread("ffmpeg", move || write_frames(stdin, &waiting, &took))?;
-            process::in_thread("ffmpeg", move || read_progress(stdout, &progress))?;
-        }
-        Ok(encoder)
+        })
     }
 
     /// Hands over the next frame; waits while the queue is full.
@@ -129,7 +115,7 @@ impl Encoder {
                 expected_height,
             });
         }
-        self.check_budget()?;
+        self.writer.check_budget()?;
         while self.taken.try_recv().is_ok() {
             self.in_queue -= 1;
         }
@@ -137,7 +123,7 @@ impl Encoder {
             match self.taken.recv_timeout(self.options.timeout) {
                 Ok(()) => self.in_queue -= 1,
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(self.process.stalled(self.options.timeout));
+                    return Err(self.writer.stalled());
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.reason()),
             }
@@ -175,94 +161,13 @@ impl Encoder {
             return Err(MediaError::NoFrames);
         }
         self.frames = None;
-        let encoded = self.last_progress(is_wanted)?;
-        let ending = self.process.end(self.options.timeout)?;
-        if !ending.status.success() || ffmpeg_errors::is_disk_full(&ending) {
-            return Err(self.encoder_error(&ending));
-        }
-        self.check_budget()?;
-        if encoded != self.pushed {
-            return Err(MediaError::FramesLost {
-                pushed: self.pushed,
-                encoded,
-            });
-        }
-        extent::check(&self.path, Container::Mov).map_err(|error| MediaError::Unfinished {
-            path: self.path.clone(),
-            source: Box::new(error),
-        })?;
-        let found = fs::metadata(&self.path).map_err(|source| MediaError::Read {
-            path: self.path.clone(),
-            source,
-        })?;
-        self.is_finished = true;
-        Ok(Encoded {
-            path: self.path.clone(),
-            bytes: found.len(),
-            frames: encoded,
-        })
-    }
-
-    fn check_budget(&mut self) -> Result<(), MediaError> {
-        let limit = self.options.max_bytes;
-        if fs::metadata(&self.path).is_ok_and(|found| found.len() > limit) {
-            self.process.kill();
-            return Err(MediaError::ScratchBudget {
-                path: self.path.clone(),
-                limit,
-            });
-        }
-        Ok(())
-    }
-
-    /// The frames that the encoder counts in the end; timeout starts anew with every sign of life, and a file that grows is one.
-    fn last_progress(&mut self, is_wanted: &mut dyn FnMut() -> bool) -> Result<u64, MediaError> {
-        let (mut frames, mut bytes, mut since) = (0, 0, Instant::now());
-        loop {
-            let timeout = self.options.timeout + Duration::from_secs(bytes / SLOW_DISK);
-            match self.encoded.recv_timeout(BEAT.min(timeout)) {
-                Ok(encoded) => (frames, since) = (encoded, Instant::now()),
-                Err(RecvTimeoutError::Disconnected) => return Ok(frames),
-                Err(RecvTimeoutError::Timeout) if since.elapsed() >= timeout => {
-                    return Err(self.process.stalled(timeout));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            if !is_wanted() {
-                return Err(MediaError::Stopped {
-                    program: "ffmpeg",
-                    signal: "nobody wants the video any more".into(),
-                });
-            }
-            let found = fs::metadata(&self.path).map_or(0, |found| found.len());
-            if found != bytes {
-                (bytes, since) = (found, Instant::now());
-            }
-        }
+        self.writer.finish(self.pushed, is_wanted)
     }
 
     /// Why ffmpeg takes no more frames.
     fn reason(&mut self) -> MediaError {
         self.frames = None;
-        match self.process.end(self.options.timeout) {
-            Ok(ending) => self.encoder_error(&ending),
-            Err(error) => error,
-        }
-    }
-
-    fn encoder_error(&self, ending: &process::Ending) -> MediaError {
-        let audio = self.options.audio.as_ref();
-        let audio = audio.map(|audio| audio.path.as_path());
-        ffmpeg_errors::writing_failed(ending, &self.ffmpeg, &self.path, audio)
-    }
-}
-
-impl Drop for Encoder {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            self.process.kill();
-            process::discard(&self.path);
-        }
+        self.writer.reason()
     }
 }
 
@@ -271,19 +176,6 @@ impl Drop for Encoder {
 fn write_frames(mut stdin: ChildStdin, frames: &Receiver<Frame>, taken: &Sender<()>) {
     for frame in frames {
         if stdin.write_all(&with_even_sides(frame).rgb).is_err() || taken.send(()).is_err() {
-            return;
-        }
-    }
-}
-
-/// Reads `frame=12` from `-progress`.
-fn read_progress(stdout: ChildStdout, progress: &Sender<u64>) {
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        if let Some(frames) = line
-            .strip_prefix("frame=")
-            .and_then(|count| count.trim().parse().ok())
-            && progress.send(frames).is_err()
-        {
             return;
         }
     }

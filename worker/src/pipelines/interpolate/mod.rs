@@ -12,20 +12,17 @@ mod memory_estimate;
 mod timeline;
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 
-use framewright_crds::aijob::OutputRole;
+use framewright_crds::pipelines::Pipeline;
 use framewright_crds::pipelines::interpolate::{
     FrameStep, Interpolate, MAX_RATE, MAX_SLOWDOWN, MotionScale,
 };
-use framewright_crds::pipelines::{MediaFacts, MediaKind, Pipeline};
+use serde_json::Value;
 
-use super::position::Position;
-use super::video::{ENCODER_THREADS, FRAME_DEADLINE, video_facts, waiting_frames};
-use super::{Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, Work, size};
-use crate::media::decode::{DecodeOptions, Decoder};
-use crate::media::encode::{EncodeOptions, Encoder};
-use crate::media::{Frame, FrameRate, MediaError, Programs, Video, VideoLimits};
+use super::map_video::{FrameMap, Results, VideoMap, map_video};
+use super::video::{video_facts, waiting_frames};
+use super::{Input, Outputs, PipelineError, ProgressSink, TaskContext, Work};
+use crate::media::{Frame, FrameRate, MediaError, Programs, Video};
 use crate::networks::{FlowScale, Interpolator};
 use change::change;
 use frame_interpolator::FrameInterpolator;
@@ -174,7 +171,7 @@ pub fn interpolate(
     context: &TaskContext,
     sink: &mut ProgressSink<'_>,
 ) -> Result<Outputs, PipelineError> {
-    let Prepared { input, video, .. } = prepared;
+    let video = &prepared.video;
     let scale = flow_scale(&prepared.parameters, video);
     let (width, height) = (video.width, video.height);
     let frames = Frames {
@@ -184,192 +181,96 @@ pub fn interpolate(
     };
     let on_host = |scale| network.host_bytes(width.into(), height.into(), scale);
     memory_estimate::check(frames, scale, on_host, context.memory)?;
-    // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
-    let decodable = memory_estimate::decodable(frames, on_host(scale), context.memory);
-    let limits = VideoLimits::default();
-    let read = |source| PipelineError::Input {
-        name: input.name.clone(),
-        source,
-    };
-    let decoder = Decoder::open(
-        &context.programs,
-        &input.path,
-        video,
-        &DecodeOptions {
-            queue: frames.waiting,
-            limits: VideoLimits {
-                pixels: limits.pixels.min(decodable),
-                ..limits
-            },
-            timeout: FRAME_DEADLINE,
-            ..DecodeOptions::default()
-        },
-    )
-    .map_err(read)?;
-    let path = context.folder.join("output.mp4");
+    let input = &prepared.input;
     let slowdown = prepared.parameters.slowdown();
-    let tracks = video.audio_track(&input.path, None);
-    let tracks = tracks.map(|tracks| tracks.slowed_down(slowdown));
-    let left_out = video.left_out(tracks.as_ref());
-    let encoder = Encoder::create(
-        &context.programs,
-        &path,
-        EncodeOptions {
-            color: video.color.tags,
-            audio: tracks,
-            threads: ENCODER_THREADS,
-            queue: frames.waiting,
-            max_bytes: context.max_bytes.saturating_sub(size(&input.path)),
-            timeout: FRAME_DEADLINE,
-            ..EncodeOptions::new(width, height, prepared.rate)
-        },
-    )
-    .map_err(write)?;
-    let mut passage = Passage {
-        prepared,
+    let audio = video.audio_track(&input.path, None);
+    let map = VideoMap {
+        input,
+        video,
+        wanted: None,
+        // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
+        decodable: memory_estimate::decodable(frames, on_host(scale), context.memory),
+        waiting: frames.waiting,
+        width,
+        height,
+        waiting_results: frames.waiting,
+        rate: prepared.rate,
+        audio: audio.map(|audio| audio.slowed_down(slowdown)),
+        step: prepared.step,
+        work: &prepared.work,
+        computing: Value::Null,
+    };
+    let Interpolate {
+        cuts, duplicates, ..
+    } = prepared.parameters;
+    let mut interpolation = Interpolation {
         frames: VecDeque::new(),
         first: 0,
+        timeline: Timeline::new(
+            prepared.step,
+            cuts.unwrap_or_default(),
+            duplicates.unwrap_or_default(),
+        ),
         interpolator: FrameInterpolator::new(network, scale),
-        encoder,
-        position: Position {
-            done: 0,
-            all: prepared.step.output_frames(prepared.work.input.frames),
-        },
-        max_units: context.max_units,
-        is_full: false,
     };
-    passage.work_through(decoder, sink)?;
-    let frames = passage.finish(sink)?;
+    let output = map_video("video", &map, &mut interpolation, context, sink)?;
     Ok(Outputs {
-        units: prepared.units_of(frames),
-        files: vec![Output {
-            name: "video".to_owned(),
-            role: OutputRole::Result,
-            path,
-            media_type: "video/mp4",
-            media: MediaFacts {
-                kind: MediaKind::Video,
-                width,
-                height,
-                frames,
-                rate: Some(prepared.rate.fraction()),
-            },
-            left_out,
-        }],
+        units: map.units(output.media.frames),
+        files: vec![output],
     })
 }
 
-fn write(source: MediaError) -> PipelineError {
-    PipelineError::Output { source }
-}
-
-impl Prepared {
-    /// The work of so many frames of the output.
-    fn units_of(&self, frames: u64) -> u64 {
-        let MediaFacts { width, height, .. } = self.work.input;
-        (u64::from(width) * u64::from(height)).saturating_mul(frames)
-    }
-}
-
-/// The way from the decoder to the encoder.
-struct Passage<'a> {
-    prepared: &'a Prepared,
+/// Source frames, and frames between them where the timeline says so.
+struct Interpolation<'a> {
     /// Source frames that may be needed still.
     frames: VecDeque<Frame>,
     /// The position of the first of them.
     first: u64,
+    timeline: Timeline,
     interpolator: FrameInterpolator<'a>,
-    encoder: Encoder,
-    position: Position,
-    max_units: Option<u64>,
-    /// Whether the limit of work has been reached by the frame that a constant rate may add to what the header says.
-    is_full: bool,
 }
 
-impl Passage<'_> {
-    fn work_through(
-        &mut self,
-        mut decoder: Decoder,
-        sink: &mut ProgressSink<'_>,
-    ) -> Result<(), PipelineError> {
-        let Prepared {
-            input,
-            parameters,
-            step,
-            work,
-            ..
-        } = self.prepared;
-        let mut timeline = Timeline::new(
-            *step,
-            parameters.cuts.unwrap_or_default(),
-            parameters.duplicates.unwrap_or_default(),
-        );
-        loop {
-            let frame = decoder.next_frame();
-            let frame = frame.map_err(|source| PipelineError::Input {
-                name: input.name.clone(),
-                source,
-            })?;
-            let Some(frame) = frame else {
-                break;
-            };
-            let change = self.frames.back().map(|before| change(before, &frame));
-            self.frames.push_back(frame);
-            if let Some(change) = change {
-                let shows = timeline.push(change);
-                self.show_all(&shows, false, sink)?;
-                self.forget_before(timeline.needed());
+impl FrameMap for Interpolation<'_> {
+    fn next(&mut self, frame: Frame, results: &mut Results<'_, '_>) -> Result<(), PipelineError> {
+        let change = self.frames.back().map(|before| change(before, &frame));
+        self.frames.push_back(frame);
+        if let Some(change) = change {
+            for shows in self.timeline.push(change) {
+                self.show(shows, results)?;
             }
-        }
-        let source = decoder.delivered();
-        if source < 2 {
-            return Err(PipelineError::SingleFrame);
-        }
-        // A file with more frames than that has another length than its header says.
-        let is_as_told = source <= work.input.frames.saturating_add(1);
-        let shows = timeline.finish(source);
-        self.show_all(&shows, is_as_told, sink)
-    }
-
-    fn show_all(
-        &mut self,
-        shows: &[Shows],
-        may_be_full: bool,
-        sink: &mut ProgressSink<'_>,
-    ) -> Result<(), PipelineError> {
-        for shows in shows {
-            if self.is_full {
-                return Ok(());
-            }
-            let units = self.prepared.units_of(self.position.done + 1);
-            match self.prepared.work.check(units, self.max_units) {
-                Err(_) if may_be_full => self.is_full = true,
-                checked => {
-                    checked?;
-                    self.show(*shows, sink)?;
-                }
-            }
+            self.forget_before(self.timeline.needed());
         }
         Ok(())
     }
 
-    fn show(&mut self, shows: Shows, sink: &mut ProgressSink<'_>) -> Result<(), PipelineError> {
-        if sink.should_stop.load(Ordering::Relaxed) {
-            return Err(PipelineError::Stopped);
+    fn finish(&mut self, source: u64, results: &mut Results<'_, '_>) -> Result<(), PipelineError> {
+        if source < 2 {
+            return Err(PipelineError::SingleFrame);
         }
-        let (frames, first, position) = (&self.frames, self.first, self.position);
+        for shows in self.timeline.finish(source) {
+            self.show(shows, results)?;
+        }
+        Ok(())
+    }
+}
+
+impl Interpolation<'_> {
+    fn show(&mut self, shows: Shows, results: &mut Results<'_, '_>) -> Result<(), PipelineError> {
+        let (frames, first, interpolator) = (&self.frames, self.first, &mut self.interpolator);
         let frame = |at: u64| {
             let index = at
                 .checked_sub(first)
                 .and_then(|at| usize::try_from(at).ok());
             let found = index.and_then(|index| frames.get(index));
             // The timeline names only frames that are there.
-            found.ok_or(write(MediaError::NoFrames))
+            found.ok_or(PipelineError::Output {
+                source: MediaError::NoFrames,
+            })
         };
-        let frame = match shows {
+        results.frame(|position, sink| match shows {
             Shows::Source(at) => {
                 (sink.progress)(position.progress(0, 1));
-                frame(at)?.clone()
+                Ok(frame(at)?.clone())
             }
             Shows::Between {
                 earlier,
@@ -377,35 +278,14 @@ impl Passage<'_> {
                 time,
             } => {
                 let pair = ((earlier, frame(earlier)?), (later, frame(later)?));
-                self.interpolator
-                    .between(pair.0, pair.1, time, position, sink)?
+                interpolator.between(pair.0, pair.1, time, position, sink)
             }
-        };
-        self.encoder.push(frame).map_err(write)?;
-        self.position.done += 1;
-        let units = self.prepared.units_of(self.position.done);
-        sink.units.store(units, Ordering::Relaxed);
-        Ok(())
+        })
     }
 
     fn forget_before(&mut self, needed: u64) {
         while self.first < needed && self.frames.pop_front().is_some() {
             self.first += 1;
-        }
-    }
-
-    /// Waits for the encoder. Returns the frames of the output.
-    fn finish(self, sink: &mut ProgressSink<'_>) -> Result<u64, PipelineError> {
-        let position = self.position;
-        // Frames wait in the encoder, and then the index moves to the front: minutes in which no frame comes.
-        let is_wanted = || !sink.should_stop.load(Ordering::Relaxed);
-        let finished = self.encoder.finish_while(&mut || {
-            (sink.progress)(position.progress(0, 1));
-            is_wanted()
-        });
-        match finished {
-            Err(MediaError::Stopped { .. }) if !is_wanted() => Err(PipelineError::Stopped),
-            finished => Ok(finished.map_err(write)?.frames),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use image::RgbImage;
 use image::imageops::{self, FilterType};
+use serde_json::{Value, json};
 
 use super::memory_estimate::UpscalePlan;
 use crate::frame::{FrameError, host_bytes_per_pixel, tiling_on_device, upscale_rgb8};
@@ -46,6 +47,16 @@ impl FrameUpscaler<'_> {
             tile_bytes_per_pixel: host_bytes_per_pixel(self.network),
             tile_bytes,
         }
+    }
+
+    /// What the bytes of its results depend on beside the network: a worker with other memory has other tiles.
+    pub(super) fn computing(&self) -> Value {
+        let Tiling {
+            edge,
+            overlap,
+            multiple,
+        } = self.tiling;
+        json!({"tileEdge": edge, "tileOverlap": overlap, "tileMultiple": multiple})
     }
 
     pub(super) fn size(&self, width: u32, height: u32) -> (u32, u32) {

@@ -7,23 +7,22 @@ mod frame_upscaler;
 mod hidden_colors;
 mod memory_estimate;
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use framewright_crds::aijob::OutputRole;
+use framewright_crds::pipelines::interpolate::FrameStep;
 use framewright_crds::pipelines::upscale::Upscale;
 use framewright_crds::pipelines::{MediaFacts, MediaKind, Pipeline};
 use image::GrayImage;
 use image::imageops::{self, FilterType};
 
+use super::map_video::{FrameMap, Results, VideoMap, map_video};
 use super::position::Position;
-use super::video::{ENCODER_THREADS, FRAME_DEADLINE, video_facts, waiting_frames};
-use super::{Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, Work, size};
-use crate::media::decode::{DecodeOptions, Decoder};
-use crate::media::encode::{EncodeOptions, Encoder};
+use super::video::{video_facts, waiting_frames};
+use super::{Input, Output, Outputs, PipelineError, ProgressSink, TaskContext, Work};
 use crate::media::image::{self as stills, Header};
 use crate::media::sniff::sniff;
-use crate::media::{Kind, LeftOut, MediaError, Programs, Still, StillFormat, Video, VideoLimits};
+use crate::media::{Frame, Kind, MediaError, Programs, Still, StillFormat, Video};
 use crate::networks::Upscaler;
 use frame_upscaler::FrameUpscaler;
 use hidden_colors::spread_under_transparent;
@@ -149,20 +148,13 @@ pub fn upscale(
     sink: &mut ProgressSink<'_>,
 ) -> Result<Outputs, PipelineError> {
     let upscaler = FrameUpscaler::new(network, prepared.scale, context.tile_bytes)?;
-    let (path, media_type, media, left_out) = match &prepared.source {
+    let output = match &prepared.source {
         Media::Still(header) => image(&upscaler, prepared, header, context, sink)?,
         Media::Video(source) => video(&upscaler, prepared, source, context, sink)?,
     };
     Ok(Outputs {
-        units: prepared.work.units_of(media.frames),
-        files: vec![Output {
-            name: prepared.input.name.clone(),
-            role: OutputRole::Result,
-            path,
-            media_type,
-            media,
-            left_out,
-        }],
+        units: prepared.work.units_of(output.media.frames),
+        files: vec![output],
     })
 }
 
@@ -181,16 +173,13 @@ fn max_pixels(factor: usize) -> u64 {
     stills::MAX_PIXELS.min(MAX_OUTPUT_PIXELS / (factor * factor))
 }
 
-/// A file, its type, what it shows and what it has not.
-type File = (PathBuf, &'static str, MediaFacts, Vec<LeftOut>);
-
 fn image(
     upscaler: &FrameUpscaler<'_>,
     prepared: &Prepared,
     header: &Header,
     context: &TaskContext,
     sink: &mut ProgressSink<'_>,
-) -> Result<File, PipelineError> {
+) -> Result<Output, PipelineError> {
     let input = &prepared.input;
     let read = |source| PipelineError::Input {
         name: input.name.clone(),
@@ -241,7 +230,14 @@ fn image(
         frames: 1,
         rate: None,
     };
-    Ok((path, StillFormat::Png.media_type(), media, Vec::new()))
+    Ok(Output {
+        name: input.name.clone(),
+        role: OutputRole::Result,
+        path,
+        media_type: StillFormat::Png.media_type(),
+        media,
+        left_out: Vec::new(),
+    })
 }
 
 fn video(
@@ -250,102 +246,60 @@ fn video(
     video: &Video,
     context: &TaskContext,
     sink: &mut ProgressSink<'_>,
-) -> Result<File, PipelineError> {
-    let Prepared {
-        input,
-        frames: wanted,
-        work,
-        ..
-    } = prepared;
-    let read = |source| PipelineError::Input {
-        name: input.name.clone(),
-        source,
-    };
-    let write = |source| PipelineError::Output { source };
-    let limits = VideoLimits::default();
-    let programs = &context.programs;
+) -> Result<Output, PipelineError> {
     let (width, height) = upscaler.size(video.width, video.height);
     let waiting = waiting_frames(video.width, video.height);
-    let waiting_larger = waiting_frames(width, height);
+    let waiting_results = waiting_frames(width, height);
     let source = Source {
         width: video.width,
         height: video.height,
         kind: memory_estimate::Kind::Video {
             waiting,
-            waiting_larger,
+            waiting_larger: waiting_results,
         },
     };
     let plan = upscaler.plan(context.tile_bytes);
     memory_estimate::check(source, plan, context.memory)?;
-    // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
-    let decodable = memory_estimate::decodable(source, plan, context.memory);
-    let path = context.folder.join("output.mp4");
-    let mut decoder = Decoder::open(
-        programs,
-        &input.path,
+    let input = &prepared.input;
+    let map = VideoMap {
+        input,
         video,
-        &DecodeOptions {
-            frames: *wanted,
-            queue: waiting,
-            limits: VideoLimits {
-                pixels: limits.pixels.min(decodable),
-                ..limits
-            },
-            timeout: FRAME_DEADLINE,
-            ..DecodeOptions::default()
-        },
-    )
-    .map_err(read)?;
-    let tracks = video.audio_track(&input.path, *wanted);
-    let left_out = video.left_out(tracks.as_ref());
-    let mut encoder = Encoder::create(
-        programs,
-        &path,
-        EncodeOptions {
-            color: video.color.tags,
-            audio: tracks,
-            threads: ENCODER_THREADS,
-            queue: waiting_larger,
-            max_bytes: context.max_bytes.saturating_sub(size(&input.path)),
-            timeout: FRAME_DEADLINE,
-            ..EncodeOptions::new(width, height, video.rate)
-        },
-    )
-    .map_err(write)?;
-    let mut position = Position {
-        done: 0,
-        all: Some(wanted.map_or(work.input.frames, |wanted| work.input.frames.min(wanted))),
-    };
-    while let Some(frame) = decoder.next_frame().map_err(read)? {
-        if let Err(beyond) = work.check(work.units_of(position.done + 1), context.max_units) {
-            // A constant rate may add one frame to what the header says. A file with more has another length than its header says.
-            match decoder.next_frame().map_err(read)? {
-                Some(_) => return Err(beyond),
-                None => break,
-            }
-        }
-        let larger = upscaler.frame(frame, position, sink)?;
-        encoder.push(larger).map_err(write)?;
-        position.done += 1;
-        sink.units
-            .store(work.units_of(position.done), Ordering::Relaxed);
-    }
-    // Frames wait in the encoder, and then the index moves to the front: minutes in which no frame comes.
-    let is_wanted = || !sink.should_stop.load(Ordering::Relaxed);
-    let finished = encoder.finish_while(&mut || {
-        (sink.progress)(position.progress(0, 1));
-        is_wanted()
-    });
-    let encoded = match finished {
-        Err(MediaError::Stopped { .. }) if !is_wanted() => return Err(PipelineError::Stopped),
-        finished => finished.map_err(write)?,
-    };
-    let media = MediaFacts {
-        kind: MediaKind::Video,
+        wanted: prepared.frames,
+        // Pictures may become larger midway, as those of calls do; the memory that this takes was not counted.
+        decodable: memory_estimate::decodable(source, plan, context.memory),
+        waiting,
         width,
         height,
-        frames: encoded.frames,
-        rate: Some(video.rate.fraction()),
+        waiting_results,
+        rate: video.rate,
+        audio: video.audio_track(&input.path, prepared.frames),
+        step: FrameStep {
+            numerator: 1,
+            denominator: 1,
+        },
+        work: &prepared.work,
+        computing: upscaler.computing(),
     };
-    Ok((path, "video/mp4", media, left_out))
+    map_video(
+        &input.name,
+        &map,
+        &mut Upscaling { upscaler },
+        context,
+        sink,
+    )
+}
+
+/// Each frame becomes one larger frame.
+struct Upscaling<'a> {
+    upscaler: &'a FrameUpscaler<'a>,
+}
+
+impl FrameMap for Upscaling<'_> {
+    fn next(&mut self, frame: Frame, results: &mut Results<'_, '_>) -> Result<(), PipelineError> {
+        results.frame(|position, sink| self.upscaler.frame(frame, position, sink))
+    }
+
+    fn finish(&mut self, _: u64, _: &mut Results<'_, '_>) -> Result<(), PipelineError> {
+        Ok(())
+    }
 }
