@@ -92,12 +92,10 @@ fn a_duration_that_lies_changes_no_work_and_nothing_is_computed_beyond_the_limit
     assert!(refused.to_string().contains(&words), "{refused}");
     assert_eq!(done, 5 * FRAME, "what was computed is counted");
 
-    // One frame more than was counted comes from rounding.
-    let rounded = prepared(&Upscale::default(), "video", &says(9)).unwrap();
-    let made = computed(&folder, &rounded, Some(9 * FRAME)).0.unwrap();
-    assert_eq!(made.units, 9 * FRAME);
+    let exact = computed(&folder, &lying, Some(10 * FRAME)).0.unwrap();
+    assert_eq!(exact.units, 10 * FRAME);
     // Without a limit all of it is computed.
-    assert_eq!(computed(&folder, &rounded, None).1, 10 * FRAME);
+    assert_eq!(computed(&folder, &lying, None).1, 10 * FRAME);
 }
 
 #[test]
