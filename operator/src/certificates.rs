@@ -2,7 +2,10 @@
 //! operator's namespace, renewed in time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use framewright_store::grants::SigningKeys;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -14,7 +17,11 @@ use rcgen::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
-use framewright_store::grants::SigningKeys;
+use crate::context::Context;
+use crate::run;
+
+/// How often it is checked whether the certificates must be renewed.
+const CHECK_EVERY: Duration = Duration::from_secs(3600);
 
 const AUTHORITY_SECRET: &str = "framewright-ca";
 const STORE_SECRET: &str = "framewright-store";
@@ -307,6 +314,40 @@ fn bytes(secret: &Secret, name: &'static str, key: &'static str) -> Result<Vec<u
 
 fn text(secret: &Secret, name: &'static str, key: &'static str) -> Result<String, Error> {
     String::from_utf8(bytes(secret, name, key)?).map_err(|_| Error::Content { name, key })
+}
+
+/// Keeps the certificate for streams valid; returns when the keys in the Secrets are others than those in use. Then this process
+/// must start anew: links that it signs are worth nothing to a store with another key, and no worker trusts its streams.
+pub(crate) async fn renew(
+    context: Arc<Context>,
+    tls: axum_server::tls_rustls::RustlsConfig,
+    in_use: Keys,
+) {
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.args.namespace);
+    loop {
+        tokio::time::sleep(CHECK_EVERY).await;
+        let ensured = ensure(
+            &secrets,
+            &context.args.namespace,
+            &context.args.service,
+            jiff::Timestamp::now(),
+        )
+        .await;
+        let reloaded = match ensured {
+            Ok(keys) if !keys.are_those(&in_use) => {
+                tracing::error!("the Secrets have new keys; restarting with them");
+                return;
+            }
+            Ok(keys) => tls
+                .reload_from_pem(keys.stream.0, keys.stream.1)
+                .await
+                .map_err(run::Error::Tls),
+            Err(error) => Err(run::Error::Certificates(error)),
+        };
+        if let Err(error) = reloaded {
+            tracing::warn!(error = %crate::chain(&error), "cannot renew certificates; trying again in an hour");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::args::RunArgs;
 use crate::event_loop::Input;
-use crate::events::Publisher;
+use crate::event_publisher::Publisher;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 

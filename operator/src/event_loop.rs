@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use framewright_core::engine::Engine;
-use framewright_core::engine::effect::{Effect, FileKey, Log, Request, RequestId};
-use framewright_core::engine::event::{Answer, Event, Now};
+use framewright_core::engine::interface::{
+    Answer, Effect, Event, FileKey, Log, Now, Request, RequestId,
+};
 use framewright_core::jobs::transitions::Transition;
 use framewright_core::names::JobName;
 use framewright_core::workers::sessions::{Greeting, SessionId};
@@ -373,6 +374,10 @@ pub async fn follow_leadership(context: Arc<Context>) {
     let mut changes = context.leadership.changes();
     loop {
         let epoch = *changes.borrow_and_update();
+        context.metrics.leads(epoch.is_some());
+        if let Some(epoch) = epoch {
+            tracing::info!(epoch, "this replica leads");
+        }
         let event = epoch.map_or(Event::TermEnded, |epoch| Event::TermBegan { epoch });
         context.send(Input::Event(event)).await;
         if changes.changed().await.is_err() {

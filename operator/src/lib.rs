@@ -3,10 +3,10 @@
 //! # Layout
 //! - [`run`]: starts everything, and ends it in order; [`context`] is what the parts share
 //! - [`event_loop`]: the task that owns the engine
-//! - [`watches`]: what the API server shows; [`requests`]: what it is asked to do; [`writes`]: no write outside a term
+//! - [`watches`]: what the API server shows; [`requests`]: what it is asked to do, and no write outside a term
 //! - [`sessions`]: the workers' sessions
-//! - [`events`]: Kubernetes Events; [`links`]: signs who may reach an artifact
-//! - [`leadership`]: who leads, and `duties`: what comes with it; [`certificates`]: keys and certificates
+//! - [`event_publisher`]: Kubernetes Events; [`link_signer`]: presigned links
+//! - [`leadership`]: who leads; [`certificates`]: keys and certificates
 //! - [`garbage_collector`]: deletes artifacts whose owner is gone
 //! - [`args`], [`health`], [`metrics`], [`check`]: the process; `check` is `helm test`
 //!
@@ -18,13 +18,12 @@ pub mod args;
 pub mod certificates;
 pub mod check;
 pub mod context;
-mod duties;
 pub mod event_loop;
-pub mod events;
+pub mod event_publisher;
 pub mod garbage_collector;
 pub mod health;
 pub mod leadership;
-pub mod links;
+pub mod link_signer;
 pub mod metrics;
 pub mod requests;
 pub mod run;
@@ -33,6 +32,5 @@ pub mod sessions;
 #[cfg(test)]
 mod tests;
 pub mod watches;
-pub mod writes;
 
 pub use framewright_crds::error_chain::error_chain as chain;

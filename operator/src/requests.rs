@@ -4,23 +4,83 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use framewright_core::engine::effect::Request;
-use framewright_core::engine::event::Answer;
+use framewright_core::engine::interface::{Answer, Request};
 use framewright_core::names::ObjectName;
-use framewright_core::pools::plan::protection;
+use framewright_core::pools::eviction_protection;
 use framewright_crds::names::LABEL_POOL;
 use framewright_crds::{AIJob, ModelPool};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::PartialObjectMeta;
 use kube::core::object::HasStatus;
+use kube::core::{PartialObjectMeta, Status};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::writes;
+use crate::leadership::{Leadership, MARGIN};
+
+/// How long a write may take that another leader must not meet.
+pub const LIMIT: Duration = MARGIN;
+
+/// Why a write was not made, or is not known to have been.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the API server does not take it")]
+    Refused(#[source] Box<kube::Error>),
+    #[error("the API server did not answer in {} s", .0.as_secs())]
+    Late(Duration),
+    #[error("this replica no longer leads")]
+    NotLeading,
+}
+
+impl Error {
+    /// Whether the object is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.status().is_some_and(Status::is_not_found)
+    }
+
+    /// What the API server has against it.
+    #[must_use]
+    pub fn status(&self) -> Option<&Status> {
+        let Error::Refused(error) = self else {
+            return None;
+        };
+        if let kube::Error::Api(status) = error.as_ref() {
+            return Some(status);
+        }
+        None
+    }
+}
+
+/// Makes a write if this replica leads. One that is late may have been made all the same.
+///
+/// # Errors
+/// [`Error`]
+pub async fn write<T>(
+    leadership: &Leadership,
+    limit: Duration,
+    writing: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Error> {
+    leadership.epoch().ok_or(Error::NotLeading)?;
+    in_time(limit, writing).await
+}
+
+/// What a read or write comes to in `limit`.
+///
+/// # Errors
+/// [`Error`]
+pub async fn in_time<T>(
+    limit: Duration,
+    asking: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(limit, asking).await {
+        Ok(answer) => answer.map_err(|error| Error::Refused(Box::new(error))),
+        Err(_) => Err(Error::Late(limit)),
+    }
+}
 
 /// How long the API server may take to make a pod: admission webhooks have up to 30 s. One that is made late does no harm, its name
 /// is taken then.
@@ -56,7 +116,7 @@ pub(crate) fn limit(request: &Request) -> Duration {
         | Request::ReadJobMetadata(_)
         | Request::ReadPodMetadata { .. }
         | Request::DeletePod(_)
-        | Request::ProtectPod { .. } => writes::LIMIT,
+        | Request::ProtectPod { .. } => LIMIT,
     }
 }
 
@@ -70,13 +130,13 @@ pub(crate) async fn make_within(
     if context.leadership.epoch() != Some(epoch) {
         return Answered {
             answer: Answer::Unanswered {
-                error: writes::Error::NotLeading.to_string(),
+                error: Error::NotLeading.to_string(),
             },
             is_throttled: false,
         };
     }
     let is_create = matches!(request, Request::CreatePod(_) | Request::DeletePod(_));
-    match writes::in_time(limit, send(context, request)).await {
+    match in_time(limit, send(context, request)).await {
         Ok(answer) => Answered {
             answer,
             is_throttled: false,
@@ -151,7 +211,7 @@ async fn send(context: &Context, request: Request) -> kube::Result<Answer> {
             worker,
             is_protected,
         } => {
-            let patch = Patch::Merge(protection::patch(&worker.uid, is_protected));
+            let patch = Patch::Merge(eviction_protection::patch(&worker.uid, is_protected));
             let pods = pods(&worker.namespace);
             pods.patch_metadata(&worker.name, &PatchParams::default(), &patch)
                 .await?;
@@ -193,7 +253,7 @@ where
 }
 
 /// What an error says about the request. 500 is what an admission webhook that does not answer comes to, when a pod is made or deleted.
-fn failed(error: &writes::Error, is_of_pod: bool) -> Answer {
+fn failed(error: &Error, is_of_pod: bool) -> Answer {
     let Some(status) = error.status() else {
         return Answer::Unanswered {
             error: crate::chain(error).to_string(),
@@ -217,14 +277,37 @@ fn failed(error: &writes::Error, is_of_pod: bool) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-
     use super::*;
+    use std::future::{pending, ready};
+
+    #[tokio::test]
+    async fn no_write_begins_outside_a_term() {
+        let mut is_begun = false;
+        let leadership = Leadership::for_test(None);
+        let written = write(&leadership, LIMIT, async {
+            is_begun = true;
+            Ok(())
+        });
+        assert!(matches!(written.await, Err(Error::NotLeading)));
+        assert!(!is_begun);
+        let leadership = Leadership::for_test(Some(7));
+        assert!(write(&leadership, LIMIT, ready(Ok(()))).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_write_that_hangs_is_given_up() {
+        let leadership = Leadership::for_test(Some(7));
+        let limit = Duration::from_millis(1);
+        let written = write::<()>(&leadership, limit, pending()).await;
+        assert!(matches!(written, Err(Error::Late(late)) if late == limit));
+    }
+
+    use kube::core::Status;
 
     fn answer(code: u16, reason: &str, is_of_pod: bool) -> Answer {
         let status = Status::failure("its words", reason).with_code(code);
         let error = kube::Error::Api(status.boxed());
-        failed(&writes::Error::Refused(Box::new(error)), is_of_pod)
+        failed(&Error::Refused(Box::new(error)), is_of_pod)
     }
 
     #[test]

@@ -16,11 +16,11 @@ use crate::args::RunArgs;
 use crate::certificates;
 use crate::context::{Context, template_settings};
 use crate::leadership::Candidate;
-use crate::links::Links;
+use crate::link_signer::LinkSigner;
 use crate::metrics::Metrics;
-use crate::sessions::server;
+use crate::sessions::{endpoint_slice, server};
 use crate::watches::WATCHED;
-use crate::{duties, event_loop, events, garbage_collector, health, served_crds, watches};
+use crate::{event_loop, event_publisher, garbage_collector, health, served_crds, watches};
 use framewright_core::engine::{Engine, Settings};
 use framewright_core::jobs::admission::AdmitAll;
 use framewright_store::client::StoreClient;
@@ -74,7 +74,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
         keys.signing.clone(),
     )
     .map_err(Error::Store)?;
-    let links = Links::new(
+    let links = LinkSigner::new(
         keys.signing.clone(),
         args.store_url.clone(),
         args.store_external_url.clone(),
@@ -84,7 +84,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
     let identity = format!("{}_{}", args.pod_name, std::process::id());
     let (candidate, leadership) = Candidate::new(leases, args.lease.clone(), identity);
-    let (publisher, publishing) = events::publisher(client.clone(), &args.pod_name);
+    let (publisher, publishing) = event_publisher::publisher(client.clone(), &args.pod_name);
     let (files, file_events) = FileWatch::start(store.clone());
     let (inputs, waiting) = mpsc::channel(event_loop::INPUTS_WAITING);
     let (serving, served) = watch::channel(None);
@@ -120,12 +120,8 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     watches::start(&context, &fill, &mut background);
     tokio::spawn(served_crds::compare(client.clone()));
     background.spawn(garbage_collector::run(Arc::clone(&context)));
-    background.spawn(duties::lead(Arc::clone(&context)));
-    let renewal = tokio::spawn(duties::renew_certificates(
-        Arc::clone(&context),
-        tls.clone(),
-        keys,
-    ));
+    background.spawn(endpoint_slice::run(Arc::clone(&context)));
+    let renewal = tokio::spawn(certificates::renew(Arc::clone(&context), tls.clone(), keys));
     let streams = tokio::spawn(server::serve(Arc::clone(&context), tls));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     // A standby that could not serve must not lead: it takes part once it knows all objects.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use framewright_core::engine::event::{Change, Event, Read};
+use framewright_core::engine::interface::{Change, Event, Read};
 use framewright_core::trim::{trim, trim_own};
 use framewright_crds::names::LABEL_POOL;
 use framewright_crds::{AIJob, ModelPool};

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use framewright_core::engine::effect::{Effect, Request, RequestId};
-use framewright_core::engine::event::{Answer, Change, Event, Now, Read};
+use framewright_core::engine::interface::{
+    Answer, Change, Effect, Event, Now, Read, Request, RequestId,
+};
 use framewright_core::engine::{Engine, Settings};
 use framewright_core::jobs::admission::AdmitAll;
 use framewright_core::links::{Place, Signer};

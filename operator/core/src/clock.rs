@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::event::Now;
+use crate::engine::interface::Now;
 
 /// Smaller differences are no jump: a clock is also set right slowly.
 const LEAST: SignedDuration = SignedDuration::from_secs(1);

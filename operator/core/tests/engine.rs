@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use framewright_core::engine::effect::{Effect, Request, RequestId};
-use framewright_core::engine::event::{Answer, Change, Event, Now, Read};
+use framewright_core::engine::interface::{
+    Answer, Change, Effect, Event, Now, Read, Request, RequestId,
+};
 use framewright_core::engine::world::Job;
 use framewright_core::engine::{Engine, Settings};
 use framewright_core::jobs::admission::AdmitAll;

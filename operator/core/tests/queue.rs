@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_core::clock::Jumps;
 use framewright_core::jobs::admission::Admission;
 use framewright_core::jobs::plan::plan;
-use framewright_core::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
+use framewright_core::jobs::pool_selection;
+use framewright_core::jobs::pool_selection::{NamespaceLabels, PoolFacts, resolve};
 use framewright_core::jobs::snapshot::{Binding, Snapshot, StepSnapshot};
 use framewright_core::links::{Place, Signer};
 use framewright_core::names::{PoolName, WorkerRef};
-use framewright_core::pools::facts;
 use framewright_core::schedule::gather::requires;
 use framewright_crds::ModelPool;
 use framewright_crds::aijob::{AIJobSpec, AIJobStatus, OutputStatus, StepModel};
@@ -172,7 +172,7 @@ fn pool(ready_workers: i64, reason: &str, message: &str) -> PoolFacts {
         },
     }))
     .expect("a pool");
-    facts::of(&pool)
+    pool_selection::facts(&pool)
 }
 
 fn binding() -> Binding {

@@ -4,7 +4,10 @@
 //! was none, which is so once, a late one is mended at the next look.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use framewright_crds::names::STREAM_PORT;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,30 +15,69 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 
 use crate::args::RunArgs;
+use crate::context::Context;
 use crate::leadership::Leadership;
-use crate::writes;
-use framewright_crds::names::STREAM_PORT;
+use crate::requests;
+
+/// How often the EndpointSlice is checked.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// Points the workers' Service to this replica while it leads.
+pub(crate) async fn run(context: Arc<Context>) {
+    let mut changes = context.leadership.changes();
+    loop {
+        let leads = changes.borrow_and_update().is_some();
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = keep_pointing_here(&context), if leads => {}
+        }
+    }
+}
+
+/// Points the workers' Service to this replica, and corrects the EndpointSlice whenever somebody changes it.
+async fn keep_pointing_here(context: &Context) {
+    let mut was_led_here = false;
+    loop {
+        let led = lead_here(context.client.clone(), &context.args, &context.leadership);
+        let requeue_after = match led.await {
+            Ok(is_changed) => {
+                if is_changed && was_led_here {
+                    tracing::warn!(
+                        "somebody has changed the EndpointSlice of the workers' Service; corrected"
+                    );
+                }
+                was_led_here = true;
+                CHECK_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "cannot write the EndpointSlice of the workers' Service; trying again");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::time::sleep(requeue_after).await;
+    }
+}
 
 /// Leads the Service to this pod, if it is not; whether it was not.
 ///
 /// # Errors
-/// [`writes::Error`]
+/// [`requests::Error`]
 pub async fn lead_here(
     client: Client,
     args: &RunArgs,
     leadership: &Leadership,
-) -> Result<bool, writes::Error> {
+) -> Result<bool, requests::Error> {
     let slices: Api<EndpointSlice> = Api::namespaced(client, &args.namespace);
     let wanted = slice(args);
     let name = wanted.metadata.name.clone().unwrap_or_default();
-    let there = writes::in_time(writes::LIMIT, slices.get_opt(&name)).await?;
+    let there = requests::in_time(requests::LIMIT, slices.get_opt(&name)).await?;
     let Some(change) = change(there.as_ref(), wanted) else {
         return Ok(false);
     };
     let params = PatchParams::apply("framewright-operator").force();
     let change = Patch::Apply(&change);
     let patching = slices.patch(&name, &params, &change);
-    writes::write(leadership, writes::LIMIT, patching).await?;
+    requests::write(leadership, requests::LIMIT, patching).await?;
     Ok(true)
 }
 

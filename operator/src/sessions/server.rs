@@ -23,7 +23,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::identity::{Identity, identify};
-use framewright_core::engine::event::Event;
+use framewright_core::engine::interface::Event;
 use framewright_core::workers::sessions::{Greeting, SessionId};
 use framewright_core::workers::validate;
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use framewright_core::engine::event::{Change, Event, Read};
+use framewright_core::engine::interface::{Change, Event, Read};
 use framewright_core::names::{ObjectName, WorkerRef};
 use framewright_core::workers::sessions::Greeting;
 use framewright_crds::AIJob;

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use framewright_core::engine::effect::Request;
-use framewright_core::engine::event::Answer;
+use framewright_core::engine::interface::{Answer, Request};
 use framewright_core::jobs::plan::Outcome;
 use framewright_core::names::{ObjectName, WorkerRef};
 use framewright_crds::{AIJob, ModelPool};

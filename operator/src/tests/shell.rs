@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Parser;
-use framewright_core::engine::event::{Change, Event, Read};
+use framewright_core::engine::interface::{Change, Event, Read};
 use framewright_core::engine::{Engine, Settings};
 use framewright_core::jobs::admission::AdmitAll;
 use framewright_crds::{AIJob, ModelPool};
@@ -21,9 +21,9 @@ use crate::args::{Cli, Command};
 use crate::context::{Context, template_settings};
 use crate::event_loop::{self, Input};
 use crate::leadership::Leadership;
-use crate::links::Links;
+use crate::link_signer::LinkSigner;
 use crate::metrics::Metrics;
-use crate::{events, run};
+use crate::{event_publisher, run};
 
 /// The store is at an address at which nobody listens.
 const STORE: &str = "https://127.0.0.1:1";
@@ -43,7 +43,7 @@ pub(super) fn parts(client: kube::Client, epoch: Option<u64>) -> Parts {
     let store = StoreClient::new(STORE, authority.cert.pem().as_bytes(), keys.clone());
     let store = store.expect("is a client");
     let (files, _) = FileWatch::start(store.clone());
-    let (publisher, publishing) = events::publisher(client.clone(), "operator-0");
+    let (publisher, publishing) = event_publisher::publisher(client.clone(), "operator-0");
     tokio::spawn(publishing);
     let (inputs, waiting) = mpsc::channel(event_loop::INPUTS_WAITING);
     let (serving, served) = watch::channel(None);
@@ -115,7 +115,7 @@ impl Shell {
         let engine = Engine::new(Settings {
             template: template_settings(&context.args, ""),
             catalog: Vec::new(),
-            signer: Box::new(Links::new(keys, STORE.to_owned(), None)),
+            signer: Box::new(LinkSigner::new(keys, STORE.to_owned(), None)),
             gate: Box::new(AdmitAll),
         });
         let running = event_loop::run(engine, Arc::clone(&context), waiting, serving);

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use framewright_crds::names::OwnerKind;
 
-use super::effect::{Effect, Log};
-use crate::events::KubernetesEvent;
+use super::interface::{Effect, Log};
+use crate::kubernetes_events::KubernetesEvent;
 use crate::names::ObjectName;
 
 /// Decides; or says with which words it panicked.

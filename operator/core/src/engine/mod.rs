@@ -12,20 +12,19 @@
 //! - After a request whose outcome is not known, the object is read before anything is decided about it.
 //!
 //! # Layout
-//! - [`event`]: what goes in; [`effect`]: what comes out
+//! - [`interface`]: what goes in and what comes out
 //! - [`world`]: the objects as last seen; [`term`]: what is true in this term only
-//! - `jobs`, `pools`: from one object to its effects; `requests`: what follows from answers
+//! - `decide_job`, `decide_pool`: from one object to its effects; `answers`: what follows from the answers to requests
+//! - [`store_files`]: which files the store has; [`deadlines`]: when time alone changes something
 //! - `guard`: decisions that panic
-//! - [`files`]: what the store has said; [`deadlines`]: when time alone changes something
 
+mod answers;
 pub mod deadlines;
-pub mod effect;
-pub mod event;
-pub mod files;
+mod decide_job;
+mod decide_pool;
 mod guard;
-mod jobs;
-mod pools;
-mod requests;
+pub mod interface;
+pub mod store_files;
 pub mod term;
 pub mod world;
 
@@ -42,20 +41,18 @@ use k8s_openapi::api::core::v1::Pod;
 use kube_core::{Resource, ResourceExt};
 
 use crate::clock::Clock;
-use crate::events::KubernetesEvent;
 use crate::jobs::admission::{Admission, Gate};
 use crate::jobs::transitions as job_transitions;
+use crate::kubernetes_events::KubernetesEvent;
 use crate::links::Signer;
 use crate::names::{JobName, ObjectName, PoolName};
 use crate::pools::template;
 use crate::pools::transitions as pool_transitions;
 use crate::schedule::gather::{self, Around, Gathered};
 use crate::trim::trim_own;
-use crate::workers::message::{self, Concerns};
-use crate::workers::sessions::{Greeting, SessionId};
+use crate::workers::sessions::{self, Concerns, Greeting, SessionId};
 use deadlines::Cause;
-use effect::{Effect, Log, Request, RequestId, StatusWrite};
-use event::{Change, Event, Now, Read};
+use interface::{Change, Effect, Event, Log, Now, Read, Request, RequestId, StatusWrite};
 use term::{Object, Open, PodCheck, Term};
 use world::{FactsChange, Job, World, version};
 
@@ -582,7 +579,7 @@ impl Engine {
         else {
             return;
         };
-        match message::receive(&mut term.sessions, uid, said, now.wall) {
+        match sessions::receive(&mut term.sessions, uid, said, now.wall) {
             Concerns::Nothing => {}
             Concerns::Worker => self.worker_changed(uid),
             Concerns::Job(job) => {

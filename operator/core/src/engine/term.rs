@@ -11,13 +11,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::deadlines::Deadlines;
-use super::effect::RequestId;
-use super::files::Files;
+use super::interface::RequestId;
+use super::store_files::Files;
+use crate::backoff::Backoff;
 use crate::jobs::plan::Outcome;
 use crate::names::{JobName, PoolName, WorkerRef};
-use crate::pools::deleted::Deleted;
-use crate::pools::failures::Failures;
-use crate::pools::refusals::Refusals;
+use crate::pools::pod_failures::{Deleted, Failures, Refusals};
 use crate::pools::template::Template;
 use crate::schedule::queue::Queue;
 use crate::workers::sessions::{Orphan, Sessions};
@@ -233,41 +232,6 @@ pub enum Open {
     },
 }
 
-/// How long something is left alone that failed: 50 ms at first, twice as long each time, at most a minute.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Backoff {
-    failures: u32,
-    until: Option<Duration>,
-}
-
-impl Backoff {
-    /// One more failure; until when to wait.
-    pub fn failed(&mut self, now: Duration) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        let doublings = self.failures.saturating_sub(1).min(12);
-        let wait = Duration::from_millis(50 << doublings).min(Duration::from_secs(60));
-        let until = now.saturating_add(wait);
-        self.until = Some(until);
-        until
-    }
-
-    pub fn succeeded(&mut self) {
-        *self = Backoff::default();
-    }
-
-    /// Until when to wait, if that is not over.
-    #[must_use]
-    pub fn waits(&self, now: Duration) -> Option<Duration> {
-        self.until.filter(|until| *until > now)
-    }
-
-    /// Failures in a row.
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-}
-
 /// How urgent a status write is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
@@ -370,21 +334,6 @@ impl Term {
 mod tests {
     use super::*;
     use crate::names::ObjectName;
-
-    #[test]
-    fn the_wait_doubles_up_to_a_minute_and_starts_anew_after_a_success() {
-        let mut backoff = Backoff::default();
-        let now = Duration::from_secs(7);
-        let wait = |until: Duration| until.as_millis() - 7000;
-        assert_eq!(wait(backoff.failed(now)), 50);
-        assert_eq!(wait(backoff.failed(now)), 100);
-        for _ in 0..50 {
-            assert!(wait(backoff.failed(now)) <= 60_000);
-        }
-        backoff.succeeded();
-        assert_eq!(backoff.waits(now), None);
-        assert_eq!(wait(backoff.failed(now)), 50);
-    }
 
     #[test]
     fn the_most_urgent_write_is_next_and_each_object_is_written_once() {

@@ -12,11 +12,11 @@ use kube_core::{Resource, ResourceExt};
 
 use super::guard::guarded;
 use crate::clock::Jumps;
-use crate::files::{is_renewal_due, renewal};
-use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts};
 use crate::jobs::plan::{is_finished, ttl};
+use crate::jobs::pool_selection;
+use crate::jobs::pool_selection::{NamespaceLabels, PoolFacts};
+use crate::links::{is_renewal_due, renewal};
 use crate::names::{JobName, ObjectName, PoolName, WorkerRef};
-use crate::pools::facts;
 use crate::pools::pod::pool_of;
 use crate::trim::trim_pod;
 
@@ -450,7 +450,7 @@ impl World {
         let new = self
             .pool(name)
             .filter(|pool| pool.metadata.deletion_timestamp.is_none())
-            .and_then(|pool| guarded(|| facts::of(pool)).ok());
+            .and_then(|pool| guarded(|| pool_selection::facts(pool)).ok());
         let place = self.facts.binary_search_by(|known| known.name.cmp(name));
         match (place, new) {
             (Ok(index), Some(new)) => {

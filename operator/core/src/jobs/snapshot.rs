@@ -2,15 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use framewright_crds::aijob::{AIJobSpec, AIJobStatus, Cause, StepModel};
+use framewright_crds::AIJob;
+use framewright_crds::aijob::{AIJobSpec, AIJobStatus, Attempt, Cause, StepModel};
+use framewright_crds::deletion::kept_by;
 use framewright_crds::names::TaskId;
 use framewright_crds::protocol::TaskState;
 use jiff::{SignedDuration, Timestamp};
+use kube_core::ResourceExt;
 
 use crate::clock::Jumps;
-use crate::jobs::admission::Admission;
-use crate::jobs::plan::Outcome;
+use crate::engine::Settings;
+use crate::engine::interface::Now;
+use crate::engine::term::{PodCheck, Term};
+use crate::engine::world::World;
+use crate::jobs::admission::{Admission, Gate};
+use crate::jobs::plan::{Outcome, is_finished};
+use crate::jobs::{attempt, pool_selection};
+use crate::links::renewal;
 use crate::names::{PoolName, WorkerRef};
+use crate::pools::pod as pods;
+use crate::schedule::gather;
 
 /// One job and what surrounds it.
 #[derive(Clone, Debug)]
@@ -102,7 +113,7 @@ pub enum Resolution {
     },
     /// No pool in these namespaces has it.
     NotFound {
-        what: Missing,
+        what: NotProvided,
         searched: Vec<String>,
     },
     /// The pool that poolRef names does not exist.
@@ -110,7 +121,7 @@ pub enum Resolution {
     /// The pool that poolRef names does not have it; it has these.
     NotInPool {
         pool: PoolName,
-        what: Missing,
+        what: NotProvided,
         has: Vec<String>,
     },
     /// The pool exists and does not let this namespace in.
@@ -119,7 +130,7 @@ pub enum Resolution {
 
 /// What a step asks for and no pool has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum NotProvided {
     /// The model of that name.
     Model(String),
     /// The pipeline of that name.
@@ -167,4 +178,143 @@ pub struct WorkerTask {
     pub wants_links: bool,
     /// Why its transfer from or to the store is tried again, if it is.
     pub store_error: Option<String>,
+}
+
+/// Takes the snapshot of one job.
+pub(crate) fn take(
+    world: &World,
+    term: &Term,
+    settings: &Settings,
+    job: &AIJob,
+    (now, jumps): (Now, &Jumps),
+) -> Snapshot {
+    let uid = job.uid().unwrap_or_default();
+    let status = job.status.clone().unwrap_or_default();
+    let is_over = is_finished(&status);
+    let received = if is_over {
+        BTreeSet::new()
+    } else {
+        term.files.received(&uid, &status.files)
+    };
+    let created = job.metadata.creation_timestamp.as_ref();
+    Snapshot {
+        namespace: job.namespace().unwrap_or_default(),
+        name: job.name_any(),
+        generation: job.metadata.generation,
+        created: created.map_or(now.wall, |created| created.0),
+        spec: job.spec.clone(),
+        renew_links: renewal(job.annotations()),
+        now: now.wall,
+        jumps: jumps.clone(),
+        written_at: term.jobs.get(&uid).and_then(|state| state.written_at),
+        received,
+        store_error: term.files.error().filter(|_| !is_over).cloned(),
+        steps: if is_over {
+            BTreeMap::new()
+        } else {
+            steps(world, term, &settings.catalog, job)
+        },
+        held: held(term, &uid, settings.gate.as_ref()),
+        admission: settings.gate.may_start(job),
+        recorded: term.jobs.get(&uid).and_then(|state| state.recorded.clone()),
+        kept_by: kept_by(&job.metadata),
+        uid,
+        status,
+    }
+}
+
+/// The tasks of a job that workers hold, and whether those that wait for it may compute.
+fn held(term: &Term, job_uid: &str, gate: &dyn Gate) -> Vec<WorkerTask> {
+    let mut held = term.sessions.held_by(job_uid);
+    for held in &mut held {
+        if let TaskState::Prepared { units } = held.state {
+            held.may_proceed = gate.may_proceed(&held.task, units);
+        }
+    }
+    held
+}
+
+fn steps(
+    world: &World,
+    term: &Term,
+    catalog: &[String],
+    job: &AIJob,
+) -> BTreeMap<String, StepSnapshot> {
+    let uid = job.uid().unwrap_or_default();
+    let namespace = job.namespace().unwrap_or_default();
+    let known = job.status.as_ref().map_or(&[][..], |status| &status.steps);
+    let snapshot = job.spec.steps.iter().map(|step| {
+        let known = known.iter().find(|status| status.name == step.name);
+        let is_over = known.is_some_and(|known| known.state.is_terminal());
+        if is_over {
+            return (step.name.clone(), StepSnapshot::default());
+        }
+        let open = known.and_then(attempt::open);
+        let (presence, leaves_at, restart) = match open {
+            Some(open) => {
+                let (presence, leaves_at, restart) = worker(world, term, open);
+                (Some(presence), leaves_at, restart)
+            }
+            None => (None, None, None),
+        };
+        let placement = term.queue.placement(&uid, &step.name);
+        let snapshot = StepSnapshot {
+            resolution: gather::requires(step).map(|requires| {
+                pool_selection::resolve(
+                    &namespace,
+                    step.pool_ref.as_ref(),
+                    &requires,
+                    world.facts(),
+                    catalog,
+                    &world.namespaces,
+                )
+            }),
+            binding: placement.map(|placement| Binding {
+                worker: placement.worker.clone(),
+                pool: placement.pool.clone(),
+                models: placement.models.clone(),
+            }),
+            presence,
+            leaves_at,
+            restart,
+            begun_at: open.and_then(|open| {
+                let task = attempt::task_id(&uid, &step.name, open.number);
+                term.sessions.begun_at(&open.worker.uid, &task)
+            }),
+        };
+        (step.name.clone(), snapshot)
+    });
+    snapshot.collect()
+}
+
+/// The worker of an attempt: whether it is there, when its pod ends, if that was asked for, and how its process ended, if it did.
+fn worker(
+    world: &World,
+    term: &Term,
+    open: &Attempt,
+) -> (Presence, Option<Timestamp>, Option<Ended>) {
+    let stream = term.sessions.presence(&open.worker.uid);
+    let pod = world.pod(&worker_ref(open));
+    let is_gone = pod.is_none()
+        && stream != Some(Presence::Connected)
+        && term.pod_checks.get(&open.worker.uid) == Some(&PodCheck::Gone);
+    let leaves_at = pod.and_then(|pod| pods::leaves_at(pod));
+    let restart = pod.and_then(|pod| pods::ended_since(pod, open.bound_at.0));
+    let is_leaving = world.is_leaving(&open.worker.uid);
+    let presence = attempt::presence(
+        open,
+        stream,
+        (!is_gone, is_leaving),
+        restart.as_ref(),
+        term.since,
+    );
+    (presence, leaves_at, restart)
+}
+
+pub(crate) fn worker_ref(open: &Attempt) -> WorkerRef {
+    WorkerRef {
+        namespace: open.worker.namespace.clone(),
+        name: open.worker.name.clone(),
+        uid: open.worker.uid.clone(),
+    }
 }

@@ -4,8 +4,8 @@
 use framewright_crds::aijob::{AIJobStatus, Cause, StepState, StepStatus};
 use framewright_crds::conditions::{get, job, job_reason, shortened};
 
-use crate::events::KubernetesEvent;
 use crate::jobs::plan::is_finished;
+use crate::kubernetes_events::KubernetesEvent;
 
 /// The API server accepts no longer action.
 const ACTION_LIMIT: usize = 128;

@@ -1,15 +1,25 @@
 //! What is known about one pool at one moment: the whole input of the plan. Plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use framewright_crds::ModelPool;
+use framewright_crds::deletion::kept_by;
 use framewright_crds::modelpool::{ModelPoolSpec, ModelPoolStatus};
 use framewright_crds::protocol::ModelState;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube_core::ResourceExt;
 
-use super::failures::Failing;
-use super::refusals::Refusal;
+use super::pod::{pod_snapshot, pool_of};
+use super::pod_failures::{Failing, Refusal};
+use super::template::Template;
 use crate::clock::Jumps;
-use crate::jobs::plan::attempt::AWAY_LIMIT;
+use crate::engine::interface::Now;
+use crate::engine::term::Term;
+use crate::engine::world::World;
+use crate::jobs::attempt::AWAY_LIMIT;
+use crate::links::renewal;
 use crate::names::WorkerRef;
 
 /// One pool and what surrounds it.
@@ -215,4 +225,78 @@ impl PodSnapshot {
                     })
             })
     }
+}
+
+/// Takes the snapshot of one pool. Also notes which of its pods are gone.
+pub(crate) fn take(
+    world: &World,
+    term: &mut Term,
+    pool: &ModelPool,
+    template: &Template,
+    (now, jumps): (Now, &Jumps),
+) -> Snapshot {
+    let namespace = pool.namespace().unwrap_or_default();
+    let uid = pool.uid().unwrap_or_default();
+    let state = term.pools.get(&uid);
+    let pods = match state.and_then(|state| state.live.as_ref()) {
+        Some(live) => live
+            .iter()
+            .filter(|pod| is_of(pod, &namespace, &uid))
+            .cloned()
+            .collect(),
+        None => world.pods_of(&uid),
+    };
+    let annotations = template.pod.metadata.annotations.as_ref();
+    let see = |pod: &Arc<Pod>| {
+        let uid = pod.uid().unwrap_or_default();
+        let bound = term.queue.bound(&uid).map_or(0, BTreeSet::len);
+        pod_snapshot(
+            pod,
+            annotations,
+            term.sessions.stream_seen(&uid),
+            bound,
+            now.wall,
+        )
+    };
+    let mut pods: Vec<PodSnapshot> = pods.iter().map(see).collect();
+    pods.sort_by(|a, b| a.worker.cmp(&b.worker));
+    match state {
+        Some(state) if state.live.is_some() => {
+            if state.is_list_new {
+                term.deleted.listed(&uid, &pods, now.wall);
+            }
+        }
+        Some(_) | None => term.deleted.observe(&uid, &pods),
+    }
+    let status = pool.status.clone().unwrap_or_default();
+    let received = term.files.received(&uid, &status.files);
+    let awaits = status
+        .files
+        .iter()
+        .any(|file| !received.contains(file.sha256()));
+    Snapshot {
+        name: pool.name_any(),
+        generation: pool.metadata.generation,
+        spec: pool.spec.clone(),
+        renew_links: renewal(pool.annotations()),
+        now: now.wall,
+        jumps: jumps.clone(),
+        leads_since: term.since,
+        revision: template.revision.clone(),
+        refused: term.refusals.get(&uid),
+        failing: term.failures.get(&uid),
+        deleted: term.deleted.get(&uid),
+        kept_by: kept_by(&pool.metadata),
+        store_error: term.files.error().filter(|_| awaits).cloned(),
+        namespace,
+        uid,
+        status,
+        pods,
+        received,
+    }
+}
+
+fn is_of(pod: &Pod, namespace: &str, pool_uid: &str) -> bool {
+    pod.namespace().as_deref() == Some(namespace)
+        && pool_of(pod).is_some_and(|(_, uid)| uid == pool_uid)
 }

@@ -3,7 +3,7 @@
 use framewright_crds::conditions::{get, pool, pool_reason};
 use framewright_crds::modelpool::ModelPoolStatus;
 
-use crate::events::KubernetesEvent;
+use crate::kubernetes_events::KubernetesEvent;
 
 /// Reasons of a pool's Ready condition that a person must do something about.
 const WARNINGS: [&str; 12] = [

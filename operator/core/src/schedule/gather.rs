@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use kube_core::ResourceExt;
 
 use crate::clock::Jumps;
-use crate::jobs::plan::resolve::{NamespaceLabels, PoolFacts, resolve};
-use crate::jobs::plan::{attempt, is_finished, steps};
+use crate::jobs::plan::is_finished;
+use crate::jobs::pool_selection::{NamespaceLabels, PoolFacts, resolve};
 use crate::jobs::snapshot::Resolution;
+use crate::jobs::{attempt, steps};
 use crate::schedule::{Pending, Requires};
 
 /// What surrounds the jobs.

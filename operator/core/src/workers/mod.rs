@@ -1,10 +1,4 @@
-//! The workers.
-//!
-//! # Layout
-//! - [`sessions`]: the workers that have dialled in, and what they hold
-//! - [`message`]: what a worker's message changes
-//! - [`validate`]: what a worker may say at all
+//! The workers: their sessions and tasks, and what a worker may report.
 
-pub mod message;
 pub mod sessions;
 pub mod validate;

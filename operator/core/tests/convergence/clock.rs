@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framewright_core::engine::event::Now;
+use framewright_core::engine::interface::Now;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Millis, at};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use framewright_core::engine::event::Answer;
+use framewright_core::engine::interface::Answer;
 use framewright_core::names::{ObjectName, PoolName, WorkerRef};
 use framewright_crds::names::LABEL_POOL;
 use framewright_crds::names::WORKER_CONTAINER;

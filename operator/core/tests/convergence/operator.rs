@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use framewright_core::engine::deadlines::Cause;
-use framewright_core::engine::effect::{Effect, FileKey};
-use framewright_core::engine::event::{Change, Event};
+use framewright_core::engine::interface::{Change, Effect, Event, FileKey};
 use framewright_core::engine::world::Job;
 use framewright_core::engine::{Engine, Settings};
 use framewright_core::jobs::admission::AdmitAll;

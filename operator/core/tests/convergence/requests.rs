@@ -1,7 +1,6 @@
 //! Requests to the API server: slow, lost, or answered to nobody.
 
-use framewright_core::engine::effect::{Request, RequestId};
-use framewright_core::engine::event::{Answer, Event};
+use framewright_core::engine::interface::{Answer, Event, Request, RequestId};
 use framewright_core::names::{ObjectName, WorkerRef};
 use framewright_core::pools::pod::pool_of;
 use framewright_crds::names::LABEL_POOL;

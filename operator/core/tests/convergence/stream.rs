@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use framewright_core::engine::event::Event as Told;
+use framewright_core::engine::interface::Event as Told;
 use framewright_core::names::{PoolName, WorkerRef};
 use framewright_core::workers::sessions::Greeting;
 use framewright_crds::modelpool::Device;

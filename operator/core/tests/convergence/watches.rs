@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use framewright_core::engine::event::{Change, Event, Read};
+use framewright_core::engine::interface::{Change, Event, Read};
 use framewright_core::names::ObjectName;
 use kube_core::{Resource, ResourceExt};
 

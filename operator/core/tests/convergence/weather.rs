@@ -252,7 +252,7 @@ impl World {
         for index in 0..self.operators.len() {
             self.inform(
                 index,
-                framewright_core::engine::event::Event::Store { error: None },
+                framewright_core::engine::interface::Event::Store { error: None },
             );
             self.store_tells(index);
         }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use framewright_core::engine::effect::{FileKey, RequestId};
-use framewright_core::engine::event::Answer;
+use framewright_core::engine::interface::{Answer, FileKey, RequestId};
 use framewright_core::names::ObjectName;
 use framewright_crds::names::TaskId;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use framewright_core::clock::Jumps;
 use framewright_core::jobs::admission::Admission;
 use framewright_core::jobs::snapshot::{
-    Binding, Ended, Missing, PoolProblem, Presence, Resolution, Snapshot, StepSnapshot, WorkerTask,
+    Binding, Ended, NotProvided, PoolProblem, Presence, Resolution, Snapshot, StepSnapshot,
+    WorkerTask,
 };
 use framewright_core::names::{PoolName, WorkerRef};
 use framewright_crds::aijob::{
@@ -216,7 +217,7 @@ fn around(words: &[String]) -> StepSnapshot {
             }
             ["no", "model"] => {
                 snapshot.resolution = Some(Resolution::NotFound {
-                    what: Missing::Model("x2".into()),
+                    what: NotProvided::Model("x2".into()),
                     searched: vec!["studio".into(), "fleet".into()],
                 })
             }

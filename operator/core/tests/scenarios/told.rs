@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use framewright_core::jobs::plan::commands::Command;
+use framewright_core::jobs::commands::Command;
 use framewright_core::jobs::plan::{Plan, plan};
 use framewright_core::jobs::snapshot::Snapshot;
 use framewright_core::jobs::transitions::{kubernetes_events, transitions};

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube_core::{Resource, ResourceExt};
 
-use super::plan::protection;
+use super::eviction_protection;
 use super::snapshot::{Phase, PodSnapshot, StreamSnapshot};
 use crate::names::WorkerRef;
 
@@ -69,7 +69,7 @@ pub fn pod_snapshot(
         phase,
         problem: problem::of(pod),
         waits_for: waiting::of(pod, phase, now),
-        protection: protection::of_pod(pod.annotations(), template),
+        protection: eviction_protection::of_pod(pod.annotations(), template),
         stream,
         bound,
     }

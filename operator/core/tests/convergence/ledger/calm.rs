@@ -1,6 +1,6 @@
 //! What must hold once the weather is calm: everything ends, and nobody starves.
 
-use framewright_core::files::renewal;
+use framewright_core::links::renewal;
 
 use super::decisions::lets_in;
 use super::statuses::words;
@@ -116,8 +116,8 @@ impl World {
                 .iter()
                 .filter(|step| step.state == StepState::Queued)
             {
-                let is_due =
-                    retry::not_before(step, &Jumps::default()).is_none_or(|due| due <= self.wall());
+                let is_due = attempt::retry_not_before(step, &Jumps::default())
+                    .is_none_or(|due| due <= self.wall());
                 let model = job
                     .spec
                     .steps

@@ -1,9 +1,9 @@
 //! What must hold for each decision and order about a job.
 
 use framewright_core::engine::world::Job;
-use framewright_core::events::KubernetesEvent;
-use framewright_core::jobs::plan::attempt::AWAY_LIMIT;
+use framewright_core::jobs::attempt::AWAY_LIMIT;
 use framewright_core::jobs::transitions::Transition;
+use framewright_core::kubernetes_events::KubernetesEvent;
 use framewright_crds::protocol::RunTask;
 use jiff::SignedDuration;
 

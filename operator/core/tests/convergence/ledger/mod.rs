@@ -8,8 +8,9 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use framewright_core::jobs::plan::size::{STATUS_LIMIT, weight};
-use framewright_core::jobs::plan::{attempt, is_finished, retry};
+use framewright_core::jobs::attempt;
+use framewright_core::jobs::plan::is_finished;
+use framewright_core::jobs::status_size::{STATUS_LIMIT, weight};
 use framewright_core::names::{ObjectName, WorkerRef};
 use framewright_crds::aijob::{AIJobStatus, Attempt, Cause, StepState, StepStatus};
 use framewright_crds::conditions::{get, job, job_reason};

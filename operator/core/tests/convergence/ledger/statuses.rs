@@ -1,7 +1,7 @@
 //! What must hold for each write of a job's status.
 
-use framewright_core::files::{is_renewal_due, renewal};
 use framewright_core::links::STATUS_LINK_LIFE;
+use framewright_core::links::{is_renewal_due, renewal};
 use framewright_crds::aijob::FileStatus;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ended;
+use super::ended_pods;
 use crate::names::WorkerRef;
 use crate::pools::snapshot::{PodSnapshot, Snapshot};
 
@@ -42,9 +42,9 @@ pub fn changes(snapshot: &Snapshot) -> Changes {
     if let Some(old) = next_to_replace(snapshot, kept) {
         release(snapshot, old, &mut changes);
     }
-    changes.delete.extend(ended::to_delete(snapshot));
+    changes.delete.extend(ended_pods::to_delete(snapshot));
     let waits = snapshot.pods_wait_until().is_some();
-    if !waits && ended::next_try(snapshot).is_none_or(|at| at <= snapshot.now) {
+    if !waits && ended_pods::next_try(snapshot).is_none_or(|at| at <= snapshot.now) {
         changes.create = missing(snapshot, wanted.saturating_sub(alive.len()));
     }
     changes
@@ -116,7 +116,7 @@ pub fn pod_name(pool: &str, revision: &str, ordinal: usize) -> String {
 pub(in crate::pools) mod fixture {
     use super::*;
     use crate::links::{Place, Signer};
-    use crate::pools::failures::Failing;
+    use crate::pools::pod_failures::Failing;
     use crate::pools::snapshot::{Phase, Protection, StreamSnapshot};
     use framewright_crds::aijob::OutputStatus;
     use framewright_crds::modelpool::{Device, ModelPoolSpec, ModelPoolStatus};
@@ -226,7 +226,7 @@ pub(in crate::pools) mod fixture {
 mod tests {
     use super::fixture::{observed, pod};
     use super::*;
-    use crate::pools::refusals::Refusal;
+    use crate::pools::pod_failures::Refusal;
     use crate::pools::snapshot::Phase;
     use jiff::{SignedDuration, Timestamp};
 

@@ -98,7 +98,7 @@ pub fn patch(uid: &str, is_protected: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pools::plan::pods::fixture::{NOW, observed, pod};
+    use crate::pools::scaling::fixture::{NOW, observed, pod};
 
     /// A worker's words as in the fixture, how long ago it held its last task, how its pod stands, and what is done to it.
     const CASES: [(&str, Option<i64>, Protection, &str); 12] = [

@@ -5,8 +5,9 @@ use framewright_crds::names::TaskId;
 use framewright_crds::pipelines::Pipeline;
 use framewright_crds::protocol::{OutputFile, TaskState};
 
+use super::attempt;
 use super::inputs::{self, Present};
-use super::{attempt, is_finished};
+use super::plan::is_finished;
 use crate::jobs::snapshot::{Presence, Snapshot, WorkerTask};
 use crate::names::WorkerRef;
 

@@ -14,9 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use ring::digest;
 
 use super::attempt::{self, Verdict};
+use super::conditions;
 use super::inputs::{self, Missing};
-use super::retry::{self, one_more};
-use super::waiting;
 use crate::clock::Jumps;
 use crate::jobs::admission::Admission;
 use crate::jobs::snapshot::{Binding, Snapshot};
@@ -169,7 +168,7 @@ pub fn is_pending(
         !status.state.is_terminal()
             && status.state != StepState::Unknown
             && attempt::open(status).is_none()
-            && retry::not_before(status, jumps).is_none_or(|at| at <= now)
+            && attempt::retry_not_before(status, jumps).is_none_or(|at| at <= now)
     });
     free && inputs::missing(step, done, received).is_none()
 }
@@ -249,15 +248,15 @@ fn queue_or_bind(snapshot: &Snapshot, step: &Step, status: &mut StepStatus, bind
     let binding = around
         .and_then(|step| step.binding.as_ref())
         .filter(|_| bindings == Bindings::TakenUp);
-    if let Some(binding) = binding
-        .filter(|_| retry::not_before(status, &snapshot.jumps).is_none_or(|at| at <= snapshot.now))
-    {
+    if let Some(binding) = binding.filter(|_| {
+        attempt::retry_not_before(status, &snapshot.jumps).is_none_or(|at| at <= snapshot.now)
+    }) {
         bind(snapshot, status, binding);
         return;
     }
-    let waits = waiting::reason(snapshot, step);
+    let waits = conditions::waiting_reason(snapshot, step);
     if snapshot.elapsed(since) >= queue_limit(snapshot) {
-        let waited_for = waiting::in_detail(snapshot, &step.name, waits);
+        let waited_for = conditions::waiting_in_detail(snapshot, &step.name, waits);
         status.state = StepState::Failed;
         status.message = Some(shortened(&format!(
             "queueDeadlineSeconds ({} s) passed; last reason for waiting: {waited_for}",
@@ -271,7 +270,8 @@ fn queue_or_bind(snapshot: &Snapshot, step: &Step, status: &mut StepStatus, bind
         .last()
         .and_then(|attempt| attempt.cause)
         .is_some();
-    let is_due = retry::not_before(status, &snapshot.jumps).is_none_or(|at| at <= snapshot.now);
+    let is_due =
+        attempt::retry_not_before(status, &snapshot.jumps).is_none_or(|at| at <= snapshot.now);
     if !retrying || is_due {
         status.message = Some(shortened(&waits.message));
     }
@@ -283,7 +283,7 @@ fn bind(snapshot: &Snapshot, status: &mut StepStatus, binding: &Binding) {
         name,
         uid,
     } = &binding.worker;
-    status.attempts_made = one_more(status.attempts_made);
+    status.attempts_made = attempt::one_more(status.attempts_made);
     let worker = AttemptWorker::pod(namespace, name, uid);
     status
         .attempts
@@ -367,11 +367,11 @@ fn after_failure(
     message: &str,
 ) {
     status.progress = None;
-    let next = retry::next(cause, status);
-    if next == retry::Next::Again {
-        status.failures = retry::one_more(status.failures);
+    let next = attempt::retry(cause, status);
+    if next == attempt::Retry::Again {
+        status.failures = attempt::one_more(status.failures);
     }
-    if next == retry::Next::GiveUp || status.failures > snapshot.spec.backoff_limit {
+    if next == attempt::Retry::GiveUp || status.failures > snapshot.spec.backoff_limit {
         status.state = StepState::Failed;
         status.message = Some(shortened(message));
         return;
@@ -473,7 +473,8 @@ pub fn next_deadline(
         }
         StepState::Queued => {
             let limit = snapshot.end(step.queued_at.as_ref()?.0, queue_limit(snapshot));
-            let retry = retry::not_before(step, &snapshot.jumps).filter(|at| *at > snapshot.now);
+            let retry =
+                attempt::retry_not_before(step, &snapshot.jumps).filter(|at| *at > snapshot.now);
             [limit, retry].into_iter().flatten().min()
         }
         StepState::Starting | StepState::Running => {

@@ -2,7 +2,7 @@
 
 use framewright_crds::aijob::{AIJobStatus, StepState};
 
-use super::is_finished;
+use super::plan::is_finished;
 
 /// From what weight on a status is shortened: its JSON, in bytes.
 pub const STATUS_LIMIT: usize = 64 * 1024;

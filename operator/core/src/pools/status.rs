@@ -11,8 +11,7 @@ use framewright_crds::names::{LABEL_POOL, OwnerKind};
 use framewright_crds::protocol::ModelState;
 
 use super::readiness::readiness;
-use crate::files::{Known, Wanted};
-use crate::links::{Place, Signer};
+use crate::links::{Known, Place, Signer, Wanted};
 use crate::pools::snapshot::{Snapshot, StreamSnapshot};
 
 /// The status that the pool should have.
@@ -195,7 +194,7 @@ fn files(snapshot: &Snapshot, signer: &dyn Signer) -> Vec<FileStatus> {
             digest: &file.digest,
             bytes: file.bytes,
         });
-    let renew = crate::files::is_renewal_due(
+    let renew = crate::links::is_renewal_due(
         snapshot.renew_links.as_deref(),
         snapshot.status.links_renewed_for.as_deref(),
     );
@@ -211,7 +210,7 @@ fn files(snapshot: &Snapshot, signer: &dyn Signer) -> Vec<FileStatus> {
         uid: &snapshot.uid,
     };
     let sign = |sha256: &str, bytes: i64, expires| signer.upload(&place, sha256, bytes, expires);
-    crate::files::entries(files, &known, &sign)
+    crate::links::entries(files, &known, &sign)
 }
 
 pub(super) fn count(number: usize) -> i32 {
@@ -223,7 +222,7 @@ mod tests {
     use jiff::{SignedDuration, Timestamp};
 
     use super::*;
-    use crate::pools::plan::pods::fixture::{NoLinks, observed, pod};
+    use crate::pools::scaling::fixture::{NoLinks, observed, pod};
 
     /// The Ready condition of a pool of two, and how many workers it counts.
     fn ready(snapshot: &Snapshot) -> (String, i32) {

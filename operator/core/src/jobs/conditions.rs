@@ -1,17 +1,18 @@
-//! The job's conditions and its one-line summary, from its steps.
+//! The job's conditions and its one-line summary, from its steps; also what a queued step waits for, in words. These words name the
+//! pool and the reason only: a pool's own message changes often, and each change would be a write of every job that waits for it.
 
-use framewright_crds::aijob::{AIJobStatus, Cause, StepState, StepStatus};
+use framewright_crds::aijob::{AIJobStatus, Cause, Step, StepState, StepStatus};
 use framewright_crds::conditions::{
     RECONCILING, STALLED, Truth, ended_by, job, job_reason, remove, set,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::attempt;
 use super::inputs::{self, Missing};
 use super::steps::queue_limit;
-use super::{retry, waiting};
 use crate::jobs::admission::Admission;
-use crate::jobs::snapshot::Snapshot;
+use crate::jobs::snapshot::{NotProvided, PoolProblem, Resolution, Snapshot};
 
 /// The job's state as its Succeeded condition tells it.
 struct State {
@@ -174,7 +175,7 @@ fn until(snapshot: &Snapshot, step: &StepStatus, message: &str) -> String {
 fn queued(snapshot: &Snapshot, step: &StepStatus) -> State {
     let message = step.message.clone().unwrap_or_default();
     let message = format!("step {}: {message}", step.name);
-    if retry::not_before(step, &snapshot.jumps).is_some_and(|at| at > snapshot.now) {
+    if attempt::retry_not_before(step, &snapshot.jumps).is_some_and(|at| at > snapshot.now) {
         return told(Truth::Unknown, job_reason::RETRYING, message);
     }
     let spec = snapshot
@@ -183,7 +184,7 @@ fn queued(snapshot: &Snapshot, step: &StepStatus) -> State {
         .iter()
         .find(|spec| spec.name == step.name);
     let reason = spec.map_or(job_reason::QUEUED.to_owned(), |spec| {
-        waiting::reason(snapshot, spec).reason
+        waiting_reason(snapshot, spec).reason
     });
     told(Truth::Unknown, &reason, until(snapshot, step, &message))
 }
@@ -232,6 +233,130 @@ fn failure(snapshot: &Snapshot, steps: &[StepStatus], step: &StepStatus) -> Stat
 fn told(truth: Truth, reason: &str, message: String) -> State {
     State {
         truth,
+        reason: reason.to_owned(),
+        message,
+    }
+}
+
+/// A reason for machines and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
+}
+
+/// What the step waits for.
+#[must_use]
+pub fn waiting_reason(snapshot: &Snapshot, step: &Step) -> Waiting {
+    let around = snapshot.steps.get(&step.name);
+    let Some(resolution) = around.and_then(|step| step.resolution.as_ref()) else {
+        let Some(pipeline) = step.pipeline() else {
+            return waiting(
+                job_reason::PIPELINE_NOT_FOUND,
+                "this version of the operator does not know the step's pipeline; upgrade it, or delete this job".to_owned(),
+            );
+        };
+        let pipeline = pipeline.spec().name;
+        return waiting(
+            job_reason::QUEUED,
+            format!("waits for a worker that runs {pipeline}"),
+        );
+    };
+    match resolution {
+        Resolution::Pools {
+            problem: Some(PoolProblem { pool, reason, .. }),
+            ..
+        } => waiting(
+            job_reason::POOL_NOT_READY,
+            format!("pool {pool} is not ready ({reason}); the pool's status says why"),
+        ),
+        Resolution::Pools {
+            pools,
+            problem: None,
+        } => {
+            let pools: Vec<String> = pools.iter().map(ToString::to_string).collect();
+            let pools = pools.join(", ");
+            let message = format!("all workers of pool {pools} are busy");
+            waiting(job_reason::QUEUED, message)
+        }
+        Resolution::NotFound { what, searched } => {
+            let searched = searched.join(", ");
+            match what {
+                NotProvided::Model(model) => waiting(
+                    job_reason::MODEL_NOT_FOUND,
+                    format!(
+                        "no ModelPool in namespace {searched} has model {model}; create one, or delete this job and submit it with another model or poolRef"
+                    ),
+                ),
+                NotProvided::Pipeline(pipeline) => waiting(
+                    job_reason::PIPELINE_NOT_FOUND,
+                    format!(
+                        "no ModelPool in namespace {searched} runs {pipeline}{}; create one, or delete this job and submit it with another poolRef",
+                        with_model(step)
+                    ),
+                ),
+            }
+        }
+        Resolution::PoolNotFound { pool } => waiting(
+            job_reason::POOL_NOT_FOUND,
+            format!(
+                "poolRef names ModelPool {pool}, which does not exist; create it, or delete this job and submit it with another poolRef"
+            ),
+        ),
+        Resolution::NotInPool { pool, what, has } => {
+            let has = has.join(", ");
+            let has = if has.is_empty() { "none" } else { &has };
+            match what {
+                NotProvided::Model(model) => waiting(
+                    job_reason::MODEL_NOT_FOUND,
+                    format!("ModelPool {pool} has no model {model}; it has {has}"),
+                ),
+                NotProvided::Pipeline(pipeline) => waiting(
+                    job_reason::PIPELINE_NOT_FOUND,
+                    format!("ModelPool {pool} does not run {pipeline}; it runs {has}"),
+                ),
+            }
+        }
+        Resolution::NotAllowed { pool } => waiting(
+            job_reason::NOT_ALLOWED,
+            format!(
+                "ModelPool {pool} does not allow namespace {}; its owner can add the namespace to spec.access",
+                snapshot.namespace
+            ),
+        ),
+    }
+}
+
+fn with_model(step: &Step) -> String {
+    let model = step.model.as_ref();
+    model.map_or_else(String::new, |model| format!(" with model {model}"))
+}
+
+/// What the step has waited for, with the pool's own message: for a step that waits no longer, which is written once.
+#[must_use]
+pub fn waiting_in_detail(snapshot: &Snapshot, step: &str, waits: Waiting) -> String {
+    let resolution = snapshot
+        .steps
+        .get(step)
+        .and_then(|step| step.resolution.as_ref());
+    match resolution {
+        Some(Resolution::Pools {
+            problem: Some(problem),
+            ..
+        }) => {
+            let PoolProblem {
+                pool,
+                reason,
+                message,
+            } = problem;
+            format!("pool {pool} is not ready ({reason}): {message}")
+        }
+        Some(_) | None => waits.message,
+    }
+}
+
+fn waiting(reason: &str, message: String) -> Waiting {
+    Waiting {
         reason: reason.to_owned(),
         message,
     }

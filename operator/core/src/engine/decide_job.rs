@@ -1,35 +1,31 @@
 //! From one job to its effects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::AIJob;
-use framewright_crds::aijob::{AIJobStatus, Attempt, StepState};
-use framewright_crds::deletion::{goes_by_itself, kept_by};
+use framewright_crds::aijob::{AIJobStatus, StepState};
+use framewright_crds::deletion::goes_by_itself;
 use framewright_crds::names::{ArtifactRole, OwnerKind, TaskId, bare};
 use framewright_crds::protocol::{self, TaskState};
 use jiff::Timestamp;
 use kube_core::ResourceExt;
 
+use super::Engine;
 use super::deadlines::Cause;
-use super::effect::{Effect, Log, Request, StatusWrite};
-use super::event::Now;
-use super::files::Doubt;
 use super::guard::{guarded, report};
+use super::interface::{Effect, Log, Now, Request, StatusWrite};
+use super::store_files::Doubt;
 use super::term::{Object, Open, PodCheck, Term, Urgency};
 use super::world::{Finished, Job, World, version};
-use super::{Engine, Settings};
 use crate::clock::Jumps;
-use crate::files::{is_renewal_due, renewal};
-use crate::jobs::admission::Gate;
-use crate::jobs::plan::commands::{Addressed, Command};
-use crate::jobs::plan::{self, Outcome, Plan, attempt, is_finished, resolve};
-use crate::jobs::snapshot::{Binding, Ended, Presence, Snapshot, StepSnapshot, WorkerTask};
-use crate::links::{Place, Signer, WORKER_LINK_LIFE};
+use crate::jobs::attempt;
+use crate::jobs::commands::{Addressed, Command};
+use crate::jobs::plan::{self, Outcome, Plan, is_finished};
+use crate::jobs::snapshot::{self, Presence, Snapshot, worker_ref};
+use crate::links::{Place, Signer, WORKER_LINK_LIFE, is_renewal_due};
 use crate::names::{JobName, ObjectName, WorkerRef};
-use crate::pools::pod as pods;
-use crate::schedule::gather;
 
 /// Jobs of orphaned tasks that are read at a time: a worker may invent many.
 const ORPHANS_AT_A_TIME: usize = 16;
@@ -290,7 +286,7 @@ impl Engine {
         let term = self.term.as_mut()?;
         let (world, settings, jumps) = (&self.world, &self.settings, self.clock.jumps());
         let decided = guarded(|| {
-            let snapshot = snapshot(world, term, settings, job, (now, jumps));
+            let snapshot = snapshot::take(world, term, settings, job, (now, jumps));
             let plan = plan::plan(&snapshot, settings.signer.as_ref());
             (snapshot, plan)
         });
@@ -521,137 +517,6 @@ fn urgency(old: &AIJobStatus, new: &AIJobStatus) -> Urgency {
     }
 }
 
-/// All that a plan needs to know about one job.
-fn snapshot(
-    world: &World,
-    term: &Term,
-    settings: &Settings,
-    job: &AIJob,
-    (now, jumps): (Now, &Jumps),
-) -> Snapshot {
-    let uid = job.uid().unwrap_or_default();
-    let status = job.status.clone().unwrap_or_default();
-    let is_over = is_finished(&status);
-    let received = if is_over {
-        BTreeSet::new()
-    } else {
-        term.files.received(&uid, &status.files)
-    };
-    let created = job.metadata.creation_timestamp.as_ref();
-    Snapshot {
-        namespace: job.namespace().unwrap_or_default(),
-        name: job.name_any(),
-        generation: job.metadata.generation,
-        created: created.map_or(now.wall, |created| created.0),
-        spec: job.spec.clone(),
-        renew_links: renewal(job.annotations()),
-        now: now.wall,
-        jumps: jumps.clone(),
-        written_at: term.jobs.get(&uid).and_then(|state| state.written_at),
-        received,
-        store_error: term.files.error().filter(|_| !is_over).cloned(),
-        steps: if is_over {
-            BTreeMap::new()
-        } else {
-            steps(world, term, &settings.catalog, job)
-        },
-        held: held(term, &uid, settings.gate.as_ref()),
-        admission: settings.gate.may_start(job),
-        recorded: term.jobs.get(&uid).and_then(|state| state.recorded.clone()),
-        kept_by: kept_by(&job.metadata),
-        uid,
-        status,
-    }
-}
-
-/// The tasks of a job that workers hold, and whether those that wait for it may compute.
-fn held(term: &Term, job_uid: &str, gate: &dyn Gate) -> Vec<WorkerTask> {
-    let mut held = term.sessions.held_by(job_uid);
-    for held in &mut held {
-        if let TaskState::Prepared { units } = held.state {
-            held.may_proceed = gate.may_proceed(&held.task, units);
-        }
-    }
-    held
-}
-
-fn steps(
-    world: &World,
-    term: &Term,
-    catalog: &[String],
-    job: &AIJob,
-) -> BTreeMap<String, StepSnapshot> {
-    let uid = job.uid().unwrap_or_default();
-    let namespace = job.namespace().unwrap_or_default();
-    let known = job.status.as_ref().map_or(&[][..], |status| &status.steps);
-    let snapshot = job.spec.steps.iter().map(|step| {
-        let known = known.iter().find(|status| status.name == step.name);
-        let is_over = known.is_some_and(|known| known.state.is_terminal());
-        if is_over {
-            return (step.name.clone(), StepSnapshot::default());
-        }
-        let open = known.and_then(attempt::open);
-        let (presence, leaves_at, restart) = match open {
-            Some(open) => {
-                let (presence, leaves_at, restart) = worker(world, term, open);
-                (Some(presence), leaves_at, restart)
-            }
-            None => (None, None, None),
-        };
-        let placement = term.queue.placement(&uid, &step.name);
-        let snapshot = StepSnapshot {
-            resolution: gather::requires(step).map(|requires| {
-                resolve::resolve(
-                    &namespace,
-                    step.pool_ref.as_ref(),
-                    &requires,
-                    world.facts(),
-                    catalog,
-                    &world.namespaces,
-                )
-            }),
-            binding: placement.map(|placement| Binding {
-                worker: placement.worker.clone(),
-                pool: placement.pool.clone(),
-                models: placement.models.clone(),
-            }),
-            presence,
-            leaves_at,
-            restart,
-            begun_at: open.and_then(|open| {
-                let task = attempt::task_id(&uid, &step.name, open.number);
-                term.sessions.begun_at(&open.worker.uid, &task)
-            }),
-        };
-        (step.name.clone(), snapshot)
-    });
-    snapshot.collect()
-}
-
-/// The worker of an attempt: whether it is there, when its pod ends, if that was asked for, and how its process ended, if it did.
-fn worker(
-    world: &World,
-    term: &Term,
-    open: &Attempt,
-) -> (Presence, Option<Timestamp>, Option<Ended>) {
-    let stream = term.sessions.presence(&open.worker.uid);
-    let pod = world.pod(&worker_ref(open));
-    let is_gone = pod.is_none()
-        && stream != Some(Presence::Connected)
-        && term.pod_checks.get(&open.worker.uid) == Some(&PodCheck::Gone);
-    let leaves_at = pod.and_then(|pod| pods::leaves_at(pod));
-    let restart = pod.and_then(|pod| pods::ended_since(pod, open.bound_at.0));
-    let is_leaving = world.is_leaving(&open.worker.uid);
-    let presence = attempt::presence(
-        open,
-        stream,
-        (!is_gone, is_leaving),
-        restart.as_ref(),
-        term.since,
-    );
-    (presence, leaves_at, restart)
-}
-
 /// The workers of open attempts whose pods no watch shows, and about which the API server is to be asked.
 fn missing_pods(world: &World, term: &Term, job: &AIJob, now: Now) -> Vec<WorkerRef> {
     let steps = job.status.iter().flat_map(|status| &status.steps);
@@ -679,14 +544,6 @@ fn missing_pods(world: &World, term: &Term, job: &AIJob, now: Now) -> Vec<Worker
 /// Until when a pod that the API server has just shown is thought to be there.
 pub(super) fn believed_until(now: Now) -> Duration {
     now.monotonic.saturating_add(POD_BELIEVED)
-}
-
-fn worker_ref(open: &Attempt) -> WorkerRef {
-    WorkerRef {
-        namespace: open.worker.namespace.clone(),
-        name: open.worker.name.clone(),
-        uid: open.worker.uid.clone(),
-    }
 }
 
 /// The command to run a task, with its links signed.

@@ -11,9 +11,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::inputs;
-use crate::files::{Known, Wanted, expiry};
 use crate::jobs::snapshot::Snapshot;
-use crate::links::{Place, Signer};
+use crate::links::{Known, Place, Signer, Wanted, expiry};
 
 /// Sets `status.files`: one entry for each file that the spec names, with a link until it has come.
 pub fn files(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer) {
@@ -31,7 +30,7 @@ pub fn files(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer)
             bytes: upload.bytes,
         })
     });
-    let renew = crate::files::is_renewal_due(
+    let renew = crate::links::is_renewal_due(
         snapshot.renew_links.as_deref(),
         status.links_renewed_for.as_deref(),
     );
@@ -42,7 +41,7 @@ pub fn files(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer)
         now: snapshot.now,
     };
     let sign = |sha256: &str, bytes: i64, expires| signer.upload(&place, sha256, bytes, expires);
-    status.files = crate::files::entries(files, &known, &sign);
+    status.files = crate::links::entries(files, &known, &sign);
     if renew {
         status.links_renewed_for.clone_from(&snapshot.renew_links);
     }

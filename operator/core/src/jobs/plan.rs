@@ -1,37 +1,15 @@
-//! Decides everything about one job: its next status, the commands to workers, and when to reconcile again. No I/O, no clock.
-//!
-//! # Layout
-//! - [`inputs`]: which steps have what they need
-//! - [`steps`]: each step's next status
-//! - [`attempt`]: what has become of a step's open attempt, and whether its worker is still there
-//! - [`retry`]: whether and when a failed step is tried again
-//! - [`waiting`]: what a step waits for, in words
-//! - [`conditions`]: the job's conditions and summary
-//! - [`links`]: uploads and results
-//! - [`commands`]: what workers are told
-//! - [`resolve`]: which pools a step may use
-//! - [`size`]: keeps the status small
-
-pub mod attempt;
-pub mod commands;
-pub mod conditions;
-pub mod inputs;
-pub mod links;
-pub mod resolve;
-pub mod retry;
-pub mod size;
-pub mod steps;
-pub mod waiting;
+//! The plan of one job: its next status, the commands to workers, and when to reconcile again. No I/O, no clock.
 
 use framewright_crds::aijob::{AIJobSpec, AIJobStatus, StepState, Usage};
 use framewright_crds::conditions::{get, is_true, job};
 use framewright_crds::names::TaskId;
 use jiff::{SignedDuration, Timestamp};
 
+use super::commands::Addressed;
+use super::{attempt, commands, conditions, links, status_size, steps};
 use crate::clock::Jumps;
 use crate::jobs::snapshot::Snapshot;
 use crate::links::Signer;
-use commands::Addressed;
 
 /// Progress alone is written at most this often.
 pub const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
@@ -75,7 +53,7 @@ pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
     if is_finished(&status) {
         links::results(snapshot, &mut status, signer);
     }
-    size::shrink(&mut status);
+    status_size::shrink(&mut status);
     let requeue_after = requeue_after(snapshot, &status);
     let waits = only_progress_differs(&snapshot.status, &status)
         .then(|| progress_due_in(snapshot))
@@ -155,7 +133,7 @@ fn finished(snapshot: &Snapshot, signer: &dyn Signer, commands: Vec<Addressed>) 
     let clock = (snapshot.now, &snapshot.jumps);
     let left = finished.and_then(|finished| time_left(finished.0, ttl(&snapshot.spec), clock));
     let mut status = snapshot.status.clone();
-    if crate::files::is_renewal_due(
+    if crate::links::is_renewal_due(
         snapshot.renew_links.as_deref(),
         status.links_renewed_for.as_deref(),
     ) {

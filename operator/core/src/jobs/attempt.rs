@@ -1,10 +1,12 @@
-//! What has become of a step's open attempt, and of its worker.
+//! One attempt of a step: what has become of it and of its worker, its deadlines, and whether and when the step is tried again.
 
 use framewright_crds::aijob::{AIJobSpec, Attempt, Cause, Progress, StepStatus, Usage};
 use framewright_crds::names::TaskId;
 use framewright_crds::protocol::{Outcome, OutputFile, TaskState, UPLOAD_LIMIT_SECONDS};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::backoff::exponential;
+use crate::clock::Jumps;
 use crate::jobs::snapshot::{Ended, Presence, Snapshot, WorkerTask};
 
 /// How long a worker's stream may be away before its attempt is given up.
@@ -17,6 +19,10 @@ pub const UPLOAD_LIMIT: SignedDuration =
 
 /// A task that computes for less than this is told of at its end only: most writes of a short job would be about it.
 pub const SHORT: SignedDuration = SignedDuration::from_secs(1);
+
+/// The wait before a step is tried again, after the first failure and at most.
+const RETRY_FIRST: SignedDuration = SignedDuration::from_secs(1);
+const RETRY_LONGEST: SignedDuration = SignedDuration::from_mins(1);
 
 /// What has become of an attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -378,6 +384,80 @@ pub fn presence(
     }
 }
 
+/// What follows from a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Try again; the failure counts against backoffLimit.
+    Again,
+    /// Try again; it was nobody's failure.
+    AgainForFree,
+    /// Trying again is useless.
+    GiveUp,
+}
+
+/// Attempts of a step that may end by nobody's fault: beyond that each counts, so that it ends at some time.
+const FREE_ATTEMPTS: i32 = 20;
+
+/// What follows when the step's present attempt ends with this cause, before it is counted.
+#[must_use]
+pub fn retry(cause: Cause, step: &StepStatus) -> Retry {
+    match cause {
+        Cause::InvalidInput => Retry::GiveUp,
+        Cause::WorkerDrained
+        | Cause::Suspended
+        | Cause::StoreUnavailable
+        | Cause::WeightsChanged => {
+            if free_attempts(step) > FREE_ATTEMPTS {
+                Retry::Again
+            } else {
+                Retry::AgainForFree
+            }
+        }
+        Cause::WorkerLost
+        | Cause::OutOfMemory
+        | Cause::ScratchFull
+        | Cause::Stuck
+        | Cause::StartDeadline
+        | Cause::ActiveDeadline
+        | Cause::WeightsFailed
+        | Cause::DeviceError
+        | Cause::Internal
+        | Cause::Unknown => Retry::Again,
+    }
+}
+
+/// The earliest time of the next attempt: 1 s after the first that ended in the same way, counted or not, twice as long after each
+/// further one, at most a minute. A job that was suspended need not wait.
+#[must_use]
+pub fn retry_not_before(step: &StepStatus, jumps: &Jumps) -> Option<Timestamp> {
+    let last = step.attempts.last()?;
+    let ended = jumps.shifted(last.finished_at.as_ref()?.0);
+    let ended_so_far = match last.cause {
+        None | Some(Cause::Suspended) => return Some(ended),
+        Some(Cause::WorkerDrained | Cause::StoreUnavailable | Cause::WeightsChanged) => {
+            free_attempts(step)
+        }
+        Some(_) => step.failures,
+    };
+    let delay = exponential(
+        RETRY_FIRST,
+        u32::try_from(ended_so_far).unwrap_or(0),
+        RETRY_LONGEST,
+    );
+    ended.checked_add(delay).ok()
+}
+
+/// Attempts that did not count, or have not yet.
+fn free_attempts(step: &StepStatus) -> i32 {
+    step.attempts_made.saturating_sub(step.failures)
+}
+
+/// The next of a status's counts, which may have been edited by hand.
+#[must_use]
+pub fn one_more(count: i32) -> i32 {
+    count.max(0).saturating_add(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,5 +488,65 @@ mod tests {
         let memory = Some(Cause::OutOfMemory);
         assert_eq!(cause(true, true, memory), memory);
         assert_eq!(cause(true, true, None), None);
+    }
+
+    use framewright_crds::aijob::StepState;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    /// A step after so many attempts, the last of which has ended so.
+    fn step(attempts_made: i32, failures: i32, cause: Cause) -> StepStatus {
+        let last = Attempt {
+            finished_at: Some(Time(Timestamp::UNIX_EPOCH)),
+            cause: Some(cause),
+            ..Attempt::bound(
+                attempts_made,
+                AttemptWorker::pod("fleet", "w", "u"),
+                Timestamp::UNIX_EPOCH,
+            )
+        };
+        StepStatus {
+            state: StepState::Queued,
+            attempts_made,
+            failures,
+            attempts: vec![last],
+            ..StepStatus::blocked("large")
+        }
+    }
+
+    fn waits(attempts_made: i32, failures: i32, cause: Cause) -> i64 {
+        retry_not_before(&step(attempts_made, failures, cause), &Jumps::default())
+            .map_or(-1, |at| at.as_second())
+    }
+
+    #[test]
+    fn bad_input_is_never_tried_again() {
+        let cause = Cause::InvalidInput;
+        assert_eq!(retry(cause, &step(1, 0, cause)), Retry::GiveUp);
+    }
+
+    #[test]
+    fn what_is_nobodys_fault_costs_the_job_nothing_but_not_for_ever() {
+        for cause in [
+            Cause::WorkerDrained,
+            Cause::StoreUnavailable,
+            Cause::WeightsChanged,
+        ] {
+            assert_eq!(retry(cause, &step(20, 0, cause)), Retry::AgainForFree);
+            assert_eq!(retry(cause, &step(21, 0, cause)), Retry::Again);
+            assert_eq!(retry(cause, &step(22, 2, cause)), Retry::AgainForFree);
+        }
+    }
+
+    #[test]
+    fn each_further_end_of_the_same_kind_waits_twice_as_long() {
+        assert_eq!(
+            [1, 2, 4, 7, 9].map(|n| waits(n, n, Cause::WorkerLost)),
+            [1, 2, 8, 60, 60]
+        );
+        assert_eq!(
+            [1, 2, 4, 7].map(|n| waits(n, 0, Cause::WorkerDrained)),
+            [1, 2, 8, 60]
+        );
+        assert_eq!(waits(9, 0, Cause::Suspended), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use framewright_crds::aijob::FileStatus;
 
-use super::effect::{Effect, FileKey};
+use super::interface::{Effect, FileKey};
 use crate::links::Place;
 
 /// The files of each owner, by its UID.

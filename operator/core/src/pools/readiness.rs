@@ -6,7 +6,7 @@ use framewright_crds::conditions::{Truth, ended_by, pool_reason};
 use framewright_crds::modelpool::{ModelPoolStatus, ModelStatus};
 use jiff::Unit;
 
-use super::ended;
+use super::ended_pods;
 use super::status::count;
 use crate::pools::snapshot::{Phase, PodSnapshot, Snapshot};
 
@@ -248,8 +248,8 @@ fn loading(view: &View<'_>) -> Option<Verdict> {
 
 fn pods_ended(view: &View<'_>) -> Option<Verdict> {
     let snapshot = view.snapshot;
-    let (pod, why) = ended::newest(snapshot)?;
-    let again = match ended::next_try(snapshot).filter(|at| *at > snapshot.now) {
+    let (pod, why) = ended_pods::newest(snapshot)?;
+    let again = match ended_pods::next_try(snapshot).filter(|at| *at > snapshot.now) {
         Some(at) => {
             let at = at.round(Unit::Second).unwrap_or(at);
             format!("the next one is created at {at}")
@@ -263,9 +263,9 @@ fn pods_ended(view: &View<'_>) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pods::fixture::{NOW, observed, pod};
+    use super::super::scaling::fixture::{NOW, observed, pod};
     use super::*;
-    use crate::pools::refusals::Refusal;
+    use crate::pools::pod_failures::Refusal;
     use crate::pools::snapshot::PodProblem;
 
     /// What is said of a pool of two, whose pods are in these words.

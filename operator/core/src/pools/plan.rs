@@ -1,23 +1,9 @@
-//! Decides everything about one pool: which pods to make, drain, delete and protect, and its next status. No I/O, no clock.
-//!
-//! # Layout
-//! - [`ended`]: what follows from pods that ended for good
-//! - [`models`]: what workers are told of the pool's models
-//! - [`pods`]: which pods to make, drain and delete
-//! - [`protection`]: which pods ask node autoscalers to leave them alone
-//! - [`readiness`]: whether the pool is ready, and if not, why
-//! - [`status`]: the Ready condition, the models, the upload links
-
-pub mod ended;
-pub mod models;
-pub mod pods;
-pub mod protection;
-pub mod readiness;
-pub mod status;
+//! The plan of one pool: which pods to create, drain, delete and protect, its next status, and when to reconcile again. No I/O, no clock.
 
 use framewright_crds::modelpool::ModelPoolStatus;
 use jiff::SignedDuration;
 
+use super::{eviction_protection, scaling, status};
 use crate::links::Signer;
 use crate::names::WorkerRef;
 use crate::pools::snapshot::{Phase, Snapshot};
@@ -37,7 +23,7 @@ pub struct Plan {
     /// Pods to delete, if their UID is still the same.
     pub delete: Vec<WorkerRef>,
     /// Pods that ask autoscalers to stay, and pods that ask no longer.
-    pub protection: protection::Changes,
+    pub protection: eviction_protection::Changes,
     /// The status to write; the same as the observed one if there is nothing to write.
     pub status: ModelPoolStatus,
     /// When to decide again though nothing happened.
@@ -47,14 +33,14 @@ pub struct Plan {
 /// The whole decision.
 #[must_use]
 pub fn plan(snapshot: &Snapshot, signer: &dyn Signer) -> Plan {
-    let pods::Changes {
+    let scaling::Changes {
         create,
         drain,
         delete,
-    } = pods::changes(snapshot);
+    } = scaling::changes(snapshot);
     let status = status::next(snapshot, signer);
     Plan {
-        protection: protection::changes(snapshot),
+        protection: eviction_protection::changes(snapshot),
         requeue_after: Some(requeue_after(snapshot, &drain)),
         create,
         drain,
@@ -80,9 +66,9 @@ fn requeue_after(snapshot: &Snapshot, drain: &[WorkerRef]) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
-    use super::pods::fixture::{NoLinks, observed};
+    use super::super::scaling::fixture::{NoLinks, observed};
     use super::*;
-    use crate::pools::refusals::Refusal;
+    use crate::pools::pod_failures::Refusal;
 
     #[test]
     fn a_refusal_is_in_the_condition_and_decided_about_when_its_wait_is_over() {

@@ -20,15 +20,14 @@ use serde::de::DeserializeOwned;
 
 use super::Engine;
 use super::deadlines::Cause;
-use super::effect::{Effect, Log, Request, RequestId};
-use super::event::{Answer, Now};
-use super::jobs::{believed_until, cancel};
+use super::decide_job::{believed_until, cancel};
+use super::interface::{Answer, Effect, Log, Now, Request, RequestId};
 use super::term::{Open, PodCheck, PodWork};
 use super::world::{Job, version};
-use crate::events::KubernetesEvent;
 use crate::jobs::plan::Outcome as JobOutcome;
+use crate::kubernetes_events::KubernetesEvent;
 use crate::names::{JobName, ObjectName, PoolName};
-use crate::pools::failures::{Outcome, Request as PodRequest};
+use crate::pools::pod_failures::{Outcome, Request as PodRequest};
 use crate::workers::sessions::Orphan;
 
 impl Engine {
@@ -388,9 +387,9 @@ impl Engine {
         if !matches!(work, PodWork::Create { .. }) {
             let is_open = matches!(answer, Answer::Unanswered { .. } | Answer::Refused { .. });
             let done_for = if is_open {
-                super::pools::OPEN_FOR
+                super::decide_pool::OPEN_FOR
             } else {
-                super::pools::DONE_FOR
+                super::decide_pool::DONE_FOR
             };
             let until = now.monotonic.saturating_add(done_for);
             state.done.insert(work.clone(), until);

@@ -74,9 +74,9 @@ fn newest_first(snapshot: &Snapshot) -> Vec<(Timestamp, &PodSnapshot)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pods::fixture::{NOW, observed, pod};
+    use super::super::scaling::fixture::{NOW, observed, pod};
     use super::*;
-    use crate::pools::refusals::Refusal;
+    use crate::pools::pod_failures::Refusal;
 
     /// A pool of so many workers, of which so many ended, the first of them 100 s ago and one each second.
     fn pool(replicas: i32, ended: usize) -> Snapshot {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framewright_core::events::{self, KubernetesEvent, Publish, Recorder};
+use framewright_core::kubernetes_events::{self, KubernetesEvent, Publish, Recorder};
 use framewright_core::names::ObjectName;
 use framewright_crds::names::OwnerKind;
 use framewright_crds::{AIJob, ModelPool};
@@ -89,7 +89,7 @@ async fn send(
     about: &ObjectReference,
 ) -> kube::Result<()> {
     let api: Api<k8s_openapi::api::events::v1::Event> =
-        Api::namespaced(client.clone(), events::namespace(about));
+        Api::namespaced(client.clone(), kubernetes_events::namespace(about));
     let mut publish = recorder.publish(event, about, Timestamp::now());
     if let Publish::Count { name, patch } = &publish {
         let patch = Patch::Merge(patch);

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use framewright_crds::ModelPool;
 use framewright_crds::aijob::PoolRef;
+use framewright_crds::conditions::{get, pool, pool_reason};
 use framewright_crds::modelpool::Access;
-use kube_core::{Selector, SelectorExt};
+use kube_core::{ResourceExt, Selector, SelectorExt};
 
-use crate::jobs::snapshot::{Missing, PoolProblem, Resolution};
+use crate::jobs::snapshot::{NotProvided, PoolProblem, Resolution};
 use crate::names::PoolName;
 use crate::schedule::Requires;
 
@@ -26,14 +28,14 @@ pub struct PoolFacts {
 
 impl PoolFacts {
     /// What a step asks for and the pool does not have.
-    fn lacks(&self, requires: &Requires) -> Option<Missing> {
+    fn lacks(&self, requires: &Requires) -> Option<NotProvided> {
         let mut models = requires.models.iter().map(|(_, model)| model);
         if let Some(model) = models.find(|model| !self.models.contains_key(*model)) {
-            return Some(Missing::Model(model.clone()));
+            return Some(NotProvided::Model(model.clone()));
         }
         let does = |pipelines: &BTreeSet<String>| pipelines.contains(&requires.pipeline);
         let lacks = self.pipelines.as_ref().is_some_and(|known| !does(known));
-        lacks.then(|| Missing::Pipeline(requires.pipeline.clone()))
+        lacks.then(|| NotProvided::Pipeline(requires.pipeline.clone()))
     }
 
     /// Why no worker takes tasks that require this, if so.
@@ -44,6 +46,69 @@ impl PoolFacts {
         let models = requires.models.iter();
         let mut problems = models.map(|(_, model)| self.models.get(model)?.as_ref());
         problems.find_map(|problem| problem)
+    }
+}
+
+/// What jobs need to know about one pool.
+#[must_use]
+pub fn facts(pool: &ModelPool) -> PoolFacts {
+    let name = PoolName {
+        namespace: pool.namespace().unwrap_or_default(),
+        name: pool.name_any(),
+    };
+    let status = pool.status.as_ref();
+    let known = status.map_or(&[][..], |status| &status.pipelines);
+    let pipelines = match &pool.spec.pipelines {
+        Some(asked) if known.is_empty() => Some(asked.iter().cloned().collect()),
+        None if known.is_empty() => None,
+        // What the workers do counts, once it is known: the spec may ask for what they cannot do.
+        Some(_) | None => Some(known.iter().cloned().collect()),
+    };
+    let models = pool
+        .spec
+        .models
+        .iter()
+        .map(|model| (model.name.clone(), problem(pool, &name, &model.name)));
+    PoolFacts {
+        models: models.collect(),
+        pipelines,
+        problem: status
+            .is_none_or(|status| status.ready_replicas == 0)
+            .then(|| not_ready(pool, &name)),
+        access: pool.spec.access.clone().unwrap_or_default(),
+        name,
+    }
+}
+
+/// Why no worker of the pool takes tasks for the model: the model's own reason, or else the pool's.
+fn problem(pool: &ModelPool, name: &PoolName, model: &str) -> Option<PoolProblem> {
+    let models = pool.status.iter().flat_map(|status| &status.models);
+    let known = models.into_iter().find(|known| known.name == model);
+    if known.is_some_and(|known| known.ready_workers > 0) {
+        return None;
+    }
+    if let Some((reason, message)) =
+        known.and_then(|known| Some((known.reason.clone()?, known.message.clone()?)))
+    {
+        return Some(PoolProblem {
+            pool: name.clone(),
+            reason,
+            message,
+        });
+    }
+    Some(not_ready(pool, name))
+}
+
+/// The pool's own reason.
+fn not_ready(pool: &ModelPool, name: &PoolName) -> PoolProblem {
+    let conditions = pool.status.as_ref().map(|status| &status.conditions[..]);
+    let ready = get(conditions.unwrap_or_default(), pool::READY);
+    PoolProblem {
+        pool: name.clone(),
+        reason: ready
+            .map_or(pool_reason::PROGRESSING, |ready| &ready.reason)
+            .to_owned(),
+        message: ready.map_or("it is new", |ready| &ready.message).to_owned(),
     }
 }
 
@@ -78,8 +143,8 @@ pub fn resolve(
             match pool.lacks(requires) {
                 None if is_allowed(namespace, pool, labels) => allowed.push(pool),
                 None => refused = refused.or_else(|| Some(pool.name.clone())),
-                Some(Missing::Pipeline(_)) => has_the_models = true,
-                Some(Missing::Model(_)) => {}
+                Some(NotProvided::Pipeline(_)) => has_the_models = true,
+                Some(NotProvided::Model(_)) => {}
             }
         }
         if !allowed.is_empty() {
@@ -91,8 +156,8 @@ pub fn resolve(
     }
     let model = requires.models.first().filter(|_| !has_the_models);
     let what = match model {
-        Some((_, model)) => Missing::Model(model.clone()),
-        None => Missing::Pipeline(requires.pipeline.clone()),
+        Some((_, model)) => NotProvided::Model(model.clone()),
+        None => NotProvided::Pipeline(requires.pipeline.clone()),
     };
     Resolution::NotFound { what, searched }
 }
@@ -114,8 +179,8 @@ fn named(
         None => usable(&[pool], requires),
         Some(what) => {
             let has = match &what {
-                Missing::Model(_) => pool.models.keys().cloned().collect(),
-                Missing::Pipeline(_) => pool.pipelines.iter().flatten().cloned().collect(),
+                NotProvided::Model(_) => pool.models.keys().cloned().collect(),
+                NotProvided::Pipeline(_) => pool.pipelines.iter().flatten().cloned().collect(),
             };
             Resolution::NotInPool {
                 pool: name,

@@ -11,7 +11,7 @@ use framewright_store::key::{ArtifactKey, BadKey, Owner};
 
 /// Signs links with the operator's key.
 #[derive(Clone, Debug)]
-pub struct Links {
+pub struct LinkSigner {
     keys: SigningKeys,
     /// The store as workers reach it.
     inside: String,
@@ -19,11 +19,11 @@ pub struct Links {
     outside: String,
 }
 
-impl Links {
+impl LinkSigner {
     #[must_use]
-    pub fn new(keys: SigningKeys, inside: String, outside: Option<String>) -> Links {
+    pub fn new(keys: SigningKeys, inside: String, outside: Option<String>) -> LinkSigner {
         let outside = outside.unwrap_or_else(|| inside.clone());
-        Links {
+        LinkSigner {
             keys,
             inside,
             outside,
@@ -40,7 +40,7 @@ pub fn key(place: &Place<'_>, role: ArtifactRole, sha256: &str) -> Result<Artifa
     ArtifactKey::new(owner, role, sha256)
 }
 
-impl Signer for Links {
+impl Signer for LinkSigner {
     fn upload(&self, at: &Place<'_>, sha256: &str, bytes: i64, expires: Timestamp) -> String {
         let role = ArtifactRole::of_uploads(at.kind);
         let link = key(at, role, sha256).map(|key| {

@@ -5,31 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framewright_crds::ModelPool;
-use framewright_crds::deletion::{goes_by_itself, kept_by};
+use framewright_crds::deletion::goes_by_itself;
 use framewright_crds::modelpool::ModelPoolStatus;
 use framewright_crds::names::{ArtifactRole, OwnerKind};
 use framewright_crds::protocol::FileSource;
-use k8s_openapi::api::core::v1::Pod;
 use kube_core::ResourceExt;
 
 use super::Engine;
 use super::deadlines::Cause;
-use super::effect::{Effect, Request, StatusWrite};
-use super::event::Now;
-use super::files::Doubt;
 use super::guard::{guarded, report};
+use super::interface::{Effect, Now, Request, StatusWrite};
+use super::store_files::Doubt;
 use super::term::{Object, Open, PodWork, PoolState, Term, Urgency};
-use super::world::World;
-use crate::clock::Jumps;
-use crate::files::{is_renewal_due, renewal};
-use crate::links::{Place, WORKER_LINK_LIFE};
+use crate::links::{Place, WORKER_LINK_LIFE, is_renewal_due};
 use crate::names::PoolName;
-use crate::pools::failures::{Outcome, Request as PodRequest};
-use crate::pools::plan::pods::another_name;
-use crate::pools::plan::{self, Plan, models, status};
-use crate::pools::pod::{pod_snapshot, pool_of};
-use crate::pools::snapshot::{PodSnapshot, Snapshot};
+use crate::pools::plan::{self, Plan};
+use crate::pools::pod_failures::{Outcome, Request as PodRequest};
+use crate::pools::scaling::another_name;
+use crate::pools::snapshot::{self, PodSnapshot, Snapshot};
 use crate::pools::template::{self, Template};
+use crate::pools::{model_configs, status};
 
 /// How often the status of a pool is written while only counts of its workers change.
 const COUNTS_EVERY: Duration = Duration::from_secs(1);
@@ -201,7 +196,7 @@ impl Engine {
         let (world, settings, jumps) = (&self.world, &self.settings, self.clock.jumps());
         let decided = guarded(|| {
             let template = template(known, pool, &settings.template);
-            let snapshot = snapshot(world, term, pool, &template, (now, jumps));
+            let snapshot = snapshot::take(world, term, pool, &template, (now, jumps));
             let plan = plan::plan(&snapshot, settings.signer.as_ref());
             (template, snapshot, plan)
         });
@@ -295,7 +290,7 @@ impl Engine {
             uid: &snapshot.uid,
         };
         // The key is the command without its signatures, which differ each time.
-        let key = serde_json::to_string(&models::configs(snapshot, &|_| {
+        let key = serde_json::to_string(&model_configs::configs(snapshot, &|_| {
             FileSource::Url(String::new())
         }))
         .unwrap_or_default();
@@ -305,7 +300,7 @@ impl Engine {
         };
         for uid in term.sessions.of_pool(name) {
             term.sessions
-                .configure(&uid, &key, || models::configs(snapshot, &sign));
+                .configure(&uid, &key, || model_configs::configs(snapshot, &sign));
             term.dirty.worker(&uid);
         }
     }
@@ -459,7 +454,7 @@ impl Engine {
             return;
         };
         let clock = (now, self.clock.jumps());
-        let snapshot = snapshot(&self.world, term, &pool, &template, clock);
+        let snapshot = snapshot::take(&self.world, term, &pool, &template, clock);
         let state = term.pools.entry(uid.to_owned()).or_default();
         if let Some(name) = another_name(&snapshot, &state.tried) {
             state.tried.push(name.clone());
@@ -503,78 +498,4 @@ fn without_links(status: &ModelPoolStatus) -> ModelPoolStatus {
         file.expires_at = None;
     }
     status
-}
-
-/// All that a plan needs to know about one pool.
-fn snapshot(
-    world: &World,
-    term: &mut Term,
-    pool: &ModelPool,
-    template: &Template,
-    (now, jumps): (Now, &Jumps),
-) -> Snapshot {
-    let namespace = pool.namespace().unwrap_or_default();
-    let uid = pool.uid().unwrap_or_default();
-    let state = term.pools.get(&uid);
-    let pods = match state.and_then(|state| state.live.as_ref()) {
-        Some(live) => live
-            .iter()
-            .filter(|pod| is_of(pod, &namespace, &uid))
-            .cloned()
-            .collect(),
-        None => world.pods_of(&uid),
-    };
-    let annotations = template.pod.metadata.annotations.as_ref();
-    let see = |pod: &Arc<Pod>| {
-        let uid = pod.uid().unwrap_or_default();
-        let bound = term.queue.bound(&uid).map_or(0, BTreeSet::len);
-        pod_snapshot(
-            pod,
-            annotations,
-            term.sessions.stream_seen(&uid),
-            bound,
-            now.wall,
-        )
-    };
-    let mut pods: Vec<PodSnapshot> = pods.iter().map(see).collect();
-    pods.sort_by(|a, b| a.worker.cmp(&b.worker));
-    match state {
-        Some(state) if state.live.is_some() => {
-            if state.is_list_new {
-                term.deleted.listed(&uid, &pods, now.wall);
-            }
-        }
-        Some(_) | None => term.deleted.observe(&uid, &pods),
-    }
-    let status = pool.status.clone().unwrap_or_default();
-    let received = term.files.received(&uid, &status.files);
-    let awaits = status
-        .files
-        .iter()
-        .any(|file| !received.contains(file.sha256()));
-    Snapshot {
-        name: pool.name_any(),
-        generation: pool.metadata.generation,
-        spec: pool.spec.clone(),
-        renew_links: renewal(pool.annotations()),
-        now: now.wall,
-        jumps: jumps.clone(),
-        leads_since: term.since,
-        revision: template.revision.clone(),
-        refused: term.refusals.get(&uid),
-        failing: term.failures.get(&uid),
-        deleted: term.deleted.get(&uid),
-        kept_by: kept_by(&pool.metadata),
-        store_error: term.files.error().filter(|_| awaits).cloned(),
-        namespace,
-        uid,
-        status,
-        pods,
-        received,
-    }
-}
-
-fn is_of(pod: &Pod, namespace: &str, pool_uid: &str) -> bool {
-    pod.namespace().as_deref() == Some(namespace)
-        && pool_of(pod).is_some_and(|(_, uid)| uid == pool_uid)
 }
