@@ -200,7 +200,7 @@ impl EventLoop {
         }
         self.gauges_due = None;
         let (connected, demand) = match self.engine.term() {
-            Some(term) => (term.sessions.by_pool(), term.queue.demand()),
+            Some(term) => (term.sessions.by_pool(), term.scheduler.demand()),
             None => Default::default(),
         };
         self.context.metrics.pools(&connected, &demand);

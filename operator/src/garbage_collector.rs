@@ -36,7 +36,7 @@ enum Error {
     Store(#[source] StoreError),
 }
 
-/// Clears for ever.
+/// Runs the garbage collector until the process ends.
 pub async fn run(context: Arc<Context>) {
     // Rounds to wait before a failed try is repeated, and how many it was the last time.
     let mut last_wait = 0;

@@ -1,4 +1,4 @@
-//! The Framewright operator: makes AIJobs and ModelPools come true. What it decides is in `framewright-core`; this crate does the I/O.
+//! The Framewright operator: reconciles AIJobs and ModelPools. Its decisions are in `framewright-core`; this crate does the I/O.
 //!
 //! # Layout
 //! - [`run`]: starts everything, and ends it in order; [`context`] is what the parts share

@@ -55,7 +55,7 @@ impl Error {
     }
 }
 
-/// Makes a write if this replica leads. One that is late may have been made all the same.
+/// Makes a write if this replica leads. A write that is not answered in time may still have been applied.
 ///
 /// # Errors
 /// [`Error`]
@@ -135,7 +135,7 @@ pub(crate) async fn make_within(
             is_throttled: false,
         };
     }
-    let is_create = matches!(request, Request::CreatePod(_) | Request::DeletePod(_));
+    let is_of_pod = matches!(request, Request::CreatePod(_) | Request::DeletePod(_));
     match in_time(limit, send(context, request)).await {
         Ok(answer) => Answered {
             answer,
@@ -144,7 +144,7 @@ pub(crate) async fn make_within(
         Err(error) => {
             let code = error.status().map(|status| status.code);
             Answered {
-                answer: failed(&error, is_create),
+                answer: failed(&error, is_of_pod),
                 is_throttled: code.is_some_and(|code| code == 429 || code >= 500),
             }
         }

@@ -13,7 +13,7 @@ use framewright_core::links::{Place, Signer};
 use framewright_core::names::{PoolName, WorkerRef};
 use framewright_core::pools::template;
 use framewright_core::schedule::gather::Gathered;
-use framewright_core::schedule::queue::Queue;
+use framewright_core::schedule::scheduler::Scheduler;
 use framewright_core::schedule::{Pending, Provides, Requires, Slots};
 use framewright_core::workers::sessions::Greeting;
 use framewright_crds::aijob::OutputStatus;
@@ -436,7 +436,7 @@ fn main() {
 
 /// 50,000 pending steps in 1,000 namespaces with 10 priorities; 1,000 slots become free.
 fn place_many() {
-    let mut queue = Queue::default();
+    let mut queue = Scheduler::default();
     let pool = PoolName::new("fleet", "p");
     for number in 0_i32..50_000 {
         let namespace = format!("n{}", number % 1000);

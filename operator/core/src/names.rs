@@ -1,5 +1,6 @@
 //! How the operator names workers, pools and jobs.
 
+use framewright_crds::aijob::AttemptWorker;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// A worker pod.
@@ -8,6 +9,16 @@ pub struct WorkerRef {
     pub namespace: String,
     pub name: String,
     pub uid: String,
+}
+
+impl From<&AttemptWorker> for WorkerRef {
+    fn from(worker: &AttemptWorker) -> WorkerRef {
+        WorkerRef {
+            namespace: worker.namespace.clone(),
+            name: worker.name.clone(),
+            uid: worker.uid.clone(),
+        }
+    }
 }
 
 /// An object of a known kind, by namespace and name.

@@ -1,4 +1,4 @@
-//! What of an object is kept in memory: not what nobody here reads, of which people may attach 256 KiB to each object.
+//! Removes the parts of cached objects that the operator does not use. People may attach 256 KiB of annotations to each object.
 
 use framewright_crds::names::ANNOTATION_RENEW_LINKS;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};

@@ -160,7 +160,7 @@ impl Test {
         let now = self.now();
         while self.engine.decide(now, 10, &mut Vec::new()) {}
         let term = self.engine.term().expect("it leads");
-        term.queue.placements().count()
+        term.scheduler.placements().count()
     }
 
     /// Whether it asks for the job itself now.

@@ -55,13 +55,6 @@ impl Leadership {
             .map(|term| term.epoch)
     }
 
-    /// Since when this replica leads: so long before `now` as it has led, whatever became of the clock since.
-    #[must_use]
-    pub fn since(&self, now: Timestamp) -> Option<Timestamp> {
-        let term = *self.term.lock().unwrap_or_else(PoisonError::into_inner);
-        now.checked_sub(term?.since.elapsed()).ok()
-    }
-
     /// A worker has seen this epoch, and takes no orders of a lower one. Whether it is believed: then this replica takes the lease
     /// anew, if it is the one that leads.
     pub fn outranked(&self, pod_uid: &str, epoch: u64) -> bool {

@@ -39,11 +39,11 @@ const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// Of each worker's stream, in bytes. Messages are short; the default would be 128 KiB for each worker.
 const READ_BUFFER: usize = 4096;
 /// Commands that may wait for a slow worker.
-const ORDERS_WAITING: usize = 256;
+const COMMANDS_WAITING: usize = 256;
 /// Tokens that are under review at one time.
 const REVIEWS_AT_ONCE: usize = 32;
 
-struct Door {
+struct SessionServer {
     context: Arc<Context>,
     reviews: Semaphore,
     streams: AtomicU64,
@@ -54,7 +54,7 @@ struct Door {
 /// # Errors
 /// The listener's own.
 pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<()> {
-    let door = Door {
+    let server = SessionServer {
         context,
         reviews: Semaphore::new(REVIEWS_AT_ONCE),
         streams: AtomicU64::new(0),
@@ -62,20 +62,20 @@ pub async fn serve(context: Arc<Context>, tls: RustlsConfig) -> std::io::Result<
     let router = Router::new()
         .route(STREAM_PATH, get(open))
         .route(HEALTH_PATH, get(|| async { "ok" }))
-        .with_state(Arc::new(door));
+        .with_state(Arc::new(server));
     axum_server::from_tcp_rustls(everywhere(STREAM_PORT)?, tls)?
         .serve(router.into_make_service_with_connect_info::<SocketAddr>())
         .await
 }
 
 async fn open(
-    State(door): State<Arc<Door>>,
+    State(server): State<Arc<SessionServer>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let serving = *door.context.serving.borrow();
-    let Some(epoch) = serving.filter(|epoch| door.context.leadership.epoch() == Some(*epoch))
+    let serving = *server.context.serving.borrow();
+    let Some(epoch) = serving.filter(|epoch| server.context.leadership.epoch() == Some(*epoch))
     else {
         return (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -83,7 +83,7 @@ async fn open(
         )
             .into_response();
     };
-    let Ok(_permit) = door.reviews.try_acquire() else {
+    let Ok(_permit) = server.reviews.try_acquire() else {
         return (
             StatusCode::SERVICE_UNAVAILABLE,
             "too many workers connect at once; try again",
@@ -93,14 +93,14 @@ async fn open(
     let token = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    match identify(&door.context, token, peer.ip()).await {
+    match identify(&server.context, token, peer.ip()).await {
         Ok(identity) => {
-            let door = Arc::clone(&door);
+            let server = Arc::clone(&server);
             upgrade
                 .max_message_size(MESSAGE_LIMIT)
                 .read_buffer_size(READ_BUFFER)
                 .on_upgrade(
-                    move |socket| async move { carry(&door, socket, identity, epoch).await },
+                    move |socket| async move { carry(&server, socket, identity, epoch).await },
                 )
         }
         Err(refused) if refused.is_passing() => {
@@ -109,14 +109,14 @@ async fn open(
         }
         Err(refused) => {
             tracing::warn!(peer = %peer.ip(), reason = %crate::chain(&refused), "a stream was refused");
-            door.context.metrics.stream_refused();
+            server.context.metrics.stream_refused();
             (StatusCode::UNAUTHORIZED, refused.to_string()).into_response()
         }
     }
 }
 
-async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u64) {
-    let context = &door.context;
+async fn carry(server: &SessionServer, mut socket: WebSocket, identity: Identity, epoch: u64) {
+    let context = &server.context;
     let name = identity.worker.name.clone();
     let (greeting, seen) =
         match tokio::time::timeout(HELLO_LIMIT, hello(&mut socket, &identity)).await {
@@ -129,19 +129,19 @@ async fn carry(door: &Door, mut socket: WebSocket, identity: Identity, epoch: u6
             Err(_) => return tracing::warn!(worker = %name, "a worker sent no Hello in time"),
         };
     if let Some(seen) = seen.filter(|seen| *seen > epoch) {
-        // It would take no order. The lease was deleted, or this replica has not noticed yet that another one leads.
+        // The worker would refuse every command. The lease was deleted, or this replica has not noticed yet that another one leads.
         let is_believed = context.leadership.outranked(&greeting.worker.uid, seen);
         return tracing::warn!(worker = %name, epoch, seen, is_believed, "a worker has seen a later term than this one");
     }
-    let id = door.streams.fetch_add(1, Ordering::Relaxed);
-    let (orders, queue) = mpsc::channel(ORDERS_WAITING);
+    let id = server.streams.fetch_add(1, Ordering::Relaxed);
+    let (commands, queue) = mpsc::channel(COMMANDS_WAITING);
     tracing::info!(worker = %name, pool = %identity.pool, tasks = greeting.tasks.len(), "worker connected");
     context
         .send(Input::SessionOpened {
             session: id,
             epoch,
             greeting,
-            commands: orders,
+            commands,
         })
         .await;
     let why = pump(context, socket, &identity, (id, epoch), queue).await;

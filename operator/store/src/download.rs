@@ -6,9 +6,9 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 
 use super::disposition::{content_disposition, content_type};
+use super::error::Refusal;
 use super::key::ArtifactKey;
 use super::range::{self, Selection};
-use super::refusal::Refusal;
 use super::routes::Store;
 
 /// What the grant allows.

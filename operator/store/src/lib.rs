@@ -12,7 +12,7 @@
 //! - `slots`: how many transfers at once; `pace`, `patience`: how slow one may be
 //! - `backend`: the object store; `volume`: what only a local volume needs
 //! - `mounted`: keys and certificate, read again when they change
-//! - `refusal`, `answers`: what goes back
+//! - `error`, `answers`: the responses
 //! - `health`: health and metrics
 //! - [`grants`]: what a signed link says
 //! - [`record`]: files that belong to no object and are never replaced
@@ -26,6 +26,7 @@ mod backend;
 pub mod client;
 mod disposition;
 mod download;
+mod error;
 pub mod grants;
 mod health;
 pub mod key;
@@ -35,7 +36,6 @@ mod pace;
 mod patience;
 mod range;
 pub mod record;
-mod refusal;
 mod routes;
 mod server;
 mod slots;

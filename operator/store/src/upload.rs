@@ -19,9 +19,9 @@ use tracing::{info, warn};
 
 use super::answers::Stored;
 use super::backend::{self, Backend, BackendError};
+use super::error::Refusal;
 use super::key::ArtifactKey;
 use super::pace::{Pace, SLOWEST};
-use super::refusal::Refusal;
 use super::routes::Store;
 use super::volume::Room;
 

@@ -82,9 +82,11 @@ impl Engine {
             Some(Open::Pod { pool, uid, work }) => {
                 self.pod_work_done(now, &pool, &uid, work, answer)
             }
-            Some(Open::PodOwner { pool, uid }) => self.pod_owner_told(now, &pool, &uid, answer),
+            Some(Open::PodOwner { pool, uid }) => self.pod_owner_answered(now, &pool, &uid, answer),
             Some(Open::CheckPod { worker_uid }) => self.pod_checked(now, worker_uid, &answer),
-            Some(Open::Orphans { job, tasks }) => self.orphans_told(now, &job, tasks, &answer),
+            Some(Open::Orphans { job, tasks }) => {
+                self.orphan_job_answered(now, &job, tasks, &answer)
+            }
         }
     }
 
@@ -479,7 +481,7 @@ impl Engine {
         self.outbox = effects;
     }
 
-    fn pod_owner_told(&mut self, now: Now, pool: &PoolName, uid: &str, answer: Answer) {
+    fn pod_owner_answered(&mut self, now: Now, pool: &PoolName, uid: &str, answer: Answer) {
         if let Some(term) = &mut self.term {
             term.pools.entry(uid.to_owned()).or_default().pod_request = None;
         }
@@ -532,7 +534,7 @@ impl Engine {
         term.pod_checks.insert(worker_uid, check);
     }
 
-    fn orphans_told(&mut self, now: Now, job: &str, tasks: Vec<Orphan>, answer: &Answer) {
+    fn orphan_job_answered(&mut self, now: Now, job: &str, tasks: Vec<Orphan>, answer: &Answer) {
         let Some(term) = &mut self.term else {
             return;
         };

@@ -23,8 +23,8 @@ use crate::clock::Jumps;
 use crate::jobs::attempt;
 use crate::jobs::commands::{Addressed, Command};
 use crate::jobs::plan::{self, Outcome, Plan, is_finished};
-use crate::jobs::snapshot::{self, Presence, Snapshot, worker_ref};
-use crate::links::{Place, Signer, WORKER_LINK_LIFE, is_renewal_due};
+use crate::jobs::snapshot::{self, Presence, Snapshot};
+use crate::links::{Signer, WORKER_LINK_LIFE, is_renewal_due};
 use crate::names::{JobName, ObjectName, WorkerRef};
 
 /// Jobs of orphaned tasks that are read at a time: a worker may invent many.
@@ -115,7 +115,7 @@ impl Engine {
         if let Some(outcome) = plan.outcome {
             return self.write_outcome(name, uid, outcome, effects);
         }
-        let place = place(&snapshot);
+        let place = snapshot.place();
         let doubt = Doubt {
             worker: snapshot.held.iter().any(|held| held.store_error.is_some()),
             renewal: snapshot.renew_links.clone().filter(|asked| {
@@ -364,7 +364,7 @@ impl Engine {
         };
         let Addressed { worker, command } = addressed;
         let signer = self.settings.signer.as_ref();
-        let place = place(snapshot);
+        let place = snapshot.place();
         match command {
             Command::Run { .. } => {
                 let Some(run) = run_task(signer, snapshot, command) else {
@@ -471,14 +471,6 @@ pub(super) fn cancel(term: &mut Term, worker: &WorkerRef, task: &TaskId, now: Ti
     }
 }
 
-fn place(snapshot: &Snapshot) -> Place<'_> {
-    Place {
-        namespace: &snapshot.namespace,
-        kind: OwnerKind::AIJobs,
-        uid: &snapshot.uid,
-    }
-}
-
 /// Whether the API server made the present status of this one when it was written last.
 fn is_pruned(term: &Term, uid: &str, job: &AIJob, status: &AIJobStatus) -> bool {
     let sent = term.jobs.get(uid).and_then(|state| state.sent.as_deref());
@@ -487,7 +479,7 @@ fn is_pruned(term: &Term, uid: &str, job: &AIJob, status: &AIJobStatus) -> bool 
     })
 }
 
-/// A link is another one each time that it is made.
+/// Ignores links: a link that is signed later has another expiry.
 fn without_links(status: &AIJobStatus) -> AIJobStatus {
     let mut status = status.clone();
     for file in &mut status.files {
@@ -529,7 +521,7 @@ fn missing_pods(world: &World, term: &Term, job: &AIJob, now: Now) -> Vec<Worker
         })
         .filter_map(attempt::open);
     open.filter(|open| {
-        world.pod(&worker_ref(open)).is_none()
+        world.pod(&WorkerRef::from(&open.worker)).is_none()
             && term.sessions.presence(&open.worker.uid) != Some(Presence::Connected)
             && match term.pod_checks.get(&open.worker.uid) {
                 None => true,
@@ -537,7 +529,7 @@ fn missing_pods(world: &World, term: &Term, job: &AIJob, now: Now) -> Vec<Worker
                 Some(PodCheck::Asked | PodCheck::Gone) => false,
             }
     })
-    .map(worker_ref)
+    .map(|open| WorkerRef::from(&open.worker))
     .collect()
 }
 
@@ -562,7 +554,7 @@ fn run_task(
     else {
         return None;
     };
-    let place = place(snapshot);
+    let place = snapshot.place();
     let expires = snapshot.now.checked_add(WORKER_LINK_LIFE).ok()?;
     let inputs = inputs
         .iter()

@@ -490,7 +490,7 @@ fn template(
     }
 }
 
-/// A link is another one each time that it is made.
+/// Ignores links: a link that is signed later has another expiry.
 fn without_links(status: &ModelPoolStatus) -> ModelPoolStatus {
     let mut status = status.clone();
     for file in &mut status.files {

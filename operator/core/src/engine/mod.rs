@@ -56,9 +56,9 @@ use interface::{Change, Effect, Event, Log, Now, Read, Request, RequestId, Statu
 use term::{Object, Open, PodCheck, Term};
 use world::{FactsChange, Job, World, version};
 
-/// What is long gone is forgotten this often.
+/// Expired entries are removed this often.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
-/// Tasks whose job is not known are looked up this often.
+/// The jobs of orphaned tasks are read this often.
 const ORPHANS_EVERY: Duration = Duration::from_secs(2);
 /// Jobs whose reason for waiting has changed are decided about this many at a time, this often: 20 a second.
 const WAITING_AT_A_TIME: usize = 4;
@@ -342,7 +342,7 @@ impl Engine {
         };
         term.jobs.remove(uid);
         term.files.forget(uid, &mut self.outbox);
-        term.dirty.workers.extend(term.queue.remove(uid));
+        term.dirty.workers.extend(term.scheduler.remove(uid));
         term.deadlines.clear(&Cause::Job(name.clone()));
         term.writes.clear(&Object::Job(name.clone()));
         term.dirty.orphans = true;
@@ -410,7 +410,7 @@ impl Engine {
         if let Some(term) = &mut self.term {
             term.dirty.pool(&name);
             if change == FactsChange::Reason {
-                let jobs = term.queue.waiting_in(&name);
+                let jobs = term.scheduler.waiting_in(&name);
                 let names = jobs.iter().filter_map(|uid| self.world.job_name(uid));
                 for name in names {
                     let last = self
@@ -449,7 +449,7 @@ impl Engine {
             return;
         };
         let names = term
-            .queue
+            .scheduler
             .job_uids()
             .filter_map(|uid| self.world.job_name(uid));
         let names: Vec<JobName> = names
@@ -591,7 +591,7 @@ impl Engine {
         }
     }
 
-    /// A worker's room may be another now, and its pool looks at it.
+    /// A worker's free slots may have changed: the worker and its pool are reconciled.
     fn worker_changed(&mut self, uid: &str) {
         if let Some(term) = &mut self.term {
             term.dirty.worker(uid);
@@ -716,9 +716,11 @@ impl Engine {
                         now.monotonic.saturating_add(HOUSEKEEPING_EVERY),
                     );
                     let Term {
-                        pod_checks, queue, ..
+                        pod_checks,
+                        scheduler,
+                        ..
                     } = term;
-                    pod_checks.retain(|uid, _| queue.bound(uid).is_some());
+                    pod_checks.retain(|uid, _| scheduler.bound(uid).is_some());
                     self.world.forget_old(now.wall, self.clock.jumps());
                 }
             }
@@ -757,7 +759,7 @@ impl Engine {
                         .unwrap_or_default();
                 let state = term.jobs.get(&uid);
                 let panicked = state.and_then(|state| state.panicked.as_ref());
-                // A job that is left alone holds no room for what it does not begin.
+                // A job whose decision panicked reserves no slots.
                 if panicked.is_some() && panicked == job.metadata.resource_version.as_ref() {
                     gathered.pending.clear();
                 }
@@ -775,7 +777,7 @@ impl Engine {
             // What was known of it before stays.
             Job::Unreadable { .. } => return,
         };
-        let pods = term.queue.update(&uid, &name.namespace, gathered);
+        let pods = term.scheduler.update(&uid, &name.namespace, gathered);
         term.dirty.workers.extend(pods);
     }
 
@@ -786,13 +788,13 @@ impl Engine {
         };
         while let Some(uid) = term.dirty.workers.pop_first() {
             let none = BTreeSet::new();
-            let bound = term.queue.bound(&uid).unwrap_or(&none);
+            let bound = term.scheduler.bound(&uid).unwrap_or(&none);
             let slots = term.sessions.slots(&uid, bound);
             // A write of an earlier leader that came late may have bound a task to a worker that was free until then.
             let mut excess = term.sessions.excess(&uid, bound);
-            term.queue.set_worker(&uid, slots);
-            let unfit = term.queue.unfit(&uid);
-            for (job, step) in term.queue.placed_on(&uid) {
+            term.scheduler.set_worker(&uid, slots);
+            let unfit = term.scheduler.unfit(&uid);
+            for (job, step) in term.scheduler.placed_on(&uid) {
                 if excess == 0 && !unfit.iter().any(|(of, name)| (of, name) == (&job, &step)) {
                     continue;
                 }
@@ -803,14 +805,16 @@ impl Engine {
                     .is_some_and(|state| state.request.is_some() || state.is_unknown);
                 if !is_busy {
                     excess = excess.saturating_sub(1);
-                    term.dirty.workers.extend(term.queue.withdraw(&job, &step));
+                    term.dirty
+                        .workers
+                        .extend(term.scheduler.withdraw(&job, &step));
                     if let Some(name) = self.world.job_name(&job) {
                         term.dirty.jobs.insert(name.clone());
                     }
                 }
             }
         }
-        for placement in term.queue.place() {
+        for placement in term.scheduler.place() {
             if let Some(name) = self.world.job_name(&placement.job_uid) {
                 term.dirty.jobs.insert(name.clone());
             }

@@ -18,7 +18,7 @@ use crate::jobs::plan::Outcome;
 use crate::names::{JobName, PoolName, WorkerRef};
 use crate::pools::pod_failures::{Deleted, Failures, Refusals};
 use crate::pools::template::Template;
-use crate::schedule::queue::Queue;
+use crate::schedule::scheduler::Scheduler;
 use crate::workers::sessions::{Orphan, Sessions};
 
 /// One term.
@@ -28,7 +28,7 @@ pub struct Term {
     /// Workers get a while from then on to dial in.
     pub since: Timestamp,
     pub sessions: Sessions,
-    pub queue: Queue,
+    pub scheduler: Scheduler,
     pub files: Files,
     pub jobs: HashMap<String, JobState>,
     pub pools: HashMap<String, PoolState>,
@@ -218,7 +218,7 @@ pub enum Open {
         uid: String,
         work: PodWork,
     },
-    /// Whose pod it is that has a name which a new one was to have.
+    /// Reads the owner of a pod whose name a new pod needs.
     PodOwner {
         pool: PoolName,
         uid: String,
@@ -304,7 +304,7 @@ impl Term {
             epoch,
             since,
             sessions: Sessions::default(),
-            queue: Queue::default(),
+            scheduler: Scheduler::default(),
             files: Files::default(),
             jobs: HashMap::new(),
             pools: HashMap::new(),
@@ -324,7 +324,7 @@ impl Term {
     /// UIDs of the jobs that have a task on a pod, whether its worker knows of it or not, and of those whose tasks its worker holds.
     #[must_use]
     pub fn jobs_on(&self, pod_uid: &str) -> BTreeSet<String> {
-        let mut jobs = self.queue.jobs_on(pod_uid);
+        let mut jobs = self.scheduler.jobs_on(pod_uid);
         jobs.extend(self.sessions.jobs_of(pod_uid));
         jobs
     }

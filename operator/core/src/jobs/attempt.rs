@@ -395,7 +395,7 @@ pub enum Retry {
     GiveUp,
 }
 
-/// Attempts of a step that may end by nobody's fault: beyond that each counts, so that it ends at some time.
+/// How many attempts of a step may fail without counting as failures. Later ones count, so that a step cannot retry for ever.
 const FREE_ATTEMPTS: i32 = 20;
 
 /// What follows when the step's present attempt ends with this cause, before it is counted.

@@ -146,11 +146,7 @@ fn run(snapshot: &Snapshot, step: &Step) -> Option<Addressed> {
         Presence::Away { .. } | Presence::Gone(_) => return None,
     }
     let command = command(snapshot, step, open.number)?;
-    let worker = WorkerRef {
-        namespace: open.worker.namespace.clone(),
-        name: open.worker.name.clone(),
-        uid: open.worker.uid.clone(),
-    };
+    let worker = WorkerRef::from(&open.worker);
     Some(Addressed { worker, command })
 }
 

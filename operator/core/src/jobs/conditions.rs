@@ -37,7 +37,7 @@ pub fn summarize(snapshot: &Snapshot, status: &mut AIJobStatus) {
         let (generation, now) = (snapshot.generation, snapshot.now);
         set(conditions, type_, truth, reason, message, generation, now);
     };
-    // One condition has the sentence: a status costs what it weighs.
+    // Only one condition has the message, to keep the status small.
     tell(job::SUCCEEDED, state.truth, &state.reason, &state.message);
     match &snapshot.admission {
         Admission::Admitted => tell(job::ACCEPTED, Truth::True, job_reason::VALID, ""),

@@ -6,7 +6,6 @@ use framewright_crds::aijob::{
     AIJobStatus, JobOutput, OutputRole, OutputStatus, StepOutput, StepStatus,
 };
 use framewright_crds::file_names;
-use framewright_crds::names::OwnerKind;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -16,7 +15,7 @@ use crate::links::{Known, Place, Signer, Wanted, expiry};
 
 /// Sets `status.files`: one entry for each file that the spec names, with a link until it has come.
 pub fn files(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let place = place(snapshot);
+    let place = snapshot.place();
     let inputs = snapshot
         .spec
         .steps
@@ -49,7 +48,7 @@ pub fn files(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer)
 
 /// Sets `status.outputs`, with new links.
 pub fn results(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer) {
-    let place = place(snapshot);
+    let place = snapshot.place();
     let outputs = snapshot.spec.published().into_iter().flat_map(|wanted| {
         let mut steps = status.steps.iter();
         let maker = steps.find(|step| step.name == wanted.from_step.name);
@@ -99,7 +98,7 @@ pub fn renew(snapshot: &Snapshot, status: &mut AIJobStatus, signer: &dyn Signer)
     let Some(expires) = expiry(snapshot.now) else {
         return;
     };
-    let place = place(snapshot);
+    let place = snapshot.place();
     for output in &mut status.outputs {
         link(snapshot, &place, output, expires, signer);
     }
@@ -117,12 +116,4 @@ fn link(
     let file_name = file_names::result(&snapshot.name, &output.name, extension);
     output.link = Some(signer.download(place, output, &file_name, expires));
     output.expires_at = Some(Time(expires));
-}
-
-fn place(snapshot: &Snapshot) -> Place<'_> {
-    Place {
-        namespace: &snapshot.namespace,
-        kind: OwnerKind::AIJobs,
-        uid: &snapshot.uid,
-    }
 }

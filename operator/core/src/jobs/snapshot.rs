@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use framewright_crds::AIJob;
 use framewright_crds::aijob::{AIJobSpec, AIJobStatus, Attempt, Cause, StepModel};
 use framewright_crds::deletion::kept_by;
-use framewright_crds::names::TaskId;
+use framewright_crds::names::{OwnerKind, TaskId};
 use framewright_crds::protocol::TaskState;
 use jiff::{SignedDuration, Timestamp};
 use kube_core::ResourceExt;
@@ -18,7 +18,7 @@ use crate::engine::world::World;
 use crate::jobs::admission::{Admission, Gate};
 use crate::jobs::plan::{Outcome, is_finished};
 use crate::jobs::{attempt, pool_selection};
-use crate::links::renewal;
+use crate::links::{Place, renewal};
 use crate::names::{PoolName, WorkerRef};
 use crate::pools::pod as pods;
 use crate::schedule::gather;
@@ -58,6 +58,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whose artifacts the job's files are.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            namespace: &self.namespace,
+            kind: OwnerKind::AIJobs,
+            uid: &self.uid,
+        }
+    }
+
     /// How long ago that was, whatever the clock showed then.
     #[must_use]
     pub fn elapsed(&self, since: Timestamp) -> SignedDuration {
@@ -257,7 +267,7 @@ fn steps(
             }
             None => (None, None, None),
         };
-        let placement = term.queue.placement(&uid, &step.name);
+        let placement = term.scheduler.placement(&uid, &step.name);
         let snapshot = StepSnapshot {
             resolution: gather::requires(step).map(|requires| {
                 pool_selection::resolve(
@@ -294,7 +304,7 @@ fn worker(
     open: &Attempt,
 ) -> (Presence, Option<Timestamp>, Option<Ended>) {
     let stream = term.sessions.presence(&open.worker.uid);
-    let pod = world.pod(&worker_ref(open));
+    let pod = world.pod(&WorkerRef::from(&open.worker));
     let is_gone = pod.is_none()
         && stream != Some(Presence::Connected)
         && term.pod_checks.get(&open.worker.uid) == Some(&PodCheck::Gone);
@@ -309,12 +319,4 @@ fn worker(
         term.since,
     );
     (presence, leaves_at, restart)
-}
-
-pub(crate) fn worker_ref(open: &Attempt) -> WorkerRef {
-    WorkerRef {
-        namespace: open.worker.namespace.clone(),
-        name: open.worker.name.clone(),
-        uid: open.worker.uid.clone(),
-    }
 }

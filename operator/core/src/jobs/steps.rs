@@ -153,7 +153,7 @@ fn skip(status: &mut StepStatus, message: &str, now: Timestamp) {
     status.progress = None;
 }
 
-// It has no worker.
+// Steps without a worker.
 
 /// Whether the scheduler may place this step now.
 #[must_use]
@@ -307,7 +307,7 @@ fn seed(job_uid: &str, step: &str) -> i64 {
     first.fold(0, |seed, byte| seed << 8 | i64::from(*byte))
 }
 
-// It has one.
+// Steps with an open attempt.
 
 fn take_verdict(snapshot: &Snapshot, status: &mut StepStatus, open: &Attempt) {
     let held = attempt::held(snapshot, &status.name, open);
@@ -441,7 +441,7 @@ fn output(file: OutputFile) -> StepOutput {
     }
 }
 
-// Time alone changes it.
+// Deadlines.
 
 /// The next moment at which time alone changes this step.
 #[must_use]

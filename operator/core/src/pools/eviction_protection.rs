@@ -21,14 +21,14 @@ const QUIET: SignedDuration = SignedDuration::from_secs(60);
 /// Most pods that are written in one go; the others' turn comes with the next look, which these writes cause.
 const WRITES_AT_ONCE: usize = 50;
 
-/// Pods to write.
+/// Pods to annotate.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Changes {
     pub protect: Vec<WorkerRef>,
     pub unprotect: Vec<WorkerRef>,
 }
 
-/// Decides it.
+/// The pods whose protection annotations must change.
 #[must_use]
 pub fn changes(snapshot: &Snapshot) -> Changes {
     let running = || {

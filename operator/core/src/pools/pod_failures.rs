@@ -178,7 +178,7 @@ pub struct Deleted(HashMap<String, Pool>);
 
 #[derive(Debug, Default)]
 struct Pool {
-    /// Pods that have not been snapshot running, by UID.
+    /// Pods that were never seen running, by UID.
     made: BTreeMap<String, Made>,
     /// So many in a row are gone.
     in_a_row: u32,

@@ -112,7 +112,7 @@ pub struct StreamSnapshot {
     pub is_drained: bool,
     /// Tasks that it holds.
     pub tasks: usize,
-    /// When it gave back the last one, if that was snapshot.
+    /// When its last task ended, if that was observed.
     pub last_busy: Option<Timestamp>,
     /// Why it has no device, if so.
     pub device_error: Option<String>,
@@ -249,7 +249,7 @@ pub(crate) fn take(
     let annotations = template.pod.metadata.annotations.as_ref();
     let see = |pod: &Arc<Pod>| {
         let uid = pod.uid().unwrap_or_default();
-        let bound = term.queue.bound(&uid).map_or(0, BTreeSet::len);
+        let bound = term.scheduler.bound(&uid).map_or(0, BTreeSet::len);
         pod_snapshot(
             pod,
             annotations,

@@ -4,10 +4,12 @@
 //! # Layout
 //! - here: what is known of a step that could run and of a worker's room
 //! - [`gather`]: the steps of a job that could run, and its tasks that are bound
-//! - [`queue`]: all of them, with indexes, and the placements
+//! - [`scheduler`]: all of them, with indexes, and the placements
+//! - `filter_and_score`: which workers can do a step, and which of them is the best
 
+mod filter_and_score;
 pub mod gather;
-pub mod queue;
+pub mod scheduler;
 
 use std::collections::{BTreeMap, BTreeSet};
 

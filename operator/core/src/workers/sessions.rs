@@ -334,8 +334,8 @@ pub struct Orphan {
 }
 
 impl Sessions {
-    /// Sends a task. The task is held from now on, whether the worker has said so or not. Some if it was sent: whether a busy period
-    /// of the worker begins.
+    /// Sends a task. It counts as the worker's from now on, before the worker has confirmed it. Returns None without a session, and
+    /// otherwise whether the worker was idle.
     pub fn run(&mut self, uid: &str, run: RunTask, now: Timestamp) -> Option<bool> {
         let worker = self.workers.get_mut(uid)?;
         let session = worker.session?;
@@ -409,7 +409,8 @@ impl Sessions {
         true
     }
 
-    /// The inputs of a task are there. Only one that waits, or may wait, to be told that it may compute is in that state. Whether the task is known.
+    /// The inputs of a task are there. Only a task that may have to wait for
+    /// Proceed enters this state. Whether the task is known.
     pub fn prepared(&mut self, uid: &str, id: &TaskId, units: u64, now: Timestamp) -> bool {
         match self.task_mut(uid, id).map(|task| (task.waits, &task.state)) {
             Some((Some(true) | None, TaskState::Starting)) => {

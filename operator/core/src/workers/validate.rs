@@ -1,5 +1,5 @@
-//! What a worker's word may be. A worker computes other people's files and may be taken over by one: whatever it says is bounded
-//! here, before it is kept or written anywhere, so that it can lie about its own tasks and do no more.
+//! Validates what a worker sends. A worker computes other people's files and may be taken over by one of them. So each message is
+//! checked and cut here, before anything uses it: a worker can lie about its own tasks, and do no more.
 
 use std::collections::BTreeSet;
 
@@ -85,7 +85,7 @@ pub fn message(said: WorkerMessage) -> Option<WorkerMessage> {
             Ok(()) => WorkerMessage::UploadRequest { task, role, file },
             Err(why) => WorkerMessage::Finished {
                 task,
-                outcome: incredible(&why),
+                outcome: invalid_outcome(&why),
             },
         },
         WorkerMessage::StoreError { task, error } => WorkerMessage::StoreError {
@@ -142,7 +142,7 @@ fn report(said: TaskReport) -> Option<TaskReport> {
         TaskState::Uploading { outputs } => match check_all(&outputs) {
             Ok(()) => TaskState::Uploading { outputs },
             Err(why) => TaskState::Finished {
-                outcome: incredible(&why),
+                outcome: invalid_outcome(&why),
             },
         },
         TaskState::Finished { outcome } => TaskState::Finished {
@@ -165,7 +165,7 @@ fn ended(outcome: Outcome) -> Outcome {
                 usage,
                 record: short(record),
             },
-            Err(why) => incredible(&why),
+            Err(why) => invalid_outcome(&why),
         },
         Outcome::Failed {
             cause,
@@ -258,7 +258,7 @@ fn check(output: &OutputFile) -> Result<(), String> {
     Ok(())
 }
 
-fn incredible(why: &str) -> Outcome {
+fn invalid_outcome(why: &str) -> Outcome {
     Outcome::Failed {
         cause: Cause::Internal,
         message: format!("the worker reported an invalid result: {why}"),

@@ -154,7 +154,9 @@ impl Operator {
     /// Placements that are in no status yet.
     pub(crate) fn placements(&self) -> Vec<String> {
         let term = self.engine.term();
-        let placements = term.into_iter().flat_map(|term| term.queue.placements());
+        let placements = term
+            .into_iter()
+            .flat_map(|term| term.scheduler.placements());
         placements
             .map(|placement| format!("{placement:?}"))
             .collect()
@@ -408,7 +410,7 @@ impl World {
         let term = self.operators[index].engine.term();
         let placements: Vec<_> = term
             .into_iter()
-            .flat_map(|term| term.queue.placements())
+            .flat_map(|term| term.scheduler.placements())
             .map(|placement| {
                 let key = (
                     placement.job_uid.clone(),

@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use super::{FileState, MESSAGE_LIMIT, SEND_TIMEOUT, WatchAnswer, WatchRequest};
 use crate::answers::Problem;
+use crate::error::Refusal;
 use crate::key::ArtifactKey;
-use crate::refusal::Refusal;
 use crate::routes::Store;
 
 /// Streams at the same time: each replica of the operator has one.

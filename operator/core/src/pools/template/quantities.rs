@@ -1,4 +1,4 @@
-//! Which quantity in a pool's template is none? The API server says that there is one, and not where. Pure.
+//! Finds the field of a pool's template whose value is not a valid quantity. The API server's error does not name it.
 
 use std::collections::BTreeMap;
 

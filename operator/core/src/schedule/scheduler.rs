@@ -9,6 +9,7 @@ use framewright_crds::aijob::StepModel;
 use framewright_crds::names::TaskId;
 use jiff::Timestamp;
 
+use super::filter_and_score::{Free, candidates, score};
 use super::gather::Gathered;
 use super::{Pending, Placement, Requires, Slots};
 use crate::names::PoolName;
@@ -21,7 +22,7 @@ type StepKey = (String, String);
 
 /// The state of the scheduler.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub struct Scheduler {
     jobs: HashMap<String, Job>,
     /// Steps that wait for a placement, in every class that they may run in.
     waiting: BTreeMap<Class, Waiting>,
@@ -55,42 +56,6 @@ struct Turn {
     position: usize,
 }
 
-/// The workers that have room and can do the steps of one class.
-#[derive(Debug, Default)]
-struct Free {
-    /// They have the models loaded.
-    warm: BTreeSet<String>,
-    cold: BTreeSet<String>,
-}
-
-impl Free {
-    fn add(&mut self, uid: &str, slots: &Slots, requires: &Requires) {
-        if slots.provides.models_for(requires).is_none() {
-            return;
-        }
-        let is_warm = slots.provides.is_warm_for(requires);
-        let workers = if is_warm {
-            &mut self.warm
-        } else {
-            &mut self.cold
-        };
-        workers.insert(uid.to_owned());
-    }
-
-    fn remove(&mut self, uid: &str) {
-        self.warm.remove(uid);
-        self.cold.remove(uid);
-    }
-
-    fn has(&self, uid: &str) -> bool {
-        self.warm.contains(uid) || self.cold.contains(uid)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.warm.is_empty() && self.cold.is_empty()
-    }
-}
-
 /// The steps of a class that are next, one of each namespace, while steps are placed.
 struct Head {
     priority: Reverse<i32>,
@@ -100,7 +65,7 @@ struct Head {
 /// A step that is next in its class: the lowest of all is placed first.
 type Candidate<'a> = (Reverse<i32>, u32, Turn, Arc<str>, &'a Class);
 
-impl Queue {
+impl Scheduler {
     /// Sets what a job wants and has. The pods whose tasks are others now.
     pub fn update(&mut self, uid: &str, namespace: &str, gathered: Gathered) -> BTreeSet<String> {
         let mut pods = self.take_out(uid);
@@ -505,24 +470,6 @@ impl Queue {
     }
 }
 
-/// The workers among which the best one is. To score all would cost their number.
-fn candidates<'a>(free: &'a Free, step: &'a Pending) -> impl Iterator<Item = &'a String> {
-    let near = step.near.iter().filter(|uid| free.has(uid));
-    let usable = |workers: &'a BTreeSet<String>| {
-        let usable = workers.iter().find(|uid| !step.avoid.contains(*uid));
-        usable.into_iter().chain(workers.first())
-    };
-    near.chain(usable(&free.warm)).chain(usable(&free.cold))
-}
-
-/// The lowest is best: a worker that did not fail the step, then one that made an input, then one that has the models loaded.
-fn score(free: &Free, step: &Pending, uid: &str) -> [bool; 3] {
-    let has_failed_it = step.avoid.contains(uid);
-    let is_near = step.near.contains(uid);
-    let is_warm = free.warm.contains(uid);
-    [has_failed_it, !is_near, !is_warm]
-}
-
 fn classes(step: &Pending) -> impl Iterator<Item = Class> + '_ {
     step.pools
         .iter()
@@ -612,8 +559,8 @@ mod tests {
     }
 
     /// A queue of these steps, each of a job of its own, beside tasks that run already.
-    fn queue(pending: Vec<Pending>, slots: Vec<Slots>, running: &[(&str, u32)]) -> Queue {
-        let mut queue = Queue::default();
+    fn queue(pending: Vec<Pending>, slots: Vec<Slots>, running: &[(&str, u32)]) -> Scheduler {
+        let mut queue = Scheduler::default();
         for &(namespace, count) in running {
             let task = |attempt| TaskId {
                 job_uid: format!("running in {namespace}"),
@@ -769,7 +716,7 @@ mod tests {
         either.pools.push(other.clone());
         let steps = vec![pending("a", "n", 0, 1), either, pending("c", "m", 5, 3)];
         let mut queue = queue(steps, vec![worker("w", 1)], &[]);
-        let demand = |queue: &Queue| {
+        let demand = |queue: &Scheduler| {
             let demand = queue.demand();
             [pool(), other.clone()].map(|pool| demand.get(&pool).copied().unwrap_or(0))
         };
